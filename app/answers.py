@@ -1,0 +1,90 @@
+"""What every answer carries and every request leaves behind: headers and measurements."""
+
+import re
+import time
+
+from flask import Flask, Response, g, request
+
+from app.service import flags_in_force, service
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNCOUNTED = ("/internal/", "/api/health")
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    # The browser itself sees to it that no text ever becomes markup.
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+SECURE_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+CORS_METHODS = "GET, POST, OPTIONS"
+CORS_HEADERS = "Content-Type, X-Author-Fp, X-Fingerprint, X-FP"
+CORS_EXPOSED = "Link, Retry-After, X-P12-Release, X-P12-Flags"
+CORS_MAX_AGE_SECONDS = "600"
+
+
+def dress_answers(app: Flask) -> None:
+    """Register the hooks: first start of the clock, last the headers and the measurement."""
+    app.before_request(_start)
+    for hook in (_measure, _say_who_answered, _secure, _allow_origin):
+        app.after_request(hook)
+
+
+def route_of(rule: str | None) -> str:
+    """Return a route as metrics name it: ``/api/notes/{id}/view``; never what a client typed."""
+    return (
+        re.sub(r"<(?:[^:>]*:)?([^>]*)>", lambda m: "{" + m[1].removeprefix("note_") + "}", rule)
+        if rule
+        else "none"
+    )
+
+
+def _start() -> None:
+    g.started = time.perf_counter()
+    flags_in_force()
+
+
+def _say_who_answered(response: Response) -> Response:
+    here = service()
+    response.headers["X-P12-Release"] = here.release.name
+    response.headers["X-P12-Flags"] = str(flags_in_force().generation)
+    return response
+
+
+def _secure(response: Response) -> Response:
+    if service().settings.secure_headers:
+        for name, value in SECURE_HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response
+
+
+def _allow_origin(response: Response) -> Response:
+    if not request.path.startswith("/api/"):
+        return response
+    response.vary.add("Origin")
+    settings = service().settings
+    origin = request.headers.get("Origin", "").lower()
+    if origin and origin in (settings.cors_allowlist or settings.public_base_url):
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        response.headers["Access-Control-Expose-Headers"] = CORS_EXPOSED
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = CORS_METHODS
+            response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
+            response.headers["Access-Control-Max-Age"] = CORS_MAX_AGE_SECONDS
+    return response
+
+
+def _measure(response: Response) -> Response:
+    rule = request.url_rule.rule if request.url_rule else None
+    if rule and (rule == "/healthz" or rule.startswith(UNCOUNTED)):
+        return response
+    method = request.method if request.method in METHODS else "OTHER"
+    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    service().metrics.count_request(route_of(rule), method, response.status_code, seconds)
+    return response

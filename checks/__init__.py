@@ -1,0 +1,1 @@
+"""Measure and judge. Knows HTTP and SQL, and nothing of how a rollout is driven."""

@@ -1,0 +1,163 @@
+"""From cumulative counters to what happened since the sample before, and which of it can be trusted."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SERVER_COUNTERS = ("requests", "errors")
+INSTANCE_COUNTERS = ("deadlocks", "busy")
+# Latency is optional: requests slower than the baseline's p95, out of those handled.
+LATENCY_COUNTERS = ("slow", "handled")
+# Above this a float no longer holds every whole number, so neither does the difference of two.
+EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What happened between a sample and the one before.
+
+    ``seconds`` is the time between them if everything in it was seen, else 0. ``counts`` holds one total
+    per (arm, counter) for what is known, ``broken`` the reasons why the segment does not count as watched,
+    ``lost`` the candidate's counters that can never be known again, ``dead`` the candidate's dead servers.
+    """
+
+    elapsed: float
+    seconds: float
+    counts: Mapping[tuple[str, str], int]
+    dead: tuple[str, ...]
+    broken: tuple[str, ...]
+    lost: tuple[str, ...]
+
+    def count(self, arm: str, counter: str) -> int:
+        return self.counts.get((arm, counter), 0)
+
+
+@dataclass
+class Deltas:
+    """Turns samples into segments, one at a time.
+
+    A counter is always compared with its last known value, so what happened while a scrape was missing is
+    counted as soon as the counter is seen again; but the time of such a segment is not watched time. A
+    counter that fell, or belongs to a process that started anew, says nothing about the segment.
+    """
+
+    candidate: str
+    control: str | None
+    gap_seconds: float
+    _at: float | None = None
+    _known: dict[tuple[str, str], float] = field(default_factory=dict)
+    _started: dict[str, float] = field(default_factory=dict)
+    _arms: dict[str, str] = field(default_factory=dict)
+    _seen_before: frozenset[tuple[str, str]] = frozenset()
+
+    def add(self, sample: Mapping[str, Any]) -> Segment:
+        at = _number(sample.get("at"))
+        servers, instances = _mapping(sample.get("servers")), _mapping(sample.get("instances"))
+        broken: list[str] = []
+        lost: list[str] = []
+        counts: dict[tuple[str, str], int] = {}
+        self._learn_arms(servers)
+        self._note_restarts(instances, broken, lost)
+        seen = dict(self._readings(servers, instances))
+        for (name, counter), value in list(seen.items()):
+            before = self._known.get((name, counter))
+            self._known[name, counter] = value
+            if before is None:
+                continue
+            if value < before:
+                # Nobody knows what the counter is worth until it has been read again.
+                del seen[name, counter], self._known[name, counter]
+                broken.append(f"{name}: {counter} fell from {before:g} to {value:g}")
+                if counter in INSTANCE_COUNTERS and self._arms[name] == self.candidate:
+                    lost.append(f"{name}: {counter} fell")
+                continue
+            arm = self._arms[name]
+            counts[arm, counter] = counts.get((arm, counter), 0) + round(value - before)
+        broken += self._missing(frozenset(seen))
+        elapsed = self._time(at, broken)
+        self._seen_before = frozenset(seen)
+        dead = tuple(
+            name for name in self._of(self.candidate) if _mapping(servers.get(name)).get("up") is False
+        )
+        return Segment(elapsed, 0.0 if broken else elapsed, counts, dead, tuple(broken), tuple(lost))
+
+    def _learn_arms(self, servers: Mapping[str, Any]) -> None:
+        for name, server in servers.items():
+            slot = _mapping(server).get("slot")
+            if slot in (self.candidate, self.control) and isinstance(slot, str):
+                self._arms.setdefault(name, slot)
+
+    def _of(self, arm: str | None) -> list[str]:
+        return [name for name, slot in self._arms.items() if slot == arm]
+
+    def _note_restarts(self, instances: Mapping[str, Any], broken: list[str], lost: list[str]) -> None:
+        """Forget the counters of a process that is not the one seen before: they began at zero again."""
+        for name in self._arms:
+            started = _number(_mapping(instances.get(name)).get("started"))
+            before = self._started.get(name)
+            if started is None:
+                continue
+            self._started[name] = started
+            if before is None or started == before:
+                continue
+            for counter in INSTANCE_COUNTERS + LATENCY_COUNTERS:
+                self._known.pop((name, counter), None)
+            broken.append(f"{name}: started anew")
+            if self._arms[name] == self.candidate:
+                lost.append(f"{name}: started anew")
+
+    def _readings(
+        self, servers: Mapping[str, Any], instances: Mapping[str, Any]
+    ) -> Iterator[tuple[tuple[str, str], float]]:
+        for name in self._arms:
+            server, instance = _mapping(servers.get(name)), _mapping(instances.get(name))
+            wanted = [(server, counter) for counter in SERVER_COUNTERS if isinstance(server.get("up"), bool)]
+            if _number(instance.get("started")) is not None:
+                wanted += [(instance, counter) for counter in INSTANCE_COUNTERS + LATENCY_COUNTERS]
+            for source, counter in wanted:
+                value = _number(source.get(counter))
+                if value is not None and 0 <= value <= EXACT:
+                    yield (name, counter), value
+
+    def _missing(self, seen: frozenset[tuple[str, str]]) -> list[str]:
+        """Name what must be known at both ends of a segment and is not.
+
+        Of the control arm that is only what the balancer saw: a control instance that cannot be scraped
+        weakens no statement about the candidate.
+        """
+        must = {(name, counter) for name in self._of(self.candidate) for counter in INSTANCE_COUNTERS}
+        must |= {(name, counter) for name in self._arms for counter in SERVER_COUNTERS}
+        absent = sorted({name for name, counter in must - (seen & self._seen_before)})
+        missing = [f"{name}: not measured at both ends" for name in absent]
+        missing += [
+            f"no server of slot {arm}" for arm in (self.candidate, self.control) if arm and not self._of(arm)
+        ]
+        return missing
+
+    def _time(self, at: float | None, broken: list[str]) -> float:
+        """Advance the clock; return the seconds since the sample before, 0 when they are not known."""
+        before, self._at = self._at, at
+        if at is None or before is None:
+            broken.append("no time of the sample" if at is None else "first sample")
+            return 0.0
+        elapsed = at - before
+        if elapsed <= 0:
+            broken.append(f"the clock went from {before:.3f} to {at:.3f}")
+        elif elapsed > self.gap_seconds:
+            broken.append(f"{elapsed:.1f} s without a sample (limit {self.gap_seconds:g})")
+        return max(elapsed, 0.0)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

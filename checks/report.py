@@ -1,0 +1,116 @@
+"""What every check answers with: findings, the verdict they add up to, and how both are shown."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any
+
+Measured = float | int | str | None
+
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<=": le,
+    "<": lt,
+    ">=": ge,
+    ">": gt,
+    "==": eq,
+    "!=": ne,
+}
+
+
+class Verdict(StrEnum):
+    """The three answers a check can give. Failed beats unknown, unknown beats passed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+EXIT_STATUS = {Verdict.PASSED: 0, Verdict.FAILED: 3, Verdict.UNKNOWN: 4}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measured value against one limit, e.g. ``deadlocks 3 (limit == 0)``."""
+
+    name: str
+    measured: Measured
+    operator: str
+    limit: Measured
+    verdict: Verdict
+    hint: str = ""
+
+    def __str__(self) -> str:
+        shown = "not measured" if self.measured is None else _short(self.measured)
+        hint = f" {self.hint}" if self.hint and self.verdict is not Verdict.PASSED else ""
+        return f"{self.name} {shown} (limit {self.operator} {_short(self.limit)}){hint}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one check on one target.
+
+    ``started_at`` and ``finished_at`` are Unix seconds; ``inputs`` says what was asked for and never
+    holds a secret; ``samples`` is the path of the kept samples, if the check keeps any; ``facts`` is what
+    was measured and is worth knowing, but decides nothing.
+    """
+
+    check: str
+    target: str
+    findings: tuple[Finding, ...]
+    started_at: float
+    finished_at: float
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    samples: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        return combine(finding.verdict for finding in self.findings)
+
+    @property
+    def summary(self) -> str:
+        """One line: the verdict and the findings that decided it."""
+        deciding = [str(f) for f in self.findings if f.verdict is self.verdict]
+        if self.verdict is Verdict.PASSED:
+            deciding = [f"{f.name} {_short(f.measured)}" for f in self.findings]
+        return f"{self.target}: {self.check}: {self.verdict}: {', '.join(deciding) or 'nothing was measured'}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON holds it; a fact also stands at the top, where no field has its name."""
+        shown = dataclasses.asdict(self) | {"verdict": self.verdict, "summary": self.summary}
+        return {**self.facts, **shown}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, default=str)
+
+
+def combine(verdicts: Iterable[Verdict]) -> Verdict:
+    """Add verdicts up: failed beats unknown, unknown beats passed, and nothing at all is unknown."""
+    seen = set(verdicts)
+    for verdict in (Verdict.FAILED, Verdict.UNKNOWN, Verdict.PASSED):
+        if verdict in seen:
+            return verdict
+    return Verdict.UNKNOWN
+
+
+def compare(name: str, measured: Measured, operator: str, limit: Measured, hint: str = "") -> Finding:
+    """Hold a measured value against a limit; what was not measured, or is not a number, is unknown."""
+    if not _is_number_or_text(measured) or not _is_number_or_text(limit):
+        return Finding(name, None, operator, limit, Verdict.UNKNOWN, hint)
+    try:
+        holds = OPERATORS[operator](measured, limit)
+    except TypeError:
+        return Finding(name, measured, operator, limit, Verdict.UNKNOWN, hint)
+    return Finding(name, measured, operator, limit, Verdict.PASSED if holds else Verdict.FAILED, hint)
+
+
+def _is_number_or_text(value: Measured) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _short(value: Measured) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,147 @@
+"""Say what an engineer wants to read: what was proven, or what stopped and what to type next."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: p12
+type: stdout
+short_description: one line for what was proven, the reason and the next command when something stopped
+description:
+  - Prints the C(say) of every answer of the kit, and C(error) and C(hint) of the one that stopped.
+  - With -v, --check or --diff it is Ansible's default output.
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+options:
+  p12_output:
+    description: json prints every target's last answer as one JSON object at the end, and nothing else.
+    env: [{name: P12_OUTPUT}]
+    default: text
+    choices: [text, json]
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible import constants as C
+from ansible import context
+from ansible.plugins.callback.default import CallbackModule as Default
+
+QUIET = (
+    "v2_playbook_on_task_start",
+    "v2_playbook_on_handler_task_start",
+    "v2_playbook_on_play_start",
+    "v2_playbook_on_include",
+    "v2_playbook_on_no_hosts_matched",
+    "v2_runner_on_start",
+    "v2_runner_on_skipped",
+    "v2_runner_retry",
+    "v2_runner_item_on_ok",
+    "v2_runner_item_on_skipped",
+)
+
+
+class CallbackModule(Default):  # type: ignore[misc]
+    """Ansible's entry point; method names are Ansible's."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "p12"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = time.monotonic()
+        self.said: set[str] = set()
+        self.answers: dict[str, Any] = {}
+
+    @property
+    def plain(self) -> bool:
+        """Whether Ansible's own output was asked for."""
+        asked = context.CLIARGS
+        return bool(self._display.verbosity or asked.get("check") or asked.get("diff"))
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        if self.plain:
+            super().v2_runner_on_ok(result)
+        else:
+            self._show(result.result)
+
+    def v2_runner_item_on_failed(self, result: Any) -> None:
+        if self.plain:
+            super().v2_runner_item_on_failed(result)
+        else:
+            self._show_failure(result)
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        if self.plain:
+            super().v2_runner_on_failed(result, ignore_errors)
+        elif not ignore_errors and "results" not in result.result:
+            self._show_failure(result)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        if self.plain:
+            super().v2_runner_on_unreachable(result)
+        else:
+            reason = result.result.get("msg", "no reason given")
+            self._display.display(
+                f"\nstopped  {result.host.get_name()} cannot be reached: {reason}",
+                color=C.COLOR_UNREACHABLE,
+                stderr=True,
+            )
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self.plain:
+            super().v2_playbook_on_stats(stats)
+        elif self.get_option("p12_output") == "json":
+            self._display.display(json.dumps(self.answers, indent=2))
+
+    def _show(self, outcome: Mapping[str, Any]) -> None:
+        answer = _answer(outcome)
+        if "target" in answer:
+            self.answers[answer["target"]] = answer
+        line = answer.get("say")
+        if line and line not in self.said and self.get_option("p12_output") == "text":
+            self.said.add(line)
+            elapsed = int(time.monotonic() - self.started)
+            stamp = "" if "\n" in line else f"{elapsed // 60:2d}:{elapsed % 60:02d}  "
+            self._display.display(f"{stamp}{line}")
+
+    def _show_failure(self, result: Any) -> None:
+        answer = _answer(result.result)
+        reason = answer.get("error") or _own_words(result.result)
+        if reason in self.said:
+            return
+        self.said.add(reason)
+        where = "" if answer.get("error") else f"{result.host.get_name()}: {result.task.get_name()}: "
+        self._display.display(f"\nstopped  {where}{reason}", color=C.COLOR_ERROR, stderr=True)
+        if answer.get("hint"):
+            self._display.display(f"next     {answer['hint']}", stderr=True)
+
+
+def _only_when_plain(name: str) -> Any:
+    inherited = getattr(Default, name)
+
+    def method(self: CallbackModule, *arguments: Any, **options: Any) -> None:
+        if self.plain:
+            inherited(self, *arguments, **options)
+
+    return method
+
+
+for _name in QUIET:
+    setattr(CallbackModule, _name, _only_when_plain(_name))
+
+
+def _own_words(outcome: Mapping[str, Any]) -> str:
+    parts = [str(outcome.get(name, "")).strip() for name in ("msg", "stderr", "stdout")]
+    return "\n".join(part for part in parts if part)[-1500:] or "no reason given"
+
+
+def _answer(outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(outcome.get("stdout") or "")
+    except (TypeError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,172 @@
+"""The engineer's ``p12`` command: each verb prints the ``ansible-playbook`` line it is, and runs it."""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rollout.errors import RolloutError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LOCAL = CHECKOUT / "inventories" / "local"
+
+VERBS = {
+    "release": "release a branch: staging, burst, backup, production in steps, monitor",
+    "rollback": "turn traffic back and lower the flags; one command, no questions",
+    "status": "show what is true of both targets now",
+    "flags": "list, set or turn off P12_ flags: flags [set NAME=VALUE …|off [NAME …]]",
+    "provision": "make hosts ready for releases",
+    "deploy": "put a release on staging",
+    "verify": "burst staging and write the certificate",
+    "backup": "back production up, proven by a restore",
+    "promote": "take the certified release to production in steps",
+    "monitor": "watch the release at 100 % and mark it good",
+    "restore": "list backups, or restore one into a database beside the live one",
+    "evidence": "collect evidence of a target: logs, health, database diagnostics",
+    "lock": "show the lock, or break it: lock break --why …",
+    "down": "stop every local process (--purge removes the data too)",
+    "check": "run one check by hand: check NAME …",
+    "test": "run every test, lint and type check",
+    "host": "what playbooks run on a host: host TARGET VERB …",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb and return its exit status."""
+    try:
+        if arguments[:1] == ["check"]:
+            return _become([sys.executable, "-P", "-m", "checks", *arguments[1:]], {})
+        if arguments[:1] == ["test"]:
+            from rollout import testing
+
+            return testing.main(arguments[1:])
+        options = _parser().parse_args(arguments)
+        if options.verb == "down":
+            from rollout import local
+
+            return local.down(_inventory(options), options.purge)
+        if options.verb in ("release", "provision"):
+            from rollout import local
+
+            status = local.provision(
+                _inventory(options),
+                lambda: _wait(*_playbook("provision", options)),
+                options.verb == "provision",
+            )
+            if options.verb == "provision" and status is not None:
+                return status
+        return _become(*_playbook(options.verb, options))
+    except RolloutError as error:
+        sys.stderr.write(f"{error}\n" + (f"next     {error.hint}\n" if error.hint else ""))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
+    """Print the line an engineer could type, and return the command and its environment."""
+    inventory = _inventory(options)
+    variables = _variables(options) if verb == options.verb else []
+    extra = [word for variable in variables for word in ("-e", variable)]
+    environment = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "P12_CHECKOUT": str(CHECKOUT)}
+    if getattr(options, "json", False):
+        environment["P12_OUTPUT"] = "json"
+    else:
+        shown = os.path.relpath(inventory) if Path.cwd() == CHECKOUT else str(inventory)
+        line = ["ansible-playbook", "-i", shown, f"playbooks/{verb}.yml", *extra, *options.ansible]
+        sys.stderr.write(f"$ {shlex.join(line)}\n")
+        sys.stderr.flush()
+    playbook = str(CHECKOUT / "playbooks" / f"{verb}.yml")
+    command = [sys.executable, "-P", "-m", "ansible.cli.playbook", "-i", str(inventory), playbook]
+    return [*command, *extra, *options.ansible], environment
+
+
+def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Go on as another program: its exit status is ours, and Ctrl-C reaches it directly."""
+    os.execve(command[0], list(command), _environment(environment))
+
+
+def _wait(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program to its end; Ctrl-C reaches it directly, and we wait for what it makes of it."""
+    running = subprocess.Popen(command, env=_environment(environment))
+    while True:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(CHECKOUT), **more}
+
+
+def _variables(options: argparse.Namespace) -> list[str]:
+    """Return the verb's options as the playbook's extra variables."""
+    named = ("target", "branch", "why", "minutes", "backup", "into")
+    pairs = [_variable(name, str(getattr(options, name))) for name in named if getattr(options, name, None)]
+    if getattr(options, "flags_only", False):
+        pairs.append("flags_only=true")
+    if options.verb in ("flags", "lock"):
+        words = [options.action, *getattr(options, "names", [])]
+        words += [f"--slot={options.slot}"] if getattr(options, "slot", "") else []
+        words += [f"--generation={options.generation}"] if getattr(options, "generation", None) else []
+        pairs.append(_variable("words", " ".join(words)))
+    return pairs
+
+
+def _variable(name: str, value: str) -> str:
+    """One extra variable; JSON where ``name=value`` would need quotes, for Ansible's are not the shell's."""
+    if re.fullmatch(r"[\w./:@%+,=-]+", value):
+        return f"{name}={value}"
+    return json.dumps({name: value}, ensure_ascii=False)
+
+
+def _inventory(options: argparse.Namespace) -> Path:
+    named = Path(options.inventory) if options.inventory else LOCAL
+    for candidate in (named, CHECKOUT / named, CHECKOUT / "inventories" / named):
+        if candidate.exists():
+            return candidate.resolve()
+    sites = sorted(path.name for path in (CHECKOUT / "inventories").iterdir() if path.is_dir())
+    raise RolloutError(
+        f"{options.inventory} is not an inventory. Accepted: a path, or one of {', '.join(sites)}.",
+        "./p12 release --inventory inventories/local",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="p12", description="Release Paste12 in steps, and turn it back.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    made = {}
+    for verb, help_text in VERBS.items():
+        made[verb] = verbs.add_parser(verb, help=help_text, description=help_text)
+        made[verb].add_argument("-i", "--inventory", default="", help="the site (default: inventories/local)")
+        made[verb].set_defaults(ansible=[])
+        if verb not in ("down", "check", "test", "host"):
+            made[verb].add_argument(
+                "--ansible", action="append", default=[], metavar="OPTION", help="e.g. -v"
+            )
+    for verb in ("release", "deploy", "verify", "promote", "monitor", "backup"):
+        made[verb].add_argument("--branch", default="", help="a branch, tag or commit (default: checked out)")
+        made[verb].add_argument("--why", default="", help="the reason, where a rule asks for one")
+    for verb in ("rollback", "lock"):
+        made[verb].add_argument("--why", default="", help="the reason, for the journal")
+    for verb in ("rollback", "flags", "evidence", "restore", "lock", "backup"):
+        made[verb].add_argument("--target", default="production", choices=("staging", "production"))
+    for verb in ("release", "monitor"):
+        made[verb].add_argument("--minutes", type=float, help="how long the monitor window is")
+    made["rollback"].add_argument("--flags-only", action="store_true", help="lower flags, leave traffic")
+    made["status"].add_argument("--json", action="store_true", help="print JSON")
+    made["flags"].add_argument("action", nargs="?", default="list", choices=("list", "set", "off"))
+    made["flags"].add_argument("names", nargs="*", metavar="NAME[=VALUE]")
+    made["flags"].add_argument("--slot", default="", choices=("", "blue", "green"))
+    made["flags"].add_argument("--generation", type=int, help="with off: back to what this generation held")
+    made["lock"].add_argument("action", nargs="?", default="show", choices=("show", "break"))
+    made["restore"].add_argument("--backup", default="", help="the backup's id; nothing lists them")
+    made["restore"].add_argument("--into", default="", help="the name of the new database")
+    made["down"].add_argument("--purge", action="store_true", help="remove data, backups and secrets too")
+    return parser

@@ -1,0 +1,176 @@
+"""The guard: watches the open window, turns traffic back when it fails, and heals what drifted.
+
+It runs on the balancer as a service of its own. No controller is needed for any of it.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+from checks import judge
+from checks.report import Verdict
+from rollout import flags
+from rollout.errors import RolloutError
+from rollout.rollback import roll_back
+from rollout.state import State, Window
+from rollout.steering import Steering
+from rollout.storage import write_json
+from rollout.target import Target
+from rollout.windows import find_window, read_samples, sample, samples_path
+
+OWNER = "guard"
+
+
+@dataclass
+class Guard:
+    """One target's guard. ``look`` does one round; ``run`` repeats it until it is told to stop."""
+
+    steering: Steering
+    clock: Callable[[], float] = time.time
+    judges: dict[str, judge.Window] = field(default_factory=dict)
+    healed_at: float = 0.0
+
+    def run(self, stop: Event) -> None:
+        settings = self.steering.target.settings["guard"]
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                self.look()
+            except (RolloutError, OSError, ValueError) as error:
+                _say(f"this round failed: {error}")
+            stop.wait(max(0.05, settings["interval_seconds"] - (time.monotonic() - started)))
+
+    def look(self) -> None:
+        """Judge the open window, if there is one; heal now and then; leave a heartbeat."""
+        state = self.steering.state()
+        window = state.open_window
+        if window is not None and state.rollout and state.rollout.ended:
+            self.journal_verdict(window, Verdict.UNKNOWN, f"the rollout was {state.rollout.ended} meanwhile")
+        elif window is not None:
+            self.watch(window)
+        else:
+            self.turn_back_late(state)
+        settings = self.steering.target.settings["guard"]
+        if self.clock() - self.healed_at >= settings["heal_seconds"]:
+            self.healed_at = self.clock()
+            try:
+                self.heal_traffic()
+            finally:
+                self.heal_flags()
+        beat = {"at": self.clock(), "pid": os.getpid(), "window": window.id if window else None}
+        write_json(self.steering.target.steering / "guard.json", beat)
+
+    def watch(self, window: Window) -> None:
+        """Take one sample of a window, keep it, judge all of them, and act on the verdict."""
+        path = samples_path(self.steering.target, window.id)
+        if window.id not in self.judges:
+            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self.judges = {window.id: self.judge_so_far(window)}
+        try:
+            taken = sample(self.steering, self.clock)
+        except RolloutError as error:
+            _say(f"window {window.id}: nothing can be seen: {error}")
+            taken = {"at": self.clock(), "servers": {}, "instances": {}}
+        with path.open("a") as file:
+            file.write(json.dumps(taken) + "\n")
+        judgement = self.judges[window.id].add(taken)
+        if judgement.verdict is not None:
+            self.close(window, judgement)
+
+    def judge_so_far(self, window: Window) -> judge.Window:
+        judging = judge.Window(judge.WindowLimits(**window.limits), window.slot, window.control)
+        for taken in read_samples(samples_path(self.steering.target, window.id)):
+            judging.add(taken)
+        return judging
+
+    def close(self, window: Window, judgement: judge.Judgement) -> None:
+        """Journal a window's verdict; a failed one turns traffic back first of all."""
+        summary = summarise(judgement)
+        report: dict[str, Any] = {
+            "check": f"window {window.kind}",
+            "verdict": judgement.verdict,
+            "findings": [str(finding) for finding in judgement.findings],
+        }
+        if judgement.verdict == Verdict.FAILED:
+            try:
+                done = roll_back(self.steering, OWNER, f"window {window.id}: {summary}")
+                _say(done["say"])
+            except RolloutError as error:
+                _say(f"window {window.id} failed and traffic could not be turned back: {error}")
+                report["rollback"] = str(error)
+        self.journal_verdict(window, judgement.verdict or Verdict.UNKNOWN, summary)
+        write_json(samples_path(self.steering.target, window.id).with_name("report.json"), report)
+
+    def turn_back_late(self, state: State) -> None:
+        """Try again what a failed window could not do, e.g. because nobody old was up at that moment."""
+        rollout = state.rollout
+        windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
+        if not rollout or not rollout.from_slot or not windows or windows[-1].verdict != Verdict.FAILED:
+            return
+        try:
+            done = roll_back(self.steering, OWNER, f"window {windows[-1].id}: {windows[-1].summary}")
+        except RolloutError as error:
+            _say(f"traffic still cannot be turned back: {error}")
+        else:
+            _say(done["say"])
+
+    def journal_verdict(self, window: Window, verdict: str, summary: str) -> None:
+        with self.steering.change():
+            if not find_window(self.steering.state(), window.id).verdict:
+                self.steering.journal.append(
+                    OWNER, "window.closed", id=window.id, verdict=verdict, summary=summary
+                )
+
+    def heal_traffic(self) -> None:
+        """Give HAProxy the shares that the journal holds, e.g. after it lost its state file."""
+        wanted = self.steering.state().shares
+        if not wanted or self.steering.balancer.holds(wanted):
+            return
+        with self.steering.change():
+            wanted = self.steering.state().shares
+            if not self.steering.balancer.holds(wanted):
+                # A rollback on a full disk is not in the journal: what cannot be journaled is not healed.
+                self.steering.journal.append(OWNER, "traffic.healed", shares=wanted)
+                self.steering.balancer.shift(wanted)
+
+    def heal_flags(self) -> None:
+        """Push a slot's wanted flags to every instance that answers with an older generation."""
+        for wanted in self.steering.flags.all().values():
+            if not wanted.generation:
+                continue
+            instances = self.steering.target.instances_of(wanted.slot)
+            answers = flags.fetch(instances)
+            behind = [
+                instance
+                for instance in instances
+                if answers[instance.name].status == 200
+                and (answers[instance.name].document.get("generation") or 0) < wanted.generation
+            ]
+            for name, answer in flags.push(self.steering.target, wanted, behind).items():
+                _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
+
+
+def summarise(judgement: judge.Judgement) -> str:
+    """One line: how much was seen, and the findings that decided."""
+    deciding = [str(f) for f in judgement.findings if f.verdict == judgement.verdict]
+    seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
+    return seen if judgement.verdict == Verdict.PASSED else f"{seen}: {'; '.join(deciding)}"
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} guard: {line}", file=sys.stderr, flush=True)
+
+
+def main(target: Target) -> int:
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _say(f"watching {target.name}")
+    Guard(Steering.of(target)).run(stop)
+    return 0

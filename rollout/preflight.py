@@ -1,0 +1,130 @@
+"""See that a host is ready for a release. Measures only; changes nothing."""
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from checks import budget
+from checks.report import Verdict
+from rollout.errors import Refused, RolloutError
+from rollout.programs import database_url
+from rollout.storage import read_json
+from rollout.target import Target
+from rollout.traffic import Balancer
+
+FREE_BYTES = 500_000_000
+GUARD_SILENT_SECONDS = 15.0
+
+
+def preflight(target: Target, kit: str) -> dict[str, Any]:
+    """Return what was seen, or say everything that is wrong at once.
+
+    :raises Refused: something that a release needs is not there.
+    """
+    roles: Mapping[str, Callable[[Target], Iterator[str]]] = {
+        "balancer": _balancer,
+        "database": _database,
+        "cache": _cache,
+    }
+    problems = list(_kit(kit)) + list(_space(target))
+    for role in target.settings["roles"]:
+        if role in roles:
+            problems += roles[role](target)
+    if problems:
+        raise Refused(
+            f"{target.name} is not ready: {' '.join(problems)}", "./p12 provision, then ./p12 release"
+        )
+    return {
+        "roles": target.settings["roles"],
+        "say": f"{target.name}: {', '.join(target.settings['roles'])} ready",
+    }
+
+
+def _kit(wanted: str) -> Iterator[str]:
+    installed = Path(__file__).resolve().parents[2].name
+    if wanted and installed != wanted:
+        yield f"The kit here is {installed}, the checkout's is {wanted}."
+
+
+def _space(target: Target) -> Iterator[str]:
+    for name in ("artifacts", "backups"):
+        directory = target.directory / name
+        free = shutil.disk_usage(directory).free
+        if free < FREE_BYTES:
+            yield f"{directory} has {free / 1e6:.0f} MB free (limit >= {FREE_BYTES / 1e6:.0f} MB)."
+
+
+def _balancer(target: Target) -> Iterator[str]:
+    try:
+        Balancer(target).servers()
+    except RolloutError as error:
+        yield str(error)
+    beat = read_json(target.steering / "guard.json")
+    silent = time.time() - beat["at"] if beat else float("inf")
+    if silent > GUARD_SILENT_SECONDS:
+        yield "The guard is not running, so nobody would judge a window."
+
+
+def _database(target: Target) -> Iterator[str]:
+    numbers: dict[str, Any] = {**target.settings["budget"]}
+    try:
+        psycopg2.connect(database_url(target, "paste12"), connect_timeout=3).close()
+        numbers |= _postgres_numbers(target)
+        numbers |= _pooler_numbers(target)
+    except psycopg2.OperationalError as error:
+        yield f"The database cannot be reached: {str(error).strip()}."
+        return
+    site = budget.Site.from_dict(numbers)
+    yield from (f"{finding}" for finding in budget.judge(site) if finding.verdict != Verdict.PASSED)
+
+
+def _postgres_numbers(target: Target) -> dict[str, int]:
+    names = ("max_connections", "superuser_reserved_connections")
+    connection = psycopg2.connect(database_url(target, "p12_monitor"), connect_timeout=3)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", [list(names)])
+        found = dict(cursor.fetchall())
+    connection.close()
+    return {"max_connections": found[names[0]], "reserved_connections": found[names[1]]}
+
+
+def _pooler_numbers(target: Target) -> dict[str, Any]:
+    """Ask pgbouncer's console, which answers plain statements only and is read by column name."""
+    console = psycopg2.connect(
+        host=target.settings["database_address"],
+        port=target.settings["ports"]["pgbouncer"],
+        dbname="pgbouncer",
+        user="p12_monitor",
+        password=target.secrets["monitor"],
+        connect_timeout=3,
+    )
+    console.autocommit = True
+    with console.cursor() as cursor:
+        cursor.execute("SHOW CONFIG")
+        names = [column.name for column in cursor.description or ()]
+        found = {row[names.index("key")]: row[names.index("value")] for row in cursor.fetchall()}
+    console.close()
+    return {
+        "pool_mode": found["pool_mode"],
+        "max_client_conn": int(found["max_client_conn"]),
+        "server_connections": int(found["default_pool_size"]),
+    }
+
+
+def _cache(target: Target) -> Iterator[str]:
+    place = (target.settings["cache_address"], int(target.settings["ports"]["redis"]))
+    try:
+        with socket.create_connection(place, timeout=2) as connection:
+            connection.settimeout(2)
+            connection.sendall(f"AUTH {target.secrets['redis']}\r\nPING\r\n".encode())
+            answer = connection.recv(200)
+    except OSError as error:
+        yield f"Redis does not answer on {place[0]}:{place[1]}: {error}; rate limits would not be shared."
+        return
+    if b"PONG" not in answer:
+        yield f"Redis on {place[0]}:{place[1]} answers {answer.decode(errors='replace').strip()!r}."

@@ -1,0 +1,188 @@
+"""The checks that a rollout rests on, run on a host: the burst and the verified backup."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rollout.errors import Refused, RolloutError
+from rollout.instances import ask
+from rollout.programs import database_url, environment, last_words
+from rollout.state import State
+from rollout.steering import Steering
+from rollout.target import Target
+
+
+def burst(target: Target, release: str) -> dict[str, Any]:
+    """Fire the burst at the front door and return its report. The verdict is in the report.
+
+    :raises Refused: another release serves; it would be proven in this one's name.
+    """
+    limits = target.settings["burst"]
+    state = Steering.of(target).state()
+    serving_release = state.slots[state.serving].release if state.serving else "nothing"
+    if serving_release != release:
+        raise Refused(f"{target.name} serves {serving_release}, not {release}.", "./p12 deploy")
+    report = target.steering / "burst-report.json"
+    report.unlink(missing_ok=True)
+    serving = [f"http://{i.address}:{i.port}" for i in target.instances_of(state.serving or "")]
+    done = _check(
+        target,
+        "burst",
+        f"--base-url={target.settings['front']}",
+        f"--target={target.name}",
+        f"--levels={','.join(str(level) for level in limits['levels'])}",
+        f"--rounds={limits['rounds']}",
+        f"--p99-ms={limits['p99_ms']}",
+        f"--instances={','.join(serving)}",
+        f"--report={report}",
+    )
+    if not report.exists():
+        raise RolloutError(
+            f"{target.name}: burst: {last_words(done)}", "See that the target is up: ./p12 status"
+        )
+    answer: dict[str, Any] = json.loads(report.read_bytes())
+    inputs = {**answer.get("inputs", {}), "release": release, "schema": _schema(target, state)}
+    return answer | {"inputs": inputs, "summary": _burst_words(target, answer), "changed": True}
+
+
+def _burst_words(target: Target, report: Mapping[str, Any]) -> str:
+    """The report's own summary when it stops a release, else one line with what matters most."""
+    if report["verdict"] != "passed":
+        return str(report["summary"])
+    measured = {finding["name"]: finding["measured"] for finding in report["findings"]}
+    levels = target.settings["burst"]["levels"]
+    return (
+        f"{target.name}: burst: passed: {', '.join(map(str, levels))} at once: "
+        f"{measured['deadlocks']} deadlocks, {measured['server_errors']} server errors, "
+        f"{100 * measured['busy_ratio']:.2g} % busy, {measured['accepted_views']} views counted exactly, "
+        f"p99 {measured[f'p99_ms_at_{max(levels)}']:.0f} ms"
+    )
+
+
+def counters(target: Target) -> Mapping[str, Any]:
+    """Hold the visitors' ledger against the database: every view answered 200 counted exactly once."""
+    ledger = target.directory / "visitors" / "visitors.json"
+    done = _check(target, "counters", f"--target={target.name}", f"--state={ledger}", "--json")
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise RolloutError(f"{target.name}: counters: {last_words(done)}") from None
+    return report | {"say": report["summary"]}
+
+
+def backup(target: Target, release: str) -> dict[str, Any]:
+    """Back up, prove the backup by restoring it, keep it, and return its manifest.
+
+    :raises RolloutError: it is not proven, so there is no backup; earlier ones are untouched.
+    """
+    from checks import backup as checking
+
+    plan = checking.Plan(
+        url=database_url(target, "paste12"),
+        out=target.directory / "backups",
+        tools=_tools(target),
+        target=target.name,
+        release=release,
+        run_dir=Path(target.settings["run"]),
+    )
+    with _explained(target, "backup"):
+        made = checking.backup(plan)
+    rows = sum(int(table["rows"]) for table in made.tables.values())
+    words = (
+        "nothing to lose yet"
+        if made.nothing_to_lose
+        else f"{made.size_bytes / 1e6:.1f} MB, {rows} rows in {len(made.tables)} tables restored and equal"
+    )
+    summary = f"{target.name}: backup {made.id}: {words}"
+    return {
+        **asdict(made),
+        "verdict": "passed",
+        "summary": summary,
+        "changed": True,
+    }
+
+
+def restore(target: Target, backup_id: str, into: str) -> dict[str, Any]:
+    """List the backups, or restore one into a new database beside the live one and compare digests.
+
+    The live database is never touched.
+
+    :raises RolloutError: there is no such backup, the database exists, or the copy differs.
+    """
+    from checks import manifest, proof
+
+    directory = target.directory / "backups"
+    kept = manifest.list_backups(directory)
+    if not backup_id:
+        rows = [
+            f"  {b.manifest.id}  {b.manifest.size_bytes / 1e6:8.1f} MB  {b.manifest.release}" for b in kept
+        ]
+        listed = "\n".join(rows) or "  none yet: ./p12 backup"
+        return {
+            "target": target.name,
+            "backups": [asdict(b.manifest) for b in kept],
+            "say": f"{target.name}: verified backups, oldest first\n{listed}",
+        }
+    name = into or f"restored_{backup_id.replace('-', '_').lower()}"
+    socket = quote(target.settings["postgres_socket_directory"], safe="")
+    url = f"postgresql:///postgres?host={socket}&port={target.settings['postgres_port']}"
+    with _explained(target, "restore"):
+        found = manifest.find(directory, backup_id)
+        findings = proof.restore_into(url, found, name, _tools(target))
+    wrong = [str(finding) for finding in findings if finding.verdict != "passed"]
+    if wrong:
+        raise RolloutError(f"{target.name}: {name} differs from {backup_id}: {'; '.join(wrong)}")
+    return {
+        "changed": True,
+        "database": name,
+        "say": f"{target.name}: {backup_id} is back in the new database {name}, equal to what was dumped",
+    }
+
+
+def _tools(target: Target) -> Any:
+    from checks.postgres_tools import Tools
+
+    return Tools(Path(target.settings["postgres_bin"]))
+
+
+@contextmanager
+def _explained(target: Target, what: str) -> Iterator[None]:
+    """Turn what a check says into what an engineer sees."""
+    from checks.backup import Refused as NotProven
+    from checks.errors import CannotMeasure, Misused
+
+    try:
+        yield
+    except NotProven as error:
+        listed = "; ".join(str(f) for f in error.findings if f.verdict != "passed")
+        raise RolloutError(f"{target.name}: {what}: not proven: {error} {listed}") from error
+    except (CannotMeasure, Misused) as error:
+        raise RolloutError(f"{target.name}: {what}: {error}") from error
+
+
+def _check(
+    target: Target, name: str, *arguments: str, role: str = "p12_monitor"
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-s", "-m", "checks", name, *arguments],
+        env=environment(
+            DATABASE_URL=database_url(target, role), P12_REHEARSAL_SECRET=target.secrets["rehearsal"]
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _schema(target: Target, state: State) -> str:
+    for instance in target.instances_of(state.serving or ""):
+        answer = ask(instance, "GET", "/internal/ready", timeout_seconds=3.0)
+        if answer.status == 200:
+            return str(answer.document.get("schema", {}).get("revision", ""))
+    return ""

@@ -1,0 +1,87 @@
+"""Keep what other hosts proved: verified backups, burst reports, certificates."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rollout import certificate
+from rollout.errors import Refused
+from rollout.steering import Steering
+from rollout.storage import read_json, write_json
+
+
+def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int) -> dict[str, Any]:
+    """Journal a backup's manifest or a check's report.
+
+    :raises Refused: the report is not a passed, complete one of its kind.
+    """
+    with steering.change(token) as owner:
+        if kind == "backup":
+            missing = [name for name in ("id", "summary") if not report.get(name)]
+            if missing or report.get("verdict") != "passed":
+                raise Refused(
+                    f"This is no verified backup: {missing or report.get('verdict')}.", "./p12 backup"
+                )
+            names = ("id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release")
+            steering.journal.append(
+                owner, "backup.verified", **{name: report[name] for name in names if name in report}
+            )
+        else:
+            write_json(steering.target.steering / f"{report['check']}.json", dict(report))
+            steering.journal.append(
+                owner,
+                "check.judged",
+                check=report["check"],
+                verdict=report["verdict"],
+                summary=report["summary"],
+                release=report.get("inputs", {}).get("release", ""),
+            )
+    return {"changed": True, "say": report["summary"]}
+
+
+def write_certificate(steering: Steering, release: str, token: int) -> dict[str, Any]:
+    """Certify the release that this target serves, from the checks it passed.
+
+    :raises Refused: it is not what serves, or its burst has not passed.
+    """
+    with steering.change(token) as owner:
+        state = steering.state()
+        slot = state.serving
+        held = state.slots.get(slot) if slot else None
+        if held is None or slot is None or held.release != release or state.shares.get(slot) != 100:
+            raise Refused(f"{release} does not serve all of {steering.target.name}.", "./p12 deploy")
+        report = read_json(steering.target.steering / "burst.json")
+        proven_for = (report or {}).get("inputs", {}).get("release")
+        if proven_for != release or report.get("verdict") != "passed":
+            raise Refused(f"No passed burst of {release} is on record.", "./p12 verify")
+        now = time.time()
+        paper = certificate.issue(
+            steering.target.secrets["certificate"],
+            release=release,
+            commit=held.commit,
+            sha256=held.sha256,
+            flags=dict(steering.flags.of(slot).flags),
+            schema=report.get("inputs", {}).get("schema", ""),
+            verdicts=[{"check": "burst", "verdict": report["verdict"], "summary": report["summary"]}],
+            issued_at=now,
+            expires_at=now + 60 * steering.target.settings["certificate_valid_minutes"],
+        )
+        write_json(steering.target.steering / "certificate.json", paper)
+        steering.journal.append(owner, "certificate.written", certificate=paper)
+    return {
+        "changed": True,
+        "certificate": paper,
+        "say": f"{steering.target.name}: certificate of {release} written",
+    }
+
+
+def certificate_of(steering: Steering, release: str, digest: str) -> dict[str, Any]:
+    """Return the certificate on file and whether it still holds for this artifact."""
+    paper = read_json(steering.target.steering / "certificate.json")
+    if paper is None:
+        return {"valid": False, "reason": "none was written", "certificate": None}
+    try:
+        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+    except Refused as error:
+        return {"valid": False, "reason": str(error), "certificate": None}
+    return {"valid": True, "certificate": paper}

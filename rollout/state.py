@@ -1,0 +1,188 @@
+"""What is true of a target, folded from its journal. Pure: entries in, one value out."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rollout.journal import Entry
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a slot holds. ``known`` are the flags its release knows, with their defaults."""
+
+    release: str
+    commit: str = ""
+    sha256: str = ""
+    known: Mapping[str, str] = field(default_factory=dict)
+    proven: bool = False
+
+
+@dataclass(frozen=True)
+class Window:
+    """A watched stretch of time at one share; ``verdict`` is empty while it is open."""
+
+    id: str
+    kind: str
+    release: str
+    slot: str
+    control: str | None
+    share: int
+    opened_at: float
+    limits: Mapping[str, Any]
+    verdict: str = ""
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The newest rollout of a target; ``ended`` is empty, ``finished`` or ``rolled back``."""
+
+    release: str
+    slot: str
+    from_slot: str | None
+    from_release: str | None
+    begun_at: float
+    share: int = 0
+    ended: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything the journal says of a target."""
+
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
+    rollout: Rollout | None = None
+    windows: tuple[Window, ...] = ()
+    good: tuple[str, ...] = ()
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    backup: Mapping[str, Any] | None = None
+    certificate: Mapping[str, Any] | None = None
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def open_window(self) -> Window | None:
+        return next((window for window in reversed(self.windows) if not window.verdict), None)
+
+    @property
+    def serving(self) -> str | None:
+        """The slot with the larger share, ``None`` when nothing was ever put live."""
+        live = {slot: share for slot, share in self.shares.items() if share > 0}
+        return max(live, key=lambda slot: live[slot]) if live else None
+
+    def windows_of(self, release: str) -> tuple[Window, ...]:
+        """The windows of the newest rollout of ``release``."""
+        begun = self.rollout.begun_at if self.rollout and self.rollout.release == release else 0.0
+        return tuple(w for w in self.windows if w.release == release and w.opened_at >= begun)
+
+
+BEGUN = ("release", "slot", "from_slot", "from_release")
+
+
+def fold(entries: Iterable[Entry]) -> State:
+    """Return the state that a journal's entries add up to."""
+    state = State()
+    for entry in entries:
+        state = _after(state, entry)
+    return state
+
+
+def _after(state: State, entry: Entry) -> State:
+    handler = HANDLERS.get(entry.event)
+    return handler(state, entry) if handler else state
+
+
+def _claimed(state: State, entry: Entry) -> State:
+    before = state.slots.get(entry.data["slot"])
+    # Until the newcomer is proven, what its predecessor knew says best to what its flags can be lowered.
+    slot = Slot(entry.data["release"], known=before.known if before else {})
+    return replace(state, slots={**state.slots, entry.data["slot"]: slot})
+
+
+def _proven(state: State, entry: Entry) -> State:
+    data = entry.data
+    slot = Slot(data["release"], data["commit"], data["sha256"], data["known"], proven=True)
+    return replace(state, slots={**state.slots, data["slot"]: slot})
+
+
+def _begun(state: State, entry: Entry) -> State:
+    share = state.shares.get(entry.data["slot"], 0)
+    begun = Rollout(begun_at=entry.at, share=share, **{name: entry.data[name] for name in BEGUN})
+    released = {release: why for release, why in state.quarantined.items() if release != begun.release}
+    return replace(state, rollout=begun, quarantined=released)
+
+
+def _opened(state: State, entry: Entry) -> State:
+    return replace(state, windows=(*state.windows, Window(opened_at=entry.at, **entry.data)))
+
+
+def _finished(state: State, entry: Entry) -> State:
+    release = entry.data["release"]
+    ended = replace(state.rollout, ended="finished") if state.rollout else None
+    return replace(state, rollout=ended, good=(*(r for r in state.good if r != release), release))
+
+
+def _backed_up(state: State, entry: Entry) -> State:
+    backup = {**entry.data, "at": entry.at}
+    return _judged(replace(state, backup=backup), entry, "backup", entry.data["summary"])
+
+
+def _certified(state: State, entry: Entry) -> State:
+    return replace(state, certificate={**entry.data["certificate"], "at": entry.at})
+
+
+def _checked(state: State, entry: Entry) -> State:
+    return _judged(state, entry, entry.data["check"], entry.data["summary"], entry.data["verdict"])
+
+
+def _shifted(state: State, entry: Entry) -> State:
+    shares = entry.data["shares"]
+    rollout = state.rollout
+    if rollout and not rollout.ended:
+        rollout = replace(rollout, share=shares.get(rollout.slot, 0))
+    return replace(state, shares=dict(shares), rollout=rollout)
+
+
+def _closed(state: State, entry: Entry) -> State:
+    verdict, summary = entry.data["verdict"], entry.data["summary"]
+    windows = tuple(
+        replace(w, verdict=verdict, summary=summary) if w.id == entry.data["id"] else w for w in state.windows
+    )
+    closed = next((w for w in windows if w.id == entry.data["id"]), None)
+    name = f"window at {closed.share} %" if closed and closed.kind == "step" else "monitor"
+    return _judged(replace(state, windows=windows), entry, name, summary, verdict)
+
+
+def _rolled_back(state: State, entry: Entry) -> State:
+    data = entry.data
+    rollout = state.rollout
+    if rollout is None or rollout.release != data["release"]:
+        return state
+    good = tuple(release for release in state.good if release != data["release"])
+    quarantined = {**state.quarantined, data["release"]: data["why"]}
+    return replace(
+        state, rollout=replace(rollout, ended="rolled back", share=0), good=good, quarantined=quarantined
+    )
+
+
+def _judged(state: State, entry: Entry, check: str, summary: str, verdict: str = "passed") -> State:
+    row = {"check": check, "verdict": verdict, "summary": summary, "at": entry.at}
+    kept = tuple(v for v in state.verdicts if v["check"] != check)
+    return replace(state, verdicts=(*kept, row)[-12:])
+
+
+HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
+    "slot.claimed": _claimed,
+    "slot.proven": _proven,
+    "rollout.begun": _begun,
+    "traffic.shifted": _shifted,
+    "window.opened": _opened,
+    "window.closed": _closed,
+    "rolled_back": _rolled_back,
+    "finished": _finished,
+    "backup.verified": _backed_up,
+    "certificate.written": _certified,
+    "certificate.accepted": _certified,
+    "check.judged": _checked,
+}

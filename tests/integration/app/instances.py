@@ -1,0 +1,124 @@
+"""Running the service itself for its tests: instances of a slot, and its migrations."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+import app.migrate
+from app.live_flags import signature
+from tests.running import free_port, wait_for
+
+UNLIMITED = {
+    name: "1000000 per second"
+    for name in (
+        "P12_LIMIT_CREATE",
+        "P12_LIMIT_LIST",
+        "P12_LIMIT_VIEW",
+        "P12_LIMIT_VIEW_NOTE",
+        "P12_LIMIT_ALIAS",
+    )
+}
+FLAGS_SECRET = "flags-secret"
+
+
+@dataclass
+class Slot:
+    """Running instances of one slot, which share a database and a flags file."""
+
+    urls: list[str]
+    environment: dict[str, str]
+    processes: list[subprocess.Popen[bytes]]
+    generation: int = 0
+
+    def set_flags(self, **flags: str) -> None:
+        """Push a document to one instance; the others see the file."""
+        self.generation += 1
+        body = flag_document(self.generation, **flags)
+        headers = {"X-P12-Signature": signature(FLAGS_SECRET, body)}
+        answer = requests.put(f"{self.urls[0]}/internal/flags", data=body, headers=headers, timeout=10)
+        assert answer.status_code == 200, answer.text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Add up a metric over the instances."""
+        texts = (requests.get(f"{url}/internal/metrics", timeout=10).text for url in self.urls)
+        return sum(value for text in texts for value in values(text, name, **labels))
+
+    def drain(self) -> None:
+        """Let a worker count what is queued."""
+        command = [sys.executable, "-m", "app.worker", "--until-empty"]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=60)
+
+
+def values(text: str, name: str, **labels: str) -> list[float]:
+    """Find a metric's samples in Prometheus text."""
+    return [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+
+
+def metric(client: FlaskClient, name: str, **labels: str) -> float:
+    """Return the one value of a metric of the application in this process."""
+    (value,) = values(client.get("/internal/metrics").text, name, **labels)
+    return value
+
+
+@contextlib.contextmanager
+def slot(url: str, directory: Path, environ: Mapping[str, str], instances: int = 2) -> Iterator[Slot]:
+    """Start instances as a host does, and wait until each of them answers."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "P12_FLAGS_FILE": str(directory / "flags.json"),
+        "P12_FLAGS_SECRET": FLAGS_SECRET,
+        "P12_TRUSTED_HOPS": "0",
+        **UNLIMITED,
+        **environ,
+    }
+    with contextlib.ExitStack() as stack:
+        urls, processes = [], []
+        for number in range(1, instances + 1):
+            bind = f"127.0.0.1:{free_port()}"
+            command = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
+            mine = {**environment, "P12_BIND": bind, "P12_INSTANCE": f"blue-{number}"}
+            process = subprocess.Popen(command, env=mine, stderr=subprocess.DEVNULL)
+            stack.callback(_end, process)
+            processes.append(process)
+            urls.append(f"http://{bind}")
+        for base in urls:
+            wait_for(lambda base=base: requests.get(f"{base}/healthz", timeout=5).ok, f"{base} answering")  # type: ignore[misc]
+        yield Slot(urls, environment, processes)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def flag_document(generation: int, target: str = "dev", slot: str = "blue", **flags: str) -> bytes:
+    content = {"target": target, "slot": slot, "generation": generation, "flags": flags}
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def migrate(verb: str, url: str) -> tuple[int, dict[str, Any]]:
+    """Run a migration command in this process; give its exit status and its answer."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        status = app.migrate.main([verb], {"DATABASE_URL": url})
+    return status, json.loads(output.getvalue())

@@ -1,0 +1,153 @@
+"""The worker counts what is queued, purges what is gone for an hour, and stops when told."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.database import Database
+from app.live_flags import LiveFlags
+from app.purge import purge_batch
+from app.rollup import count_batch, is_drained
+from app.settings import load_settings
+from app.worker import Worker
+from tests.running import Cluster, free_port, wait_for
+
+GONE = """
+INSERT INTO notes (text, expires_at, deleted_at) VALUES
+    ('fresh', timezone('utc', now()) + interval '1 hour', NULL),
+    ('for ever', NULL, NULL),
+    ('just expired', timezone('utc', now()) - interval '10 minutes', NULL),
+    ('long expired', timezone('utc', now()) - interval '2 hours', NULL),
+    ('just removed', NULL, timezone('utc', now()) - interval '10 minutes'),
+    ('long removed', timezone('utc', now()) + interval '1 hour', timezone('utc', now()) - interval '2 hours');
+INSERT INTO view_log (note_id, fingerprint, day) SELECT id, 'v', 'today' FROM notes;
+INSERT INTO like_log (note_id, fingerprint) SELECT id, 'v' FROM notes;
+INSERT INTO report_log (note_id, fingerprint) SELECT id, 'v' FROM notes;
+INSERT INTO view_queue (note_id) SELECT id FROM notes;
+"""
+
+
+@pytest.fixture
+def connected(postgres: Cluster, database: str) -> Iterator[Database]:
+    opened = Database(load_settings({"DATABASE_URL": postgres.url(database)}))
+    yield opened
+    opened.close()
+
+
+def count(postgres: Cluster, database: str, table: str) -> object:
+    return postgres.run(f"SELECT count(*) FROM {table}", database)[0][0]
+
+
+def test_a_batch_is_counted_once_and_leaves_the_queue(
+    connected: Database, postgres: Cluster, database: str
+) -> None:
+    postgres.run(
+        "INSERT INTO notes (text) VALUES ('a'), ('b'); INSERT INTO view_queue (note_id) VALUES (1), (2), (1)",
+        database,
+    )
+
+    assert [count_batch(connected, rows=2), is_drained(connected)] == [2, False]
+    assert [count_batch(connected, rows=2), count_batch(connected), is_drained(connected)] == [1, 0, True]
+    assert postgres.run("SELECT views FROM notes ORDER BY id", database) == [(2,), (1,)]
+
+
+def test_views_of_a_note_that_is_no_more_are_dropped(
+    connected: Database, postgres: Cluster, database: str
+) -> None:
+    postgres.run("INSERT INTO view_queue (note_id) VALUES (4711)", database)
+
+    assert count_batch(connected) == 1
+    assert is_drained(connected)
+
+
+def test_only_notes_gone_for_an_hour_are_purged_with_their_logs(
+    connected: Database, postgres: Cluster, database: str
+) -> None:
+    postgres.run(GONE, database)
+
+    assert purge_batch(connected) == 2
+
+    assert postgres.run("SELECT text FROM notes ORDER BY id", database) == [
+        ("fresh",),
+        ("for ever",),
+        ("just expired",),
+        ("just removed",),
+    ]
+    assert [count(postgres, database, t) for t in ("view_log", "like_log", "report_log", "view_queue")] == [
+        4
+    ] * 4
+
+
+def test_the_worker_drains_purges_and_stops_on_sigterm(postgres: Cluster, database: str) -> None:
+    postgres.run(GONE, database)
+    environment = {"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.05"}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "app.worker"], env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: count(postgres, database, "notes") == 4, "the purge")
+        wait_for(lambda: count(postgres, database, "view_queue") == 0, "the drain")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+    assert postgres.run("SELECT DISTINCT views FROM notes", database) == [(1,)]
+
+
+def test_a_read_only_service_has_a_worker_that_waits(
+    connected: Database, postgres: Cluster, database: str
+) -> None:
+    postgres.run(
+        "INSERT INTO notes (text) VALUES ('a'); INSERT INTO view_queue (note_id) VALUES (1)", database
+    )
+    settings = load_settings({"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.01"})
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+
+    Worker(settings, connected, LiveFlags("", "dev", "blue", {"P12_READ_ONLY": "1"}), stop).run()
+
+    assert not is_drained(connected)
+
+
+def test_a_worker_outlives_a_database_that_is_away() -> None:
+    environ = {
+        "DATABASE_URL": f"postgresql://127.0.0.1:{free_port()}/none",
+        "P12_WORKER_POLL_SECONDS": "0.01",
+    }
+    settings = load_settings(environ)
+    failures: list[str] = []
+    database, stop = Database(settings, failures.append), threading.Event()
+    worker = Worker(settings, database, LiveFlags("", "dev", "blue", {}), stop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+
+    try:
+        wait_for(lambda: len(failures) >= 3, "the worker trying again")
+        alive = thread.is_alive()
+    finally:
+        stop.set()
+    thread.join(10)
+    database.close()
+
+    assert alive
+    assert not thread.is_alive()
+
+
+def test_queued_views_reach_the_note_through_the_worker(
+    postgres: Cluster, database: str, make_client: Callable[..., FlaskClient]
+) -> None:
+    client = make_client(postgres.url(database), P12_ENABLE_VIEW_QUEUE="1")
+    note_id = client.post("/api/notes", json={"text": "a"}).get_json()["id"]
+    for who in ("a", "b", "a"):
+        client.post(f"/api/notes/{note_id}/view", headers={"X-FP": who})
+    assert client.get(f"/api/notes/{note_id}").get_json()["views"] == 0
+
+    count_batch(client.application.extensions["paste12"].database)
+
+    assert client.get(f"/api/notes/{note_id}").get_json()["views"] == 2

@@ -1,0 +1,60 @@
+"""Fixtures of the checks' tests: one cluster a run, empty tables and one front door a test."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.checks.frontdoor import FrontDoor
+from tests.integration.checks.servers import BIN, Cluster, cluster
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A short path that an unprivileged server may use: a socket's name has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="p12c", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(scratch: Path) -> Iterator[Cluster]:
+    if not (BIN / "initdb").exists():
+        pytest.skip(f"no Postgres 15 in {BIN}: apt-get install postgresql-15")
+    with cluster(scratch / "pg") as made:
+        yield made
+
+
+@pytest.fixture
+def database(postgres: Cluster) -> str:
+    """A DSN of a database with the service's tables, all of them empty."""
+    if not postgres.run("SELECT datname FROM pg_database WHERE datname = 'notes'"):
+        postgres.run("CREATE DATABASE notes")
+    postgres.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public", "notes")
+    postgres.run(SCHEMA, "notes")
+    return postgres.url("notes")
+
+
+@pytest.fixture
+def front_door(database: str) -> Iterator[FrontDoor]:
+    with FrontDoor(database) as door:
+        yield door
+
+
+SCHEMA = """
+CREATE TABLE notes (
+    id serial PRIMARY KEY, text text NOT NULL, timestamp timestamp NOT NULL DEFAULT now(),
+    expires_at timestamp, likes int NOT NULL DEFAULT 0, views int NOT NULL DEFAULT 0,
+    reports int NOT NULL DEFAULT 0, author_fp varchar(64), deleted_at timestamp
+);
+CREATE TABLE view_log (
+    note_id int NOT NULL, fingerprint varchar(128) NOT NULL, day text NOT NULL,
+    created_at timestamp NOT NULL DEFAULT now(), UNIQUE (note_id, fingerprint, day)
+);
+CREATE TABLE view_queue (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note_id int NOT NULL);
+CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+INSERT INTO alembic_version VALUES ('0002');
+"""

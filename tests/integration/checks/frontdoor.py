@@ -1,0 +1,141 @@
+"""A small front door that keeps the contract on a real database, with faults to switch on."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+import psycopg2
+from aiohttp import web
+
+RELEASE = "0123456789ab"
+VIEW = """
+WITH logged AS (
+    INSERT INTO view_log (note_id, fingerprint, day)
+    SELECT id, %(fp)s, to_char(timezone('utc', now()), 'YYYY-MM-DD') FROM notes WHERE id = %(id)s
+    ON CONFLICT DO NOTHING RETURNING note_id
+), counted AS (UPDATE notes SET views = views + 1 FROM logged WHERE id = note_id RETURNING views)
+SELECT coalesce((SELECT views FROM counted), (SELECT views FROM notes WHERE id = %(id)s))
+"""
+Fault = Callable[[web.Request], web.StreamResponse | None]
+
+
+class FrontDoor:
+    """Answers notes, views, the alias, health and metrics on ``url``.
+
+    ``fault`` may answer instead; ``after`` may replace an answer whose work is done.
+    """
+
+    def __init__(self, database: str) -> None:
+        self.fault: Fault = lambda _: None
+        self.after: Fault = lambda _: None
+        self.limited = True
+        self.deadlocks = 0
+        self.started = time.time()
+        self.rehearsals: list[str] = []
+        self.url = ""
+        self._alias: list[float] = []
+        self._pool: SimpleQueue[Any] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(8)
+        for _ in range(8):
+            connection = psycopg2.connect(database)
+            connection.autocommit = True
+            self._pool.put(connection)
+
+    def __enter__(self) -> "FrontDoor":
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._threads.shutdown()
+        while not self._pool.empty():
+            self._pool.get().close()
+
+    async def _start(self) -> None:
+        @web.middleware
+        async def around(request: web.Request, handler: Any) -> web.StreamResponse:
+            return await self._around(request, handler)
+
+        app = web.Application(middlewares=[around])
+        app.router.add_get("/api/health", self._health)
+        app.router.add_post("/api/notes", self._create)
+        app.router.add_get("/api/notes", self._list)
+        app.router.add_get("/api/notes/{id}", self._read)
+        app.router.add_post("/api/notes/{id}/view", self._view)
+        app.router.add_post("/api/view", self._legacy_view)
+        app.router.add_get("/internal/metrics", self._metrics)
+        self._runner = web.AppRunner(app, shutdown_timeout=1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _around(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if given := request.headers.get("X-P12-Rehearsal"):
+            self.rehearsals.append(given)
+        answer = self.fault(request)
+        if answer is None:
+            answer = await handler(request)
+            answer = self.after(request) or answer
+        answer.headers["X-P12-Release"] = RELEASE
+        return answer
+
+    async def _sql(self, sql: str, **parameters: Any) -> Any:
+        def run() -> Any:
+            connection = self._pool.get()
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(sql, parameters)
+                    return cursor.fetchone()
+            finally:
+                self._pool.put(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"ok": True})
+
+    async def _create(self, request: web.Request) -> web.Response:
+        text = (await request.json())["text"]
+        (note_id,) = await self._sql("INSERT INTO notes (text) VALUES (%(text)s) RETURNING id", text=text)
+        return web.json_response({"id": note_id, "text": text}, status=201)
+
+    async def _list(self, _: web.Request) -> web.Response:
+        return web.json_response([])
+
+    async def _read(self, request: web.Request) -> web.Response:
+        return web.json_response({"id": int(request.match_info["id"])})
+
+    async def _view(self, request: web.Request) -> web.Response:
+        return await self._count(int(request.match_info["id"]), request)
+
+    async def _legacy_view(self, request: web.Request) -> web.Response:
+        if self.limited and "X-P12-Rehearsal" not in request.headers:
+            self._alias = [at for at in self._alias if at > time.time() - 60]
+            if len(self._alias) >= 5:
+                return web.json_response({"error": "rate_limited"}, status=429)
+            self._alias.append(time.time())
+        return await self._count(int(request.query["id"]), request)
+
+    async def _count(self, note_id: int, request: web.Request) -> web.Response:
+        (views,) = await self._sql(VIEW, id=note_id, fp=request.headers["X-Author-Fp"])
+        return web.json_response({"ok": True, "id": note_id, "views": views})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        lines = [f"p12_process_start_time_seconds {self.started}"]
+        if self.deadlocks:
+            lines.append(f'p12_db_errors_total{{sqlstate="40P01"}} {self.deadlocks}')
+        return web.Response(text="\n".join(lines) + "\n")

@@ -1,0 +1,144 @@
+"""What must never be in the service: a second Engine, schema changes in a request, a known commit missing."""
+
+import ast
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import app
+from app.answers import route_of
+from app.database import Database, SecondEngineError
+from app.metrics import bucket_edges
+from app.migrate import check, destructive_statements
+from app.release import running_release
+from app.schema import HEAD, is_served
+from app.settings import load_settings
+
+PACKAGE = Path(app.__file__).parent
+SETTINGS = load_settings({"DATABASE_URL": "postgresql://db/p12"})
+SCHEMA_CHANGE = re.compile(r"\b(CREATE|ALTER|DROP|TRUNCATE|REINDEX|VACUUM)\s+[A-Z]")
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text())
+
+
+def test_only_the_database_and_the_migrations_create_an_engine() -> None:
+    creators = {
+        name
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and "create_engine" in (getattr(node, "id", ""), getattr(node, "attr", ""))
+    }
+
+    assert creators == {"database.py", "migrate.py"}
+
+
+def test_no_module_but_the_migrations_changes_the_schema() -> None:
+    changing = {
+        name
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SCHEMA_CHANGE.search(node.value)
+    }
+
+    assert {name for name in changing if not name.startswith("migrations/")} <= {"migrate.py"}
+
+
+def test_the_service_knows_nothing_of_checks_or_rollout() -> None:
+    imported = {
+        name.split(".")[0]
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
+        )
+    }
+
+    assert not imported & {"checks", "rollout"}
+
+
+def test_a_process_cannot_have_two_engines() -> None:
+    database = Database(SETTINGS)
+    try:
+        with pytest.raises(SecondEngineError, match="has its Engine already"):
+            Database(SETTINGS)
+    finally:
+        database.close()
+
+
+def test_the_head_of_the_schema_is_the_last_migration_and_all_only_expand() -> None:
+    answer, is_ok = check()
+
+    assert is_ok
+    assert answer == {"ok": True, "head": HEAD, "destructive": []}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE notes DROP COLUMN likes",
+        "drop table notes",
+        "ALTER TABLE notes ALTER COLUMN likes TYPE bigint",
+        "ALTER TABLE notes ALTER COLUMN author_fp SET NOT NULL",
+        "ALTER TABLE notes RENAME COLUMN likes TO hearts",
+        "ALTER TABLE notes ADD COLUMN kind text NOT NULL",
+        "TRUNCATE view_log",
+        "DELETE FROM view_log",
+        "ALTER TABLE view_log DROP CONSTRAINT view_log_once",
+    ],
+)
+def test_a_statement_that_takes_something_away_is_named(sql: str) -> None:
+    assert destructive_statements(f"SELECT 1;\n{sql};\n")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE x (id int NOT NULL)",
+        "ALTER TABLE notes ADD COLUMN kind text",
+        "ALTER TABLE notes ADD COLUMN kind text NOT NULL DEFAULT 'x'",
+        "DROP INDEX CONCURRENTLY IF EXISTS view_log_once",
+        "-- DROP TABLE notes\nSELECT 1",
+    ],
+)
+def test_a_statement_that_only_adds_is_not(sql: str) -> None:
+    assert not destructive_statements(sql)
+
+
+def test_a_release_serves_its_own_schema_and_every_newer_one() -> None:
+    assert is_served(HEAD)
+    assert is_served("9999")
+    assert not is_served("0001")
+    assert not is_served(None)
+
+
+def test_a_checkout_is_all_zeros_and_an_artifact_names_its_commit(tmp_path: Path) -> None:
+    record = tmp_path / "RELEASE.json"
+    assert running_release(record).commit == "0" * 40
+
+    record.write_text(json.dumps({"commit": "ab" * 20, "release": "ab" * 6}))
+
+    assert running_release(record).commit == "ab" * 20
+    assert running_release(record).name == "ab" * 6
+
+
+def test_routes_in_metrics_are_templates() -> None:
+    assert route_of("/api/notes/<note:note_id>/view") == "/api/notes/{id}/view"
+    assert route_of("/static/<path:filename>") == "/static/{filename}"
+    assert route_of(None) == "none"
+
+
+def test_histogram_edges_are_at_most_a_fifth_apart() -> None:
+    edges = bucket_edges()
+
+    assert all(wide / narrow < 1.21 for narrow, wide in itertools.pairwise(edges))
+    assert edges[0] <= 0.001
+    assert edges[-1] >= 15

@@ -1,0 +1,298 @@
+"""From a branch to the bytes that are shipped, with real git repositories."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollout import artifact
+from rollout.artifact import Artifact, Commit
+from rollout.bundle import Platform
+from rollout.errors import Refused, RolloutError
+
+OURS = Platform(f"{sys.version_info.major}.{sys.version_info.minor}", "x86_64")
+PROJECT = """[project]
+name = "service"
+version = "1"
+requires-python = ">=3.11"
+dependencies = []
+[project.optional-dependencies]
+service = []
+"""
+EXPANDS = {"ok": True, "head": "0002", "destructive": []}
+DROPS = {"ok": False, "head": "0003", "destructive": ["0003: DROP COLUMN notes.likes"]}
+NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+class Checkout:
+    """A git repository of a small service."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.write("pyproject.toml", PROJECT)
+        self.write("requirements.lock", "")
+        self.write("app/__init__.py", "WORDS = 'first'\n")
+        self.migrations(EXPANDS)
+        self.write("README.md", "Not shipped.\n")
+        self.first = self.commit("first")
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=ann", "-c", "user.email=ann@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(self.path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def write(self, name: str, content: str) -> None:
+        (self.path / name).parent.mkdir(exist_ok=True)
+        (self.path / name).write_text(content)
+
+    def migrations(self, answer: dict[str, Any]) -> None:
+        self.write("app/migrate.py", f"print({json.dumps(answer)!r})\n")
+
+    def commit(self, message: str) -> str:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    for name, value in NO_CONFIGURATION.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    return Checkout(tmp_path / "checkout")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def built(checkout: Checkout, cache: Path, commit: str = "", platform: Platform = OURS) -> Artifact:
+    named = Commit(commit or checkout.first, "main")
+    return artifact.build(checkout.path, cache, named, platform)[0]
+
+
+def shipped(made: Artifact) -> dict[str, bytes]:
+    with tarfile.open(made.path) as archive:
+        return {m.name: archive.extractfile(m).read() for m in archive.getmembers()}  # type: ignore[union-attr]
+
+
+def test_nothing_named_means_what_is_checked_out(checkout: Checkout) -> None:
+    found = artifact.resolve(checkout.path, "")
+
+    assert (found.commit, found.named, found.release) == (checkout.first, "main", checkout.first[:12])
+
+
+def test_a_branch_a_tag_and_a_commit_are_each_resolved_to_the_commit(checkout: Checkout) -> None:
+    checkout.git("tag", "light")
+    checkout.git("tag", "--annotate", "heavy", "--message", "x")
+    checkout.git("branch", "topic/one")
+    checkout.write("app/__init__.py", "WORDS = 'second'\n")
+    checkout.commit("second")
+
+    for name in ("light", "heavy", "topic/one", "HEAD~1", checkout.first, checkout.first[:8]):
+        assert artifact.resolve(checkout.path, name).commit == checkout.first
+
+
+def test_a_detached_head_means_its_commit(checkout: Checkout) -> None:
+    checkout.git("checkout", "--quiet", "--detach")
+
+    found = artifact.resolve(checkout.path, "")
+
+    assert (found.commit, found.named) == (checkout.first, "a detached HEAD")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "--all", "-h", "main app", "main:README.md", "..", "0" * 40])
+def test_what_is_no_commit_is_refused_with_the_branches_there_are(checkout: Checkout, name: str) -> None:
+    checkout.git("branch", "topic")
+
+    with pytest.raises(Refused, match=r"is not a branch, tag or commit here\. Branches: main, topic"):
+        artifact.resolve(checkout.path, name)
+
+
+def test_outside_of_a_repository_git_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+    with pytest.raises(RolloutError, match="not a git repository"):
+        artifact.resolve(tmp_path, "")
+
+
+def test_uncommitted_changes_of_what_is_shipped_are_counted(checkout: Checkout) -> None:
+    checkout.write("app/__init__.py", "WORDS = 'mine'\n")
+    checkout.write("app/more.py", "")
+    checkout.write("README.md", "Mine.\n")
+
+    assert artifact.resolve(checkout.path, "").warning == "2 uncommitted changes are not in it"
+
+
+def test_there_is_no_warning_where_a_branch_was_named_or_nothing_shipped_changed(checkout: Checkout) -> None:
+    checkout.write("README.md", "Mine.\n")
+    assert artifact.resolve(checkout.path, "").warning == ""
+
+    checkout.write("app/__init__.py", "WORDS = 'mine'\n")
+    assert artifact.resolve(checkout.path, "main").warning == ""
+
+
+def test_an_artifact_holds_the_service_under_lib_and_names_its_commit(
+    checkout: Checkout, cache: Path
+) -> None:
+    made = built(checkout, cache)
+
+    files = shipped(made)
+    assert files["lib/app/__init__.py"] == b"WORDS = 'first'\n"
+    assert json.loads(files["lib/app/RELEASE.json"]) == {
+        "commit": checkout.first,
+        "release": checkout.first[:12],
+    }
+    assert {name.split("/")[0] for name in files} == {"lib"}
+    assert "lib/README.md" not in files
+
+
+def test_an_artifact_is_named_by_commit_and_sha256_of_its_bytes(checkout: Checkout, cache: Path) -> None:
+    made = built(checkout, cache)
+
+    content = Path(made.path).read_bytes()
+    assert made.sha256 == hashlib.sha256(content).hexdigest()
+    assert Path(made.path).name == f"{checkout.first[:12]}-{made.sha256[:12]}.tar.gz"
+    assert (made.size, made.head) == (len(content), "0002")
+
+
+def test_the_commit_is_shipped_never_the_working_tree(checkout: Checkout, cache: Path) -> None:
+    checkout.write("app/__init__.py", "WORDS = 'mine'\n")
+    checkout.write("app/.env", "DATABASE_URL=postgresql://ann:secret@db/p12\n")
+
+    files = shipped(built(checkout, cache))
+
+    assert files["lib/app/__init__.py"] == b"WORDS = 'first'\n"
+    assert "lib/app/.env" not in files
+
+
+def test_a_branch_that_moves_on_changes_nothing_of_what_was_resolved(checkout: Checkout, cache: Path) -> None:
+    found = artifact.resolve(checkout.path, "main")
+    checkout.write("app/__init__.py", "WORDS = 'second'\n")
+    checkout.commit("second")
+
+    made, _ = artifact.build(checkout.path, cache, found, OURS)
+
+    assert shipped(made)["lib/app/__init__.py"] == b"WORDS = 'first'\n"
+
+
+def test_a_commit_is_built_once(checkout: Checkout, cache: Path) -> None:
+    commit = Commit(checkout.first, "main")
+
+    first, was_built = artifact.build(checkout.path, cache, commit, OURS)
+    second, was_built_again = artifact.build(checkout.path, cache, commit, OURS)
+
+    assert (was_built, was_built_again) == (True, False)
+    assert first == second
+
+
+def test_an_artifact_that_is_gone_is_built_again_with_the_same_bytes(checkout: Checkout, cache: Path) -> None:
+    first = built(checkout, cache)
+    Path(first.path).unlink()
+
+    assert built(checkout, cache) == first
+    assert Path(first.path).exists()
+
+
+def test_the_same_commit_is_the_same_bytes_wherever_it_is_built(
+    checkout: Checkout, cache: Path, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(checkout.path), str(clone)], check=True)
+    here = built(checkout, cache)
+
+    there, _ = artifact.build(clone, tmp_path / "another-cache", Commit(checkout.first, "main"), OURS)
+
+    assert here.sha256 == there.sha256
+
+
+@pytest.mark.parametrize("writes", ["", "1"])
+def test_whether_python_writes_byte_code_here_does_not_change_the_bytes(
+    checkout: Checkout, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: str
+) -> None:
+    here = built(checkout, cache)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", writes)
+
+    assert built(checkout, tmp_path / "another-cache").sha256 == here.sha256
+
+
+def test_another_commit_is_another_artifact_beside_the_first(checkout: Checkout, cache: Path) -> None:
+    first = built(checkout, cache)
+    checkout.write("app/__init__.py", "WORDS = 'second'\n")
+
+    second = built(checkout, cache, checkout.commit("second"))
+
+    assert first.sha256 != second.sha256
+    assert Path(first.path).exists()
+
+
+def test_another_python_is_another_artifact(checkout: Checkout, cache: Path) -> None:
+    assert built(checkout, cache).sha256 != built(checkout, cache, platform=Platform("3.12", "x86_64")).sha256
+
+
+def test_migrations_that_destroy_are_refused_and_named(checkout: Checkout, cache: Path) -> None:
+    checkout.migrations(DROPS)
+
+    with pytest.raises(Refused, match=r"0003: DROP COLUMN notes\.likes"):
+        built(checkout, cache, checkout.commit("drops"))
+
+    assert not [*(cache / "artifacts").iterdir()]
+
+
+@pytest.mark.parametrize(
+    "program", ["raise SystemExit('no alembic here')", "print('[')"], ids=["crashes", "prints no JSON"]
+)
+def test_migrations_that_cannot_be_checked_are_never_taken_for_harmless(
+    checkout: Checkout, cache: Path, program: str
+) -> None:
+    checkout.write("app/migrate.py", program)
+
+    with pytest.raises(RolloutError, match="cannot be checked"):
+        built(checkout, cache, checkout.commit("broken"))
+
+
+def test_a_commit_without_a_service_is_refused(checkout: Checkout, cache: Path) -> None:
+    checkout.git("rm", "-r", "--quiet", "app")
+
+    with pytest.raises(Refused, match="is not a commit of the service"):
+        built(checkout, cache, checkout.commit("empty"))
+
+
+def test_a_link_in_the_service_is_an_error_that_names_it(checkout: Checkout, cache: Path) -> None:
+    (checkout.path / "app" / "link.py").symlink_to("/etc/hostname")
+
+    with pytest.raises(RolloutError, match=r"app/link\.py"):
+        built(checkout, cache, checkout.commit("link"))
+
+
+def test_a_place_that_cannot_be_written_is_named(checkout: Checkout) -> None:
+    with pytest.raises(RolloutError, match="The artifact cannot be written below /proc/p12") as raised:
+        built(checkout, Path("/proc/p12"))
+
+    assert raised.value.hint == "df -h /proc/p12"
+
+
+def test_nothing_half_built_is_left_behind(checkout: Checkout, cache: Path) -> None:
+    checkout.migrations(DROPS)
+    with pytest.raises(Refused):
+        built(checkout, cache, checkout.commit("drops"))
+    built(checkout, cache)
+
+    assert not [*cache.glob(".building-*"), *(cache / "artifacts").glob(".*")]
+
+
+def test_a_tarball_of_a_commit_is_one_archive_for_any_tar(checkout: Checkout, cache: Path) -> None:
+    listed = subprocess.run(
+        ["tar", "-tzf", built(checkout, cache).path], check=True, capture_output=True, text=True
+    )
+
+    assert "lib/app/RELEASE.json" in listed.stdout
+    assert listed.stderr == ""

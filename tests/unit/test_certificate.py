@@ -1,0 +1,124 @@
+"""Production accepts what staging proved, whole, fresh and for this artifact, and nothing else."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.certificate import FIELDS, check, issue
+from rollout.errors import Refused
+
+SECRET = "the site's secret"
+RELEASE, DIGEST = "a" * 12, "d" * 64
+NOW = 1_800_000_000.0
+PASSED = {"check": "burst", "verdict": "passed", "summary": "no deadlock"}
+
+
+def certificate(secret: str = SECRET, **changes: Any) -> dict[str, Any]:
+    fields = {
+        "release": RELEASE,
+        "commit": "a" * 40,
+        "sha256": DIGEST,
+        "flags": {"P12_ENABLE_ADVISORY_LOCKS": "1"},
+        "schema": "0002",
+        "verdicts": [PASSED],
+        "issued_at": NOW - 600,
+        "expires_at": NOW + 600,
+    }
+    return issue(secret, **fields | changes)
+
+
+def accepted(paper: dict[str, Any]) -> None:
+    check(paper, SECRET, RELEASE, DIGEST, NOW)
+
+
+def test_a_fresh_certificate_for_this_artifact_is_accepted() -> None:
+    accepted(certificate())
+
+
+def test_a_certificate_survives_being_sent_as_json() -> None:
+    accepted(json.loads(json.dumps(certificate())))
+
+
+def test_another_secret_signs_nothing() -> None:
+    with pytest.raises(Refused, match="signature is wrong"):
+        accepted(certificate("guess"))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_field_can_be_changed_after_signing(field: str) -> None:
+    paper = certificate()
+    paper[field] = 0 if isinstance(paper[field], float) else [PASSED, PASSED]
+
+    with pytest.raises(Refused, match="signature is wrong"):
+        accepted(paper)
+
+
+@given(st.text(max_size=70))
+def test_no_other_signature_is_accepted(guess: str) -> None:
+    paper = certificate()
+    if guess == paper["signature"]:
+        return
+    with pytest.raises(Refused):
+        accepted(paper | {"signature": guess})
+
+
+@pytest.mark.parametrize("field", [*FIELDS, "signature"])
+def test_a_missing_field_is_named(field: str) -> None:
+    paper = certificate()
+    del paper[field]
+
+    with pytest.raises(Refused, match=f"The certificate has no {field}"):
+        accepted(paper)
+
+
+@pytest.mark.parametrize("paper", [{}, {"release": RELEASE}])
+def test_hardly_a_certificate_is_refused(paper: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="The certificate has no"):
+        accepted(paper)
+
+
+@pytest.mark.parametrize("change", [{"release": "b" * 12}, {"sha256": "e" * 64}])
+def test_a_certificate_of_another_artifact_is_refused(change: dict[str, str]) -> None:
+    with pytest.raises(Refused, match=f"not for {RELEASE}"):
+        accepted(certificate(**change))
+
+
+def test_it_holds_until_it_expires_and_not_a_moment_longer() -> None:
+    check(certificate(expires_at=NOW + 0.001), SECRET, RELEASE, DIGEST, NOW)
+
+    with pytest.raises(Refused, match="is 10 min old and has expired"):
+        accepted(certificate(expires_at=NOW))
+
+
+@pytest.mark.parametrize(
+    "verdicts",
+    [[], [PASSED | {"verdict": "failed"}], [PASSED, PASSED | {"verdict": "unknown"}]],
+    ids=["none", "failed", "unknown"],
+)
+def test_a_certificate_that_proves_nothing_is_refused(verdicts: list[dict[str, str]]) -> None:
+    with pytest.raises(Refused, match="proves nothing"):
+        accepted(certificate(verdicts=verdicts))
+
+
+def test_every_refusal_says_how_to_prove_it() -> None:
+    bad: list[Callable[[], dict[str, Any]]] = [
+        dict,
+        lambda: certificate("guess"),
+        lambda: certificate(release="b" * 12),
+        lambda: certificate(expires_at=NOW),
+        lambda: certificate(verdicts=[]),
+    ]
+    for make in bad:
+        with pytest.raises(Refused) as raised:
+            accepted(make())
+        assert "./p12 verify" in raised.value.hint
+
+
+def test_a_field_it_does_not_know_is_neither_signed_nor_kept() -> None:
+    assert certificate(more="x").keys() == {*FIELDS, "signature"}
+    with pytest.raises(KeyError):
+        issue(SECRET, release=RELEASE)

@@ -1,0 +1,240 @@
+"""The engineer's command: each verb is one ansible-playbook line, printed and run."""
+
+import itertools
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.splitter import parse_kv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rollout import command, local, testing
+
+WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
+ECHO = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.copy: {content: "{{ why }}", dest: "{{ playbook_dir }}/said"}
+"""
+
+
+class Ran:
+    """What the command would have run instead of running it."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.environments: list[dict[str, str]] = []
+        self.status = 0
+
+    def __call__(self, command: list[str], environment: dict[str, str]) -> int:
+        self.commands.append(list(command))
+        self.environments.append(environment)
+        return self.status
+
+    @property
+    def variables(self) -> dict[str, str]:
+        (line,) = self.commands
+        return {
+            name: value
+            for flag, words in itertools.pairwise(line)
+            if flag == "-e"
+            for name, value in as_ansible_reads(words).items()
+        }
+
+
+def as_ansible_reads(words: str) -> dict[str, Any]:
+    if words.startswith("{"):
+        return dict(DataLoader().load(words))
+    return dict(parse_kv(words))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
+    instead = Ran()
+    monkeypatch.setattr(command, "_become", instead)
+    monkeypatch.setattr(local, "provision", lambda *_: None)
+    return instead
+
+
+@pytest.fixture
+def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of our own, with an empty ansible.cfg and one inventory."""
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    (tmp_path / "hosts").write_text(f"localhost ansible_python_interpreter={sys.executable}\n")
+    monkeypatch.setattr(command, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(command, "_become", command._wait)
+    return tmp_path / "playbooks"
+
+
+@pytest.mark.parametrize("verb", ["rollback", "status", "flags", "provision", "deploy", "promote", "lock"])
+def test_a_verb_is_its_playbook_on_the_local_site(ran: Ran, verb: str) -> None:
+    assert command.main([verb]) == 0
+
+    (line,) = ran.commands
+    assert line[-1] == str(command.CHECKOUT / "playbooks" / f"{verb}.yml") or "-e" in line
+    assert line[line.index("-i") + 1] == str(command.CHECKOUT / "inventories" / "local")
+
+
+def test_every_verb_that_runs_a_playbook_has_one() -> None:
+    without = {"down", "check", "test", "host"}
+
+    missing = [
+        verb
+        for verb in set(command.VERBS) - without
+        if not (command.CHECKOUT / "playbooks" / f"{verb}.yml").exists()
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.usefixtures("ran")
+def test_the_line_is_printed_so_that_it_can_be_run_by_hand(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(command.CHECKOUT)
+
+    command.main(["rollback", "--why", "it's slow", "--ansible=-v"])
+
+    printed = capsys.readouterr().err
+    assert shlex.split(printed.removeprefix("$ ")) == [
+        "ansible-playbook", "-i", "inventories/local", "playbooks/rollback.yml",
+        "-e", "target=production", "-e", '{"why": "it\'s slow"}', "-v",
+    ]  # fmt: skip
+    assert printed.startswith("$ ansible-playbook ")
+
+
+def test_its_status_is_ansibles(ran: Ran) -> None:
+    ran.status = 2
+
+    assert command.main(["status"]) == 2
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(why=WORDS)
+def test_a_reason_reaches_the_playbook_as_it_was_typed(ran: Ran, why: str) -> None:
+    ran.commands.clear()
+
+    command.main(["rollback", f"--why={why}"])
+
+    assert ran.variables == {"target": "production", "why": why}
+
+
+def test_a_reason_reaches_the_task_as_it_was_typed(playbooks: Path) -> None:
+    (playbooks / "rollback.yml").write_text(ECHO)
+    why = """it's "slow": 50 % errors, a=b \\ #5 é"""
+
+    assert command.main(["rollback", "-i", str(playbooks.parent / "hosts"), "--why", why]) == 0
+
+    assert (playbooks / "said").read_text() == why
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["release", "--branch", "topic/one"], {"branch": "topic/one"}),
+        (["rollback"], {"target": "production"}),
+        (["rollback", "--target=staging"], {"target": "staging"}),
+        (["rollback", "--flags-only"], {"target": "production", "flags_only": "true"}),
+        (["monitor", "--minutes=90"], {"minutes": "90.0"}),
+        (["flags"], {"target": "production", "words": "list"}),
+        (
+            ["flags", "set", "P12_READ_ONLY=1", "--slot=blue"],
+            {"target": "production", "words": "set P12_READ_ONLY=1 --slot=blue"},
+        ),
+        (["flags", "off", "--generation=7"], {"target": "production", "words": "off --generation=7"}),
+        (
+            ["lock", "break", "--why=gone home"],
+            {"target": "production", "why": "gone home", "words": "break"},
+        ),
+        (["restore", "--backup=b1", "--into=copy"], {"target": "production", "backup": "b1", "into": "copy"}),
+    ],
+    ids=" ".join,
+)
+def test_options_become_the_playbooks_variables(
+    ran: Ran, arguments: list[str], variables: dict[str, str]
+) -> None:
+    command.main(arguments)
+
+    assert ran.variables == variables
+
+
+def test_status_as_json_prints_nothing_else(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["status", "--json"])
+
+    assert capsys.readouterr().err == ""
+    assert ran.environments[0]["P12_OUTPUT"] == "json"
+
+
+@pytest.mark.parametrize("verb", ["check", "test"])
+def test_what_is_passed_on_keeps_its_own_options(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(testing, "main", lambda words: seen.append(words) or 0)
+
+    command.main([verb, "--report", "-k", "x"])
+
+    passed_on = seen[0] if verb == "test" else ran.commands[0][-3:]
+    assert passed_on == ["--report", "-k", "x"]
+
+
+def test_a_site_is_a_name_or_a_path(ran: Ran, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name, meant in (
+        ("local", command.LOCAL),
+        ("inventories/local", command.LOCAL),
+        (str(tmp_path / "mine"), tmp_path / "mine"),
+    ):
+        ran.commands.clear()
+        command.main(["status", "-i", name])
+        assert ran.commands[0][ran.commands[0].index("-i") + 1] == str(meant.resolve())
+
+
+def test_a_site_that_is_not_there_is_refused_with_those_that_are(
+    ran: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["status", "-i", "nowhere"]) == 1
+
+    said = capsys.readouterr().err
+    assert "nowhere is not an inventory" in said
+    assert "local" in said
+    assert "next     ./p12" in said
+    assert ran.commands == []
+
+
+def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_become", interrupted)
+
+    assert command.main(["status"]) == 130
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["rollback", "--target=dev"], ["flags", "up"], ["monitor", "--minutes=x"]]
+)
+def test_a_wrong_word_is_a_matter_of_usage(ran: Ran, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main(arguments)
+
+    assert stopped.value.code == 2
+    assert ran.commands == []
+
+
+def test_no_secret_is_among_the_words_of_any_line(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ann:hidden@db/p12")
+
+    command.main(["rollback"])
+
+    assert "hidden" not in json.dumps(ran.commands) + capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""Releases on an app host: unpacked whole, pointed at in one step, pruned with care."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from rollout import releases
+from rollout.errors import Refused, RolloutError
+from rollout.target import Target
+
+OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    for name in ("releases", "artifacts", "slots/blue", "slots/green", "log"):
+        (tmp_path / name).mkdir(parents=True)
+    return Target("production", tmp_path, {"instances": []})
+
+
+def artifact(target: Target, release: str, links: bool = False) -> tuple[Path, str]:
+    """Write an artifact as it arrives on a host; return it and the SHA-256 it was built with."""
+    content = json.dumps({"release": release}).encode()
+    path = target.directory / "artifacts" / f"{release}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        entry = tarfile.TarInfo("lib/app/RELEASE.json")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+        if links:
+            entry = tarfile.TarInfo("lib/app/link")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
+            archive.addfile(entry)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return path.rename(path.with_name(f"{release}-{digest[:12]}.tar.gz")), digest
+
+
+def install(target: Target, slot: str, release: str) -> dict[str, object]:
+    path, digest = artifact(target, release)
+    return releases.install(target, slot, path, digest, release)
+
+
+def running(target: Target, slot: str) -> str:
+    found = (target.directory / "slots" / slot / "release" / "lib/app/RELEASE.json").read_text()
+    return str(json.loads(found)["release"])
+
+
+def test_installing_unpacks_and_points_the_slot_at_it(target: Target) -> None:
+    answer = install(target, "blue", NEW)
+
+    assert answer["changed"]
+    assert running(target, "blue") == NEW
+
+
+def test_installing_again_changes_nothing(target: Target) -> None:
+    install(target, "blue", NEW)
+
+    assert not install(target, "blue", NEW)["changed"]
+
+
+def test_a_slot_can_be_pointed_at_another_release_and_back(target: Target) -> None:
+    install(target, "blue", OLD)
+    install(target, "blue", NEW)
+    assert running(target, "blue") == NEW
+
+    install(target, "blue", OLD)
+
+    assert running(target, "blue") == OLD
+
+
+def test_the_other_slot_is_left_alone(target: Target) -> None:
+    install(target, "blue", OLD)
+    install(target, "green", NEW)
+
+    assert running(target, "blue") == OLD
+
+
+def test_what_was_damaged_on_the_way_is_refused_and_nothing_is_unpacked(target: Target) -> None:
+    path, digest = artifact(target, NEW)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+    with pytest.raises(Refused, match=r"not .* as built") as raised:
+        releases.install(target, "blue", path, digest, NEW)
+
+    assert "same command" in raised.value.hint
+    assert not [*(target.directory / "releases").iterdir()]
+
+
+def test_what_did_not_arrive_is_an_error_that_names_it(target: Target) -> None:
+    missing = target.directory / "artifacts" / "missing.tar.gz"
+
+    with pytest.raises(RolloutError, match=r"missing\.tar\.gz cannot be read"):
+        releases.install(target, "blue", missing, "d" * 64, NEW)
+
+
+def test_an_artifact_with_links_is_refused_and_nothing_half_unpacked_stays(target: Target) -> None:
+    path, digest = artifact(target, NEW, links=True)
+
+    with pytest.raises(RolloutError, match="cannot be unpacked"):
+        releases.install(target, "blue", path, digest, NEW)
+
+    assert not [*(target.directory / "releases").iterdir()]
+
+
+def test_what_a_killed_installation_left_is_removed_by_the_next(target: Target) -> None:
+    path, digest = artifact(target, NEW)
+    left = target.directory / "releases" / f".{NEW}-{digest[:12]}.4711"
+    left.mkdir()
+
+    releases.install(target, "blue", path, digest, NEW)
+
+    assert not left.exists()
+    assert running(target, "blue") == NEW
+
+
+def test_pruning_keeps_what_is_named_and_what_a_slot_points_at(target: Target) -> None:
+    install(target, "blue", OLD)
+    install(target, "green", NEXT)
+    install(target, "green", NEW)
+
+    answer = releases.prune(target, [OLD])
+
+    assert [str(name).split("-")[0] for name in answer["removed"]] == [NEXT]
+    assert (running(target, "blue"), running(target, "green")) == (OLD, NEW)
+
+
+def test_pruning_with_an_empty_list_never_takes_what_a_slot_points_at(target: Target) -> None:
+    install(target, "blue", OLD)
+    install(target, "green", NEW)
+
+    assert not releases.prune(target, [""])["changed"]
+
+    assert (running(target, "blue"), running(target, "green")) == (OLD, NEW)
+
+
+def test_pruning_takes_the_artifacts_of_what_is_gone(target: Target) -> None:
+    install(target, "green", NEXT)
+    install(target, "green", NEW)
+
+    releases.prune(target, [NEW])
+
+    left = [path.name.split("-")[0] for path in (target.directory / "artifacts").iterdir()]
+    assert left == [NEW]
+
+
+def test_pruning_leaves_what_is_not_a_release_alone(target: Target) -> None:
+    (target.directory / "releases" / "notes").mkdir()
+
+    releases.prune(target, [])
+
+    assert (target.directory / "releases" / "notes").exists()
+
+
+def test_a_log_is_shown_from_its_end_and_a_missing_one_says_so(target: Target) -> None:
+    lines = [f"line {number}" for number in range(100)]
+    (target.directory / "log" / "blue-1.local.log").write_text("\n".join(lines))
+
+    assert releases.log_tail(target, "blue-1.local").splitlines()[-1] == "  line 99"
+    assert "no log" in releases.log_tail(target, "blue-2.local")
+
+
+def test_instances_of_a_host_that_has_none_are_never_ready(target: Target) -> None:
+    with pytest.raises(RolloutError, match="no instance"):
+        releases.await_instances(target, "blue", NEW, "local", 0)
