@@ -3,9 +3,12 @@
 import getpass
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
+
+PLAYBOOK = {"ansible-playbook", "ansible.cli.playbook"}
 
 
 def owner() -> str:
@@ -13,22 +16,33 @@ def owner() -> str:
 
 
 def session() -> str:
-    """Name the outermost p12 or ansible process above us as ``host:pid:start``."""
-    chosen = psutil.Process()
+    """Name the nearest ansible-playbook above us as ``host:pid:start``.
+
+    Its task processes are forks with the same command line. What started it, a shell or a test run, may
+    drive other rollouts too and is not the session.
+    """
+    chosen, playbook = psutil.Process(), None
     for parent in chosen.parents():
-        if _is_controller(parent):
-            chosen = parent
+        line = _command_line(parent)
+        if playbook is not None and line != playbook:
+            break
+        if playbook is not None or _is_playbook(line):
+            chosen, playbook = parent, line
     return f"{socket.gethostname()}:{chosen.pid}:{chosen.create_time():.2f}"
 
 
-def _is_controller(process: psutil.Process) -> bool:
-    """A shell or a terminal may have such words too, and outlives many sessions; a controller is Python."""
+def _is_playbook(line: Sequence[str]) -> bool:
+    """A shell or an editor may have such words too; a controller is Python running Ansible's program."""
+    program, *words = line or [""]
+    names = {Path(word).name for word in words[:4]}
+    return Path(program).name.startswith("python") and bool(names & PLAYBOOK)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
     try:
-        program, *words = process.cmdline() or [""]
+        return list(process.cmdline())
     except psutil.Error:
-        return False
-    is_python = Path(program).name.startswith("python")
-    return is_python and any("ansible" in word or word == "rollout" for word in words)
+        return []
 
 
 def is_dead(named: str) -> bool:

@@ -88,9 +88,8 @@ def test_of_a_session_that_is_not_of_this_machine_nothing_is_known(
     assert not session.is_dead(name.format(pid=other.pid, host=socket.gethostname()))
 
 
-@pytest.mark.parametrize("name", ["ansible-playbook", "ansible"])
-def test_two_questions_below_one_playbook_are_one_session(tmp_path: Path, name: str) -> None:
-    program = tmp_path / name
+def test_two_questions_below_one_playbook_are_one_session(tmp_path: Path) -> None:
+    program = tmp_path / "ansible-playbook"
     program.write_text(ASK_TWICE)
 
     first, second, playbook = asked_below(sys.executable, str(program))
@@ -99,11 +98,33 @@ def test_two_questions_below_one_playbook_are_one_session(tmp_path: Path, name: 
     assert first.split(":")[1] == playbook
 
 
-def test_two_questions_below_one_p12_are_one_session() -> None:
-    first, second, p12 = asked_below(sys.executable, "-c", ASK_TWICE, "rollout")
+def test_two_questions_of_a_playbooks_forks_are_one_session(tmp_path: Path) -> None:
+    program = tmp_path / "ansible-playbook"
+    program.write_text(
+        "import os, subprocess, sys; input(); print(os.getpid(), flush=True)\n"
+        "for _ in 'ab':\n"
+        "    if os.fork() == 0:\n"
+        f"        subprocess.run([sys.executable, '-c', {ASK!r}], check=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+    )
+
+    playbook, first, second = asked_below(sys.executable, str(program))
 
     assert first == second
-    assert first.split(":")[1] == p12
+    assert first.split(":")[1] == playbook
+
+
+def test_two_playbooks_below_one_program_are_two_sessions(tmp_path: Path) -> None:
+    playbook = tmp_path / "ansible-playbook"
+    playbook.write_text(ASK_TWICE)
+    run = f"subprocess.run([sys.executable, {str(playbook)!r}, name], input='go', text=True, check=True)"
+    both = f"import subprocess, sys; input(); [{run} for name in ('one', 'two')]"
+
+    said = asked_below(sys.executable, "-c", both, "rollout", "ansible")
+
+    first, _, _, second, _, _ = said
+    assert first != second
 
 
 def test_without_a_playbook_above_each_asker_is_a_session_of_its_own(tmp_path: Path) -> None:
