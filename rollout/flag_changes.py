@@ -16,7 +16,7 @@ from rollout.target import SLOTS
 def run(steering: Steering, options: argparse.Namespace) -> dict[str, Any]:
     match options.action:
         case "set":
-            return set_flags(steering, options.owner, options.names, options.slot)
+            return set_flags(steering, options.owner, options.names, options.slot, options.token)
         case "off" if options.generation is not None:
             return return_to(steering, options.owner, options.generation)
         case "off":
@@ -46,8 +46,12 @@ def listed(steering: Steering) -> dict[str, Any]:
     return answer | {"say": flags_text(answer)}
 
 
-def set_flags(steering: Steering, owner: str, pairs: list[str], slot: str) -> dict[str, Any]:
+def set_flags(
+    steering: Steering, owner: str, pairs: list[str], slot: str, token: int | None = None
+) -> dict[str, Any]:
     """Want ``NAME=VALUE`` pairs in a slot, by default the one that serves; the instances judge the values.
+
+    Without ``token`` the target's lock must be free.
 
     :raises Refused: somebody else holds the target's lock, or an instance refuses a name or value; then
         nothing changed.
@@ -56,14 +60,10 @@ def set_flags(steering: Steering, owner: str, pairs: list[str], slot: str) -> di
     changes = dict(_pair(pair) for pair in pairs)
     if not changes:
         raise Refused("No flag was named.", "./p12 flags set P12_ENABLE_ADVISORY_LOCKS=1")
-    with steering.change():
+    with steering.change(token):
         state = steering.state()
-        holder = steering.lock.holder()
-        if holder.holds(time.time()):
-            raise Refused(
-                f"The target is locked by {holder.describe()}.",
-                "Flags may always be lowered: ./p12 flags off",
-            )
+        if token is None:
+            _refuse_locked(steering)
         slot = slot or state.serving or ""
         held = state.slots.get(slot)
         if held is None:
@@ -115,6 +115,14 @@ def return_to(steering: Steering, owner: str, generation: int) -> dict[str, Any]
         "generation": wanted.generation,
         "say": f"{steering.target.name}: flags of generation {generation} are back in {old.slot}",
     }
+
+
+def _refuse_locked(steering: Steering) -> None:
+    holder = steering.lock.holder()
+    if holder.holds(time.time()):
+        raise Refused(
+            f"The target is locked by {holder.describe()}.", "Flags may always be lowered: ./p12 flags off"
+        )
 
 
 def _pair(pair: str) -> tuple[str, str]:

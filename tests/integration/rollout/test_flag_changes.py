@@ -19,9 +19,16 @@ LOCKS, QUEUE, LEGACY, READ_ONLY = (
 )
 
 
-def change(target: Steered, action: str, *names: str, slot: str = "", generation: int | None = None) -> Any:
+def change(
+    target: Steered,
+    action: str,
+    *names: str,
+    slot: str = "",
+    generation: int | None = None,
+    token: int | None = None,
+) -> Any:
     options = argparse.Namespace(
-        action=action, names=[*names], slot=slot, generation=generation, owner="ann@desk"
+        action=action, names=[*names], slot=slot, generation=generation, owner="ann@desk", token=token
     )
     return run(target.steering, options)
 
@@ -105,6 +112,18 @@ def test_nothing_is_set_while_somebody_releases(stepping: Steered) -> None:
 
     assert "./p12 flags off" in raised.value.hint
     assert values(stepping, "blue", LOCKS) == {"0"}
+
+
+def test_who_holds_the_lock_may_set_until_it_is_taken_over(stepping: Steered) -> None:
+    mine = stepping.steering.lock.holder().token
+
+    change(stepping, "set", f"{LOCKS}=1", token=mine)
+    stepping.steering.lock.fence()
+
+    assert values(stepping, "blue", LOCKS) == {"1"}
+    with pytest.raises(Refused, match=f"Lock token {mine} is no longer valid"):
+        change(stepping, "set", f"{LOCKS}=0", token=mine)
+    assert values(stepping, "blue", LOCKS) == {"1"}
 
 
 def test_nothing_is_set_before_the_first_release(target: Steered) -> None:
