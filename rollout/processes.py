@@ -16,10 +16,12 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from rollout.errors import Refused, RolloutError
+from rollout.journal import Journal
 from rollout.logs import telling_part
 from rollout.ports import holder, listening_pid
+from rollout.state import fold
 from rollout.storage import held
-from rollout.target import Target
+from rollout.target import SLOTS, Target
 
 START_SECONDS = 20.0
 RUNNING = "RUNNING"
@@ -47,11 +49,15 @@ def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None
 def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, Any]:
     """Start supervisord when it is not up, then make processes of the target run as their files say.
 
-    ``named`` are names such as ``haproxy`` or ``blue-1.HOST``; none means every one that has a file.
+    ``named`` are names such as ``haproxy`` or ``blue-1.HOST``; none means every one that has a file. Then a
+    slot without traffic is started too but not waited for: what was left broken there stops nobody.
 
     :raises RolloutError: a process does not stay up; shows the end of its log.
     """
-    names = [f"p12-{target.name}-{name}" for name in (tuple(named) or _described(root, target))]
+    chosen = tuple(named) or tuple(_described(root, target))
+    idle = () if named else _idle_slots(target)
+    names = [f"p12-{target.name}-{name}" for name in chosen]
+    needed = [f"p12-{target.name}-{name}" for name in chosen if name.split("-")[0] not in idle]
     with held(root / "supervisor" / "ensure.lock", wait_seconds=60):
         started = _ensure_daemon(root)
         server = _connect(root)
@@ -59,7 +65,7 @@ def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, A
         resumed = [name for name in names if _state(server, name) != RUNNING]
         for name in resumed:
             _start(server, name)
-        _await_running(server, names)
+        _await_running(server, needed)
     touched = sorted({*changed, *resumed}) or (names if started else [])
     return {"changed": bool(touched), "started": touched}
 
@@ -146,6 +152,11 @@ def _apply_files(server: Any, names: Iterable[str]) -> set[str]:
     for name in (set(added) | set(changed)) & mine:
         server.supervisor.addProcessGroup(name)
     return (set(added) | set(changed)) & mine
+
+
+def _idle_slots(target: Target) -> list[str]:
+    shares = fold(Journal(target.steering / "journal.jsonl").entries()).shares
+    return [slot for slot in SLOTS if not shares.get(slot)]
 
 
 def _described(root: Path, target: Target) -> list[str]:
