@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -53,6 +54,16 @@ class Site:
             text=True,
             start_new_session=True,
         )
+
+    def await_line(self, running: subprocess.Popen[str], pattern: str) -> None:
+        """Read what a command says until a line matches; it is an error that the command ends first."""
+        said = []
+        assert running.stdout is not None
+        for line in running.stdout:
+            said.append(line)
+            if re.search(pattern, line):
+                return
+        raise AssertionError(f"it ended before {pattern!r}: {''.join(said)}")
 
     def host(self, *words: str, stdin: str = "") -> dict[str, Any]:
         """Ask the installed kit directly, as an engineer on the box would."""
@@ -186,11 +197,17 @@ def eventually() -> Callable[[Callable[[], Any], float], Any]:
 @pytest.fixture
 def kill_session() -> Callable[[subprocess.Popen[str]], None]:
     """Kill -9 a command and everything it started, as a lost terminal does."""
+    return lambda command: end(command, signal.SIGKILL)
 
-    def kill(command: subprocess.Popen[str]) -> None:
-        os.killpg(command.pid, signal.SIGKILL)
-        command.wait()
-        if command.stdout is not None:
-            command.stdout.close()
 
-    return kill
+@pytest.fixture
+def interrupt() -> Callable[[subprocess.Popen[str]], None]:
+    """Press Ctrl-C: every process of the terminal's foreground gets it."""
+    return lambda command: end(command, signal.SIGINT)
+
+
+def end(command: subprocess.Popen[str], number: signal.Signals) -> None:
+    os.killpg(command.pid, number)
+    if command.stdout is not None:
+        command.stdout.close()
+    command.wait(60)

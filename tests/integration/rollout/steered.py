@@ -1,5 +1,6 @@
 """One target on loopback: a real HAProxy, small instances, and the steering that moves traffic among them."""
 
+import contextlib
 import copy
 import http.client
 import json
@@ -95,10 +96,14 @@ class Haproxy:
         self.stack.close()
 
     def reload(self) -> None:
-        """Reload as the role's handler does: USR2 to the master."""
+        """Reload as the role's handler does: USR2 to the master, once more where it came too soon."""
         before = self.worker()
-        self.process.send_signal(signal.SIGUSR2)
-        wait_for(lambda: self.worker() != before, "a new worker of HAProxy")
+        for seconds in (3, 3, 20):
+            self.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(TimeoutError):
+                wait_for(lambda: self.worker() != before, "a new worker of HAProxy", seconds)
+                return
+        raise TimeoutError("HAProxy does not reload")
 
     def worker(self) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
