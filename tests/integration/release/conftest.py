@@ -208,6 +208,6 @@ def interrupt() -> Callable[[subprocess.Popen[str]], None]:
 
 def end(command: subprocess.Popen[str], number: signal.Signals) -> None:
     os.killpg(command.pid, number)
+    command.wait(60)
     if command.stdout is not None:
         command.stdout.close()
-    command.wait(60)
