@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         asked[name].add_argument("--seconds", type=float, default=30.0)
     for name in (
         "plan",
+        "allow",
         "claim",
         "prove",
         "admit",

@@ -102,6 +102,13 @@ def _plan(target: Target, options: argparse.Namespace) -> Answer:
     return stages.plan(_steering(target), options.release, options.sha256)
 
 
+def _allow(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout.admission import refuse_quarantined
+
+    refuse_quarantined(_steering(target).state(), options.release, options.why)
+    return {}
+
+
 def _claim(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
@@ -266,6 +273,7 @@ VERBS: Mapping[str, Verb] = {
     "flags": _flags,
     "lock": _lock,
     "plan": _plan,
+    "allow": _allow,
     "claim": _claim,
     "install": _install,
     "await": _await,

@@ -235,7 +235,7 @@ def test_ended_at_every_stage_on_the_way_to_production_the_same_command_goes_on(
         ("staging: 100 % on", interrupt),
         ("staging: burst: passed", kill_session),
         ("staging: certificate of .* written", interrupt),
-        ("production: backup .* restored and equal", kill_session),
+        ("production: certificate of .* accepted", kill_session),
     ):
         running = site.start("release", "--branch", "faulty")
         site.await_line(running, line)
@@ -262,6 +262,18 @@ def test_the_guard_turns_a_bad_release_back_with_no_controller_alive(site, event
         entry for entry in site.host("production", "journal")["entries"] if entry["event"] == "rolled_back"
     ]
     assert last[-1]["owner"] == "guard"
+
+
+def test_a_release_that_the_guard_turned_back_is_refused_before_anything_changes(site):
+    (release,) = site.status()["quarantined"]
+    before = site.host("production", "journal")["entries"]
+
+    done = site.p12("release", "--branch", release)
+
+    assert done.returncode != 0
+    assert f"{release} was rolled back" in text_of(done)
+    assert "--why" in text_of(done)
+    assert site.host("production", "journal")["entries"] == before
 
 
 def test_preflight_names_what_is_missing_and_nothing_is_changed(site):
@@ -325,6 +337,42 @@ def test_every_view_that_was_answered_200_is_counted_exactly_once(site):
 
     assert counted["verdict"] == "passed", counted
     assert site.status()["visitors"]["requests"] > 500
+
+
+@pytest.mark.parametrize("option", ["--diff", "--check"])
+def test_provisioning_a_second_time_changes_nothing(site, option):
+    done = site.p12("provision", f"--ansible={option}")
+
+    assert done.returncode == 0, text_of(done)
+    assert recap(done) == {"production-local": 0, "staging-local": 0}
+
+
+def test_a_check_says_what_provisioning_would_change_and_changes_nothing(site):
+    settings = site.root / "production" / "target.json"
+    before = settings.read_text()
+    options = ("--check", "--diff", "-e", "p12_keep_releases=7")
+
+    done = site.p12("provision", *(f"--ansible={option}" for option in options))
+
+    assert done.returncode == 0, text_of(done)
+    assert re.search(r'^\+ .*"keep_releases": "?7', done.stdout, re.MULTILINE), done.stdout
+    assert sum(recap(done).values()) > 0
+    assert settings.read_text() == before
+
+
+def test_a_check_of_a_release_changes_nothing(site):
+    before = [site.host(target, "journal")["entries"] for target in ("staging", "production")]
+
+    done = site.p12("release", "--branch", "feature", "--ansible=--check", "--ansible=--diff")
+
+    assert done.returncode == 0, text_of(done)
+    assert [site.host(target, "journal")["entries"] for target in ("staging", "production")] == before
+
+
+def recap(done):
+    """How many tasks changed something, by host, as Ansible sums it up."""
+    lines = re.findall(r"^(\S+-local)\s+: .*changed=(\d+)", done.stdout, re.MULTILINE)
+    return {host: int(count) for host, count in lines}
 
 
 def test_a_taken_port_is_named_with_its_holder_and_a_previous_run_is_taken_up_again(site):
