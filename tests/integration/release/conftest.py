@@ -80,8 +80,10 @@ class Site:
     def live(self, target: str = "production") -> str:
         return str(self.status(target)["live"]["release"])
 
-    def failed_requests(self) -> int:
-        return int(self.status()["visitors"]["failed"])
+    def failed_requests(self) -> list[dict[str, Any]]:
+        """What visitors could not do, the last ones in words; empty when nothing ever failed."""
+        seen = json.loads((self.root / "production" / "visitors" / "visitors.json").read_text())
+        return list(seen["failures"]) if seen["failed"] else []
 
     def commit(self, branch: str, path: str, change: Callable[[str], str]) -> str:
         """Change a file on a branch, commit it, and return the release it becomes."""
@@ -202,12 +204,19 @@ def kill_session() -> Callable[[subprocess.Popen[str]], None]:
 
 @pytest.fixture
 def interrupt() -> Callable[[subprocess.Popen[str]], None]:
-    """Press Ctrl-C: every process of the terminal's foreground gets it."""
-    return lambda command: end(command, signal.SIGINT)
+    """Press Ctrl-C, and once more where that did not end it; all of the terminal's foreground gets it."""
+
+    def press(command: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            end(command, signal.SIGINT, 15)
+            return
+        end(command, signal.SIGINT)
+
+    return press
 
 
-def end(command: subprocess.Popen[str], number: signal.Signals) -> None:
+def end(command: subprocess.Popen[str], number: signal.Signals, seconds: float = 60) -> None:
     os.killpg(command.pid, number)
-    command.wait(60)
+    command.wait(seconds)
     if command.stdout is not None:
         command.stdout.close()
