@@ -204,7 +204,10 @@ def kill_session() -> Callable[[subprocess.Popen[str]], None]:
 
 @pytest.fixture
 def interrupt() -> Callable[[subprocess.Popen[str]], None]:
-    """Press Ctrl-C, and once more where that did not end it; all of the terminal's foreground gets it."""
+    """Press Ctrl-C, for all of the terminal's foreground; once more where that did not end it.
+
+    Ansible can wait for ever for its own display's lock when the first one comes while it prints.
+    """
 
     def press(command: subprocess.Popen[str]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
