@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import psycopg2
 
@@ -129,6 +129,26 @@ def cluster(servers: Servers, home: Path, **settings: object) -> Iterator[Cluste
         yield made
 
 
+@dataclass
+class Supervised:
+    """A running server that a test may end, and start again as its supervisor would."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+    stack: contextlib.ExitStack
+    stop: signal.Signals = signal.SIGTERM
+
+    def end(self, number: signal.Signals, seconds: float = 30) -> None:
+        """Send a signal that ends it, and wait until it is gone."""
+        self.process.send_signal(number)
+        self.process.wait(seconds)
+
+    def start_again(self) -> None:
+        """Run the same command in the same place."""
+        command = cast("list[str]", self.process.args)[len(UNPRIVILEGED) :]
+        self.process = self.stack.enter_context(running(command, self.directory, self.stop))
+
+
 @contextlib.contextmanager
 def redis_server(
     servers: Servers, home: Path, port: int | None = None
@@ -144,6 +164,15 @@ def redis_server(
 @contextlib.contextmanager
 def pooler(servers: Servers, home: Path, postgres: Cluster, **settings: object) -> Iterator[int]:
     """Run pgbouncer in transaction mode in front of a cluster; gives its port."""
+    with running_pooler(servers, home, postgres, **settings) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def running_pooler(
+    servers: Servers, home: Path, postgres: Cluster, **settings: object
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run a ``pooler``; gives its port and process."""
     home.mkdir()
     port = free_port()
     lines = {
@@ -160,6 +189,6 @@ def pooler(servers: Servers, home: Path, postgres: Cluster, **settings: object) 
     databases = f"[databases]\n* = host=127.0.0.1 port={postgres.port} user=nobody\n"
     options = "".join(f"{name} = {value}\n" for name, value in lines.items())
     (home / "pgbouncer.ini").write_text(f"{databases}[pgbouncer]\n{options}")
-    with running([servers.path("pgbouncer"), "-q", home / "pgbouncer.ini"], home):
+    with running([servers.path("pgbouncer"), "-q", home / "pgbouncer.ini"], home) as process:
         wait_for(lambda: is_listening(port), "pgbouncer listening")
-        yield port
+        yield port, process

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -49,10 +50,34 @@ class Slot:
         answer = requests.put(f"{self.urls[0]}/internal/flags", data=body, headers=headers, timeout=10)
         assert answer.status_code == 200, answer.text
 
+    def put_flags_there(self, **flags: str) -> None:
+        """Replace the flags file beside the service, as a push from elsewhere on the host does."""
+        self.generation += 1
+        path = Path(self.environment["P12_FLAGS_FILE"])
+        written = path.with_name("written")
+        written.write_bytes(flag_document(self.generation, **flags))
+        written.replace(path)
+
     def metric(self, name: str, **labels: str) -> float:
         """Add up a metric over the instances."""
         texts = (requests.get(f"{url}/internal/metrics", timeout=10).text for url in self.urls)
         return sum(value for text in texts for value in values(text, name, **labels))
+
+    def kill(self, number: int, *, whole: bool) -> None:
+        """End an instance as if memory had run out: its worker process alone, or all of it."""
+        master = psutil.Process(self.processes[number].pid)
+        for process in [*([master] if whole else []), *master.children()]:
+            process.kill()
+        if whole:
+            self.processes[number].wait(10)
+
+    def start(self, number: int) -> None:
+        """Start an instance, also one that is gone again, as its supervisor does; does not wait for it."""
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
+        bind = self.urls[number].removeprefix("http://")
+        mine = {**self.environment, "P12_BIND": bind, "P12_INSTANCE": f"blue-{number + 1}"}
+        process = subprocess.Popen(command, env=mine, stderr=subprocess.DEVNULL)
+        self.processes[number : number + 1] = [process]
 
     def drain(self) -> None:
         """Let a worker count what is queued."""
@@ -88,19 +113,16 @@ def slot(url: str, directory: Path, environ: Mapping[str, str], instances: int =
         **UNLIMITED,
         **environ,
     }
-    with contextlib.ExitStack() as stack:
-        urls, processes = [], []
-        for number in range(1, instances + 1):
-            bind = f"127.0.0.1:{free_port()}"
-            command = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
-            mine = {**environment, "P12_BIND": bind, "P12_INSTANCE": f"blue-{number}"}
-            process = subprocess.Popen(command, env=mine, stderr=subprocess.DEVNULL)
-            stack.callback(_end, process)
-            processes.append(process)
-            urls.append(f"http://{bind}")
-        for base in urls:
+    started = Slot([f"http://127.0.0.1:{free_port()}" for _ in range(instances)], environment, [])
+    try:
+        for number in range(instances):
+            started.start(number)
+        for base in started.urls:
             wait_for(lambda base=base: requests.get(f"{base}/healthz", timeout=5).ok, f"{base} answering")  # type: ignore[misc]
-        yield Slot(urls, environment, processes)
+        yield started
+    finally:
+        for process in reversed(started.processes):
+            _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

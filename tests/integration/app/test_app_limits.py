@@ -82,6 +82,26 @@ def test_two_instances_count_together_in_redis(
     assert create(second, "2.2.2.2") == 201
 
 
+def test_the_sixth_alias_view_in_a_minute_is_refused_whoever_answers_and_whatever_the_client_claims(
+    postgres: Cluster, database: str, tmp_path: Path, redis: tuple[int, subprocess.Popen[bytes]]
+) -> None:
+    postgres.run("INSERT INTO notes (text) VALUES ('a')", database)
+    as_in_production = {"P12_LIMIT_ALIAS": "", "P12_TRUSTED_HOPS": "1"}
+    storage = {"FLASK_LIMITER_STORAGE_URI": f"redis://127.0.0.1:{redis[0]}/1"}
+
+    with slot(postgres.url(database), tmp_path, {**as_in_production, **storage}) as running:
+        statuses = [
+            requests.post(
+                f"{running.urls[number % 2]}/api/view?id=1",
+                headers={"X-Forwarded-For": f"6.6.6.{number}, 7.7.7.7"},
+                timeout=30,
+            ).status_code
+            for number in range(6)
+        ]
+
+    assert statuses == [200] * 5 + [429]
+
+
 def test_a_redis_that_dies_leaves_limits_in_memory_until_it_is_back(
     servers: Servers, postgres: Cluster, database: str, make_client: MakeClient, scratch: Path
 ) -> None:
