@@ -1,0 +1,119 @@
+"""What a benchmark of the service stands on: Postgres, pgbouncer, Redis and instances, all on loopback."""
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from app.rehearsal import rehearsal_header
+from rollout.servers import Servers
+from tests.running import Cluster, cluster, free_port, pooler, redis_server, wait_for
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+TARGET = "dev"
+NOTES = 110
+FILL = f"""
+TRUNCATE notes, view_log, view_queue RESTART IDENTITY;
+INSERT INTO notes (text, expires_at, likes, views, reports)
+SELECT 'A note', timezone('utc', now()) + interval '1 day', 0, 0, 0 FROM generate_series(1, {NOTES});
+"""
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The servers, and the secret that lets a benchmark's clients through the limits."""
+
+    postgres: Cluster
+    pooler_port: int
+    redis_port: int
+    secret: str
+
+    def new_database(self, name: str) -> None:
+        """Make a database with the service's schema."""
+        url = self.postgres.new_database(name)
+        environment = {**os.environ, "DATABASE_URL": url}
+        command = [sys.executable, "-m", "app.migrate", "upgrade"]
+        subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, capture_output=True, timeout=60)
+
+    def fill(self, database: str) -> None:
+        """Start again with unseen notes, ids from 1."""
+        self.postgres.run(FILL, database)
+
+    def environment(self, database: str, **more: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{self.pooler_port}/{database}",
+            "FLASK_LIMITER_STORAGE_URI": f"redis://127.0.0.1:{self.redis_port}/0",
+            "P12_TARGET": TARGET,
+            "P12_THREADS": "8",
+            "P12_TRUSTED_HOPS": "0",
+            "P12_REHEARSAL_SECRET": self.secret,
+            **more,
+        }
+
+    def passing(self, now: float) -> dict[str, str]:
+        """Return the header that lifts the limits for the next minutes."""
+        return {"X-P12-Rehearsal": rehearsal_header(self.secret, TARGET, int(now) + 540)}
+
+
+@contextlib.contextmanager
+def stack(servers: Servers, home: Path) -> Iterator[Stack]:
+    with (
+        cluster(servers, home / "postgres") as postgres,
+        pooler(servers, home / "pgbouncer", postgres) as pooler_port,
+        redis_server(servers, home / "redis") as (redis_port, _),
+    ):
+        yield Stack(postgres, pooler_port, redis_port, secrets.token_hex())
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Running instances, each one gunicorn with one worker process."""
+
+    addresses: list[str]
+    processes: list[subprocess.Popen[bytes]]
+
+    def resident_mb(self) -> float:
+        """Return what the largest worker process keeps in memory."""
+        workers = [child for process in self.processes for child in psutil.Process(process.pid).children()]
+        return float(max(worker.memory_info().rss for worker in workers)) / MEGABYTE
+
+
+@contextlib.contextmanager
+def instances(application: str, environment: Mapping[str, str], number: int) -> Iterator[Instances]:
+    """Start instances as a host does, wait until each answers, and end them with the block."""
+    with contextlib.ExitStack() as ending:
+        started = Instances([], [])
+        for index in range(number):
+            address = f"127.0.0.1:{free_port()}"
+            mine = {**environment, "P12_BIND": address, "P12_INSTANCE": f"blue-{index + 1}"}
+            command = ["gunicorn", "-c", "python:app.gunicorn_conf", application]
+            started.processes.append(ending.enter_context(process(command, mine)))
+            started.addresses.append(address)
+        for address in started.addresses:
+            wait_for(lambda at=address: requests.get(f"http://{at}/healthz", timeout=5).ok, address)  # type: ignore[misc]
+        yield started
+
+
+@contextlib.contextmanager
+def process(module: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python module quietly, and end it with the block."""
+    command = [sys.executable, "-m", *module]
+    running = subprocess.Popen(command, cwd=CHECKOUT, env=dict(environment), stderr=subprocess.DEVNULL)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        try:
+            running.wait(25)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
