@@ -50,11 +50,6 @@ class Result:
     def count(self, chosen: Callable[[int], bool]) -> int:
         return sum(number for status, number in self.statuses.items() if chosen(status))
 
-    def quantile_ms(self, share: float) -> float:
-        """Return the latency that ``share`` of the answers do not exceed (nearest rank)."""
-        ordered = sorted(self.latencies_ms)
-        return ordered[max(0, round(share * len(ordered)) - 1)] if ordered else float("nan")
-
 
 def start(plan: Plan) -> subprocess.Popen[bytes]:
     """Start the load in a process of its own; ``finish`` ends it."""

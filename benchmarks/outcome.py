@@ -2,16 +2,35 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One case on one set of hot notes. ``busy`` are 503s, ``failed`` other 5xx and no answer at all.
+class Segment:
+    """One stretch of load. ``busy`` are 503s, ``failed`` other 5xx and no answer at all.
 
     ``is_exact`` says that notes, log and answers agree on the number of views; None where nothing is counted.
     """
+
+    accepted: int
+    seconds: float
+    latencies_ms: Sequence[float] = field(repr=False)
+    busy: int = 0
+    failed: int = 0
+    deadlocks: int = 0
+    is_exact: bool | None = None
+    cpu_seconds: float | None = None
+    resident_mb: float | None = None
+
+    @property
+    def per_second(self) -> float:
+        return self.accepted / self.seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All segments of one case on one set of hot notes; ``cpu_ms`` is the workers' own, per accepted view."""
 
     name: str
     title: str
@@ -20,11 +39,41 @@ class Outcome:
     per_second: float
     p50_ms: float
     p99_ms: float
-    busy: int = 0
-    failed: int = 0
-    deadlocks: int = 0
-    is_exact: bool | None = None
-    resident_mb: float | None = None
+    busy: int
+    failed: int
+    deadlocks: int
+    is_exact: bool | None
+    cpu_ms: float | None
+    resident_mb: float | None
+
+
+def summarise(name: str, title: str, hot: str, segments: Sequence[Segment]) -> Outcome:
+    """Take a case's segments together; memory is that after the last."""
+    latencies_ms = [latency for segment in segments for latency in segment.latencies_ms]
+    accepted = sum(segment.accepted for segment in segments)
+    exact = [segment.is_exact for segment in segments if segment.is_exact is not None]
+    cpu_seconds = [segment.cpu_seconds for segment in segments if segment.cpu_seconds is not None]
+    return Outcome(
+        name,
+        title,
+        hot,
+        accepted=accepted,
+        per_second=accepted / sum(segment.seconds for segment in segments),
+        p50_ms=quantile(latencies_ms, 0.5),
+        p99_ms=quantile(latencies_ms, 0.99),
+        busy=sum(segment.busy for segment in segments),
+        failed=sum(segment.failed for segment in segments),
+        deadlocks=sum(segment.deadlocks for segment in segments),
+        is_exact=all(exact) if exact else None,
+        cpu_ms=sum(cpu_seconds) / accepted * 1000 if cpu_seconds and accepted else None,
+        resident_mb=segments[-1].resident_mb,
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value that ``share`` of the values do not exceed (nearest rank); NaN of none."""
+    ordered = sorted(values)
+    return ordered[max(0, round(share * len(ordered)) - 1)] if ordered else float("nan")
 
 
 @dataclass(frozen=True)
@@ -59,20 +108,21 @@ class Ratio:
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes as a Markdown table."""
+    """Return the outcomes as a Markdown table; 5xx are those other than 503, and lost answers."""
     lines = [
         f"{platform.machine()}, Python {platform.python_version()}",
         "",
-        "| case | hot | accepted | views/s | p50 ms | p99 ms | 503 | other 5xx | deadlocks | exact | MB |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|",
+        "| case | hot | views | views/s | p50 ms | p99 ms | 503 | 5xx | deadlocks | exact | CPU ms | MB |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|",
     ]
     for outcome in outcomes:
         exact = {True: "yes", False: "NO", None: ""}[outcome.is_exact]
+        cpu = "" if outcome.cpu_ms is None else f"{outcome.cpu_ms:.2f}"
         resident = "" if outcome.resident_mb is None else f"{outcome.resident_mb:.0f}"
         cells = [
             outcome.title, outcome.hot, str(outcome.accepted), f"{outcome.per_second:.0f}",
             f"{outcome.p50_ms:.1f}", f"{outcome.p99_ms:.1f}", str(outcome.busy), str(outcome.failed),
-            str(outcome.deadlocks), exact, resident,
+            str(outcome.deadlocks), exact, cpu, resident,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

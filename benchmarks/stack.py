@@ -83,8 +83,15 @@ class Instances:
 
     def resident_mb(self) -> float:
         """Return what the largest worker process keeps in memory."""
-        workers = [child for process in self.processes for child in psutil.Process(process.pid).children()]
-        return float(max(worker.memory_info().rss for worker in workers)) / MEGABYTE
+        return float(max(worker.memory_info().rss for worker in self._workers())) / MEGABYTE
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the worker processes used since they started."""
+        times = [worker.cpu_times() for worker in self._workers()]
+        return float(sum(time.user + time.system for time in times))
+
+    def _workers(self) -> list[psutil.Process]:
+        return [child for process in self.processes for child in psutil.Process(process.pid).children()]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """The service's own statement without the service: pgbench straight to Postgres."""
 
-import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +20,6 @@ class Statements:
     done: int
     seconds: float
     latencies_ms: list[float] = field(repr=False)
-
-    def quantile_ms(self, share: float) -> float:
-        return statistics.quantiles(self.latencies_ms, n=1000)[round(share * 1000) - 1]
 
 
 def run(
