@@ -20,6 +20,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 SLOWEST_ANSWER_SECONDS = 15.0
 ENDING_SECONDS = 30.0
+PAUSE_WHEN_REFUSED_SECONDS = 0.1
 LOST = 0
 
 
@@ -127,6 +128,16 @@ class Connection(asyncio.Protocol):
         return status
 
 
+async def connect(host: str, port: int) -> Connection:
+    """Open a connection; one that is refused is given back closed, so that its request counts as lost."""
+    try:
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, host, port)
+    except OSError:
+        await asyncio.sleep(PAUSE_WHEN_REFUSED_SECONDS)
+        return Connection()
+    return connection
+
+
 async def run(plan: Plan) -> Result:
     statuses: Counter[int] = Counter()
     latencies_ms: list[float] = []
@@ -144,9 +155,7 @@ async def run(plan: Plan) -> Result:
                 break
             await asyncio.sleep(max(0.0, due - time.perf_counter()) if plan.rate else 0)
             if connection.transport is None:
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection, host, int(port)
-                )
+                connection = await connect(host, int(port))
             path = plan.paths[(number + sent) % len(plan.paths)]
             due = due if plan.rate else time.perf_counter()
             status = await connection.ask(f"{plan.method} {path} HTTP/1.1\r\n{tail}{sent}\r\n\r\n".encode())
