@@ -59,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stack(servers, home) as below:
             bench = Bench(servers, below, seconds, options.clients, options.instances, is_lifted)
             outcomes, reads = measure(bench, options.rounds)
+            ping_ms = quantile(below.round_trips_ms("inline"), 0.5)
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    found = [*ratios(outcomes), *read_ratios(reads)]
+    ping = Ratio("pool_pre_ping: a round trip through pgbouncer, median ms", ping_ms)
+    found = [*ratios(outcomes), *read_ratios(reads), ping]
     print(show_outcomes(outcomes), show_ratios(found), sep="\n\n")
     if options.json:
         report = {

@@ -5,11 +5,13 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import psycopg2
 import requests
 
 from app.rehearsal import rehearsal_header
@@ -59,9 +61,22 @@ class Stack:
             **more,
         }
 
+    def round_trips_ms(self, database: str, number: int = 1000) -> list[float]:
+        """Time what ``pool_pre_ping`` adds to each statement: one round trip through the pooler."""
+        connection = psycopg2.connect(self.environment(database)["DATABASE_URL"], connect_timeout=5)
+        connection.autocommit = True
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            return [_timed_ms(lambda: cursor.execute("SELECT 1")) for _ in range(number)]
+
     def passing(self, now: float) -> dict[str, str]:
         """Return the header that lifts the limits for the next minutes."""
         return {"X-P12-Rehearsal": rehearsal_header(self.secret, TARGET, int(now) + 540)}
+
+
+def _timed_ms(act: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    act()
+    return (time.perf_counter() - started) * 1000
 
 
 @contextlib.contextmanager
