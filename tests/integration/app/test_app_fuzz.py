@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -63,7 +64,7 @@ def test_what_is_tried_is_what_the_instance_says_of_itself(url: str) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-def test_every_answer_is_one_that_is_described(case: schemathesis.Case, url: str) -> None:
+def test_every_answer_is_one_that_is_described(case: schemathesis.Case[Any], url: str) -> None:
     _ask(case, url)
     if "id" in case.path_parameters:
         # A generated id hardly ever is a note's, and what comes after finding one is to be tried too.
@@ -71,6 +72,6 @@ def test_every_answer_is_one_that_is_described(case: schemathesis.Case, url: str
         _ask(case, url)
 
 
-def _ask(case: schemathesis.Case, url: str) -> None:
+def _ask(case: schemathesis.Case[Any], url: str) -> None:
     pass_through = {HEADER: rehearsal.header(time.time())}
     case.call_and_validate(base_url=url, headers=pass_through, checks=AS_DESCRIBED, timeout=30)
