@@ -61,7 +61,9 @@ class Staging:
         return answer
 
     def forward(self) -> None:
-        """Put all traffic on the newest release again, as its deploy did."""
+        """Put all traffic on the newest release again, as its deploy did; nothing where it is there still."""
+        if self.ask("status")["rollout"]["ended"] != "rolled back":
+            return
         token = self.ask("lock", "take", "--session=benchmark")["token"]
         owned = (f"--release={self.release}", f"--token={token}")
         self.ask("begin", *owned, "--why=a benchmark")
