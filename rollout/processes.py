@@ -16,10 +16,9 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from rollout.errors import Refused, RolloutError
-from rollout.journal import Journal
 from rollout.logs import telling_part
 from rollout.ports import holder, listening_pid
-from rollout.state import fold
+from rollout.steering import Steering
 from rollout.storage import held
 from rollout.target import SLOTS, Target
 
@@ -155,7 +154,7 @@ def _apply_files(server: Any, names: Iterable[str]) -> set[str]:
 
 
 def _idle_slots(target: Target) -> list[str]:
-    shares = fold(Journal(target.steering / "journal.jsonl").entries()).shares
+    shares = Steering.of(target).state().shares
     return [slot for slot in SLOTS if not shares.get(slot)]
 
 

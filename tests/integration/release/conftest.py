@@ -83,7 +83,7 @@ class Site:
     def failed_requests(self) -> list[dict[str, Any]]:
         """What visitors could not do, the last ones in words; empty when nothing ever failed."""
         seen = json.loads((self.root / "production" / "visitors" / "visitors.json").read_text())
-        return list(seen["failures"]) if seen["failed"] else []
+        return list(seen["failures"]) or [{"failed": seen["failed"]}] if seen["failed"] else []
 
     def commit(self, branch: str, path: str, change: Callable[[str], str]) -> str:
         """Change a file on a branch, commit it, and return the release it becomes."""
