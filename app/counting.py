@@ -2,7 +2,8 @@
 
 Each count inserts into its log and updates the note only if that insert happened, in a single statement
 in autocommit. ``SET LOCAL`` in the same simple query belongs to the same implicit transaction, so the
-lock timeout holds, leaks nowhere, and costs no round trip, also through a transaction pooler.
+lock timeout holds, leaks nowhere, and costs no round trip, also through a transaction pooler. A view's
+statement is kept in a function, so that it is planned once a connection, not once a view.
 """
 
 import time
@@ -19,40 +20,8 @@ LONGEST_REASON = 500
 SET_LOCK_TIMEOUT = "SET LOCAL lock_timeout = %(lock_timeout_ms)s;\n"
 TAKE_ADVISORY_LOCK = "SELECT pg_advisory_xact_lock(%(lock_space)s, %(note_id)s);\n"
 
-COUNT_VIEW = """
-WITH note AS (
-    SELECT id, views FROM notes
-    WHERE id = %(note_id)s AND deleted_at IS NULL
-      AND (expires_at IS NULL OR expires_at > timezone('utc', now()))
-), logged AS (
-    INSERT INTO view_log (note_id, fingerprint, day, created_at)
-    SELECT id, %(fingerprint)s, to_char(timezone('utc', now()), 'YYYY-MM-DD'), timezone('utc', now())
-    FROM note
-    ON CONFLICT (note_id, fingerprint, day) DO NOTHING
-    RETURNING note_id
-), counted AS (
-    UPDATE notes SET views = notes.views + 1 FROM logged WHERE notes.id = logged.note_id
-    RETURNING notes.views
-)
-SELECT coalesce((SELECT views FROM counted), note.views), EXISTS (SELECT FROM logged) FROM note
-"""
-
-QUEUE_VIEW = """
-WITH note AS (
-    SELECT id, views FROM notes
-    WHERE id = %(note_id)s AND deleted_at IS NULL
-      AND (expires_at IS NULL OR expires_at > timezone('utc', now()))
-), logged AS (
-    INSERT INTO view_log (note_id, fingerprint, day, created_at)
-    SELECT id, %(fingerprint)s, to_char(timezone('utc', now()), 'YYYY-MM-DD'), timezone('utc', now())
-    FROM note
-    ON CONFLICT (note_id, fingerprint, day) DO NOTHING
-    RETURNING note_id
-), queued AS (
-    INSERT INTO view_queue (note_id) SELECT note_id FROM logged RETURNING note_id
-)
-SELECT note.views + (SELECT count(*) FROM queued), EXISTS (SELECT FROM logged) FROM note
-"""
+COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_1(%(note_id)s, %(fingerprint)s)"
+QUEUE_VIEW = "SELECT views, is_first FROM p12_queue_view_1(%(note_id)s, %(fingerprint)s)"
 
 COUNT_LIKE = """
 WITH note AS (
@@ -158,6 +127,6 @@ def _run(
                 service.metrics.time_view(time.perf_counter() - started)
 
     row = service.retry.run(transaction)
-    if row is None:
+    if row is None or row[0] is None:
         raise NotFoundError
     return tuple(row)

@@ -153,7 +153,7 @@ def test_readiness_tells_commit_schema_and_flags(client: FlaskClient) -> None:
         "target": "dev",
         "slot": "blue",
         "instance": "blue-1",
-        "schema": {"revision": "0002", "head": "0002"},
+        "schema": {"revision": "0003", "head": "0003"},
         "flags": {"generation": 0, "sha256": None, "error": None},
     }
 
