@@ -13,7 +13,7 @@ CHECKS: Mapping[str, tuple[str, str]] = {
     "budget": ("checks.budget", "hold the connections a site can open against what its servers give"),
     "burst": ("checks.burst", "fire truly concurrent views and count what they did"),
     "counters": ("checks.counters", "hold every note's counter against the ledger of accepted views"),
-    "judge": ("checks.kept", "judge a kept window again, offline"),
+    "replay": ("checks.kept", "judge a kept window again, offline"),
     "visitors": ("checks.visitors", "be the visitors of a target and keep a ledger of what they saw"),
 }
 

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from checks.baseline import EXACT, timed
+
 SERVER_COUNTERS = ("requests", "errors")
-INSTANCE_COUNTERS = ("deadlocks", "busy")
-# Latency is optional: requests slower than the baseline's p95, out of those handled.
+# ``limited`` are 429s: the balancer counts them as requests, and nobody judges by them.
+INSTANCE_COUNTERS = ("deadlocks", "busy", "limited", "retries")
+# Requests slower than the threshold, out of those handled; known once there is a threshold.
 LATENCY_COUNTERS = ("slow", "handled")
-# Above this a float no longer holds every whole number, so neither does the difference of two.
-EXACT = 2**53
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,19 @@ class Deltas:
     A counter is always compared with its last known value, so what happened while a scrape was missing is
     counted as soon as the counter is seen again; but the time of such a segment is not watched time. A
     counter that fell, or belongs to a process that started anew, says nothing about the segment.
+    ``threshold_seconds`` is from when a request counts as slow; until it is set, nobody counts them.
     """
 
     candidate: str
     control: str | None
     gap_seconds: float
+    threshold_seconds: float | None = None
     _at: float | None = None
     _known: dict[tuple[str, str], float] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
     _arms: dict[str, str] = field(default_factory=dict)
     _seen_before: frozenset[tuple[str, str]] = frozenset()
+    _unlimited: dict[str, int] = field(default_factory=dict)
 
     def add(self, sample: Mapping[str, Any]) -> Segment:
         at = _number(sample.get("at"))
@@ -74,6 +78,7 @@ class Deltas:
                 continue
             arm = self._arms[name]
             counts[arm, counter] = counts.get((arm, counter), 0) + round(value - before)
+        self._leave_out_limited(counts)
         broken += self._missing(frozenset(seen))
         elapsed = self._time(at, broken)
         self._seen_before = frozenset(seen)
@@ -82,11 +87,38 @@ class Deltas:
         )
         return Segment(elapsed, 0.0 if broken else elapsed, counts, dead, tuple(broken), tuple(lost))
 
+    def begin_timing(self, threshold_seconds: float, sample: Mapping[str, Any]) -> None:
+        """Count slow requests from this sample on, which was added already."""
+        self.threshold_seconds = threshold_seconds
+        instances = _mapping(sample.get("instances"))
+        for name in self._arms:
+            for key, value in self._timed(name, _mapping(instances.get(name))):
+                self._known[key] = value
+                self._seen_before |= {key}
+
+    def histograms(self, sample: Mapping[str, Any], arm: str) -> dict[str, Any]:
+        """The latency of an arm's instances, as far as the sample holds it."""
+        instances = _mapping(sample.get("instances"))
+        found = {name: _mapping(instances.get(name)).get("latency") for name in self._of(arm)}
+        return {name: latency for name, latency in found.items() if latency is not None}
+
+    def _leave_out_limited(self, counts: dict[tuple[str, str], int]) -> None:
+        """Take 429s out of the requests; instances are asked later, so one may be ahead of its request."""
+        for arm in (self.candidate, self.control):
+            if arm is None or (arm, "requests") not in counts:
+                continue
+            net = self._unlimited.get(arm, 0) + counts[arm, "requests"] - counts.get((arm, "limited"), 0)
+            counts[arm, "requests"] = max(net, 0)
+            self._unlimited[arm] = min(net, 0)
+
     def _learn_arms(self, servers: Mapping[str, Any]) -> None:
         for name, server in servers.items():
             slot = _mapping(server).get("slot")
             if slot in (self.candidate, self.control) and isinstance(slot, str):
                 self._arms.setdefault(name, slot)
+
+    def arm_of(self, name: str) -> str | None:
+        return self._arms.get(name)
 
     def _of(self, arm: str | None) -> list[str]:
         return [name for name, slot in self._arms.items() if slot == arm]
@@ -114,11 +146,20 @@ class Deltas:
             server, instance = _mapping(servers.get(name)), _mapping(instances.get(name))
             wanted = [(server, counter) for counter in SERVER_COUNTERS if isinstance(server.get("up"), bool)]
             if _number(instance.get("started")) is not None:
-                wanted += [(instance, counter) for counter in INSTANCE_COUNTERS + LATENCY_COUNTERS]
+                wanted += [(instance, counter) for counter in INSTANCE_COUNTERS]
+                yield from self._timed(name, instance)
             for source, counter in wanted:
                 value = _number(source.get(counter))
                 if value is not None and 0 <= value <= EXACT:
                     yield (name, counter), value
+
+    def _timed(self, name: str, instance: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float]]:
+        if self.threshold_seconds is None:
+            return
+        found = timed(instance.get("latency"), self.threshold_seconds)
+        if found is not None:
+            yield (name, "handled"), found[0]
+            yield (name, "slow"), found[1]
 
     def _missing(self, seen: frozenset[tuple[str, str]]) -> list[str]:
         """Name what must be known at both ends of a segment and is not.
@@ -126,7 +167,8 @@ class Deltas:
         Of the control arm that is only what the balancer saw: a control instance that cannot be scraped
         weakens no statement about the candidate.
         """
-        must = {(name, counter) for name in self._of(self.candidate) for counter in INSTANCE_COUNTERS}
+        counters = INSTANCE_COUNTERS + (LATENCY_COUNTERS if self.threshold_seconds is not None else ())
+        must = {(name, counter) for name in self._of(self.candidate) for counter in counters}
         must |= {(name, counter) for name in self._arms for counter in SERVER_COUNTERS}
         absent = sorted({name for name, counter in must - (seen & self._seen_before)})
         missing = [f"{name}: not measured at both ends" for name in absent]

@@ -6,21 +6,18 @@ not count as watched, and a window whose candidate started anew in it cannot pas
 had counted is gone.
 """
 
-import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from checks.baseline import Baseline, Threshold
+from checks.comparisons import Alone, BesideControl
 from checks.deltas import Deltas, Segment
-from checks.eprocess import SLOW_HARM, AgainstControl, AgainstRatio
 from checks.limits import WindowLimits
 from checks.report import Finding, Verdict, combine, compare
+from checks.tripwires import Breaker, Database
 
-# How alpha is split over what is compared with the control arm; half of it to errors.
-ALPHA_SHARE: Mapping[str, float] = {"errors": 0.5, "busy": 0.25, "slow": 0.25}
-# What each of these events is counted out of.
-TRIALS: Mapping[str, str] = {"errors": "requests", "busy": "requests", "slow": "handled"}
 REASONS_KEPT = 5
 
 __all__ = ["Judgement", "Window", "WindowLimits", "judge"]
@@ -30,7 +27,8 @@ __all__ = ["Judgement", "Window", "WindowLimits", "judge"]
 class Judgement:
     """Where a window stands. ``verdict`` is None while it is open; the findings say why in either case.
 
-    ``broken`` names the last reasons why time did not count as watched.
+    ``broken`` names the last reasons why time did not count as watched. ``baseline`` is what the control
+    arm came to, for a window that has none.
     """
 
     verdict: Verdict | None
@@ -41,6 +39,7 @@ class Judgement:
     errors: int = 0
     broken_segments: int = 0
     broken: tuple[str, ...] = ()
+    baseline: Baseline | None = None
 
 
 @dataclass
@@ -48,99 +47,98 @@ class Window:
     """A window being watched: ``add`` samples as they come; the first verdict stays.
 
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
-    "instances": {name: {"started", "deadlocks", "busy"}}}``, counters cumulative, an instance left out when
-    it could not be scraped. ``slow`` and ``handled`` (requests over the baseline's p95, of all) are optional.
+    "instances": {name: {"started", "deadlocks", "busy", "limited", "retries", "retried", "latency"}},
+    "database": a reading as in ``tripwires``}``, counters cumulative, an instance left out when it could not
+    be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
     """
 
     limits: WindowLimits
     candidate: str
     control: str | None = None
+    baseline: Baseline | None = None
     judgement: Judgement = field(default=Judgement(None, ()), init=False)
 
     def __post_init__(self) -> None:
         if self.candidate == self.control:
             raise ValueError(f"candidate and control are both {self.candidate}; they must be two slots.")
         self._deltas = Deltas(self.candidate, self.control, self.limits.scrape_gap_seconds)
-        self._against_control = {
-            name: AgainstControl(SLOW_HARM) if name == "slow" else AgainstControl() for name in ALPHA_SHARE
-        }
-        self._measured = {"errors"}
-        self._against_slo = AgainstRatio(self.limits.max_error_ratio)
-        self._totals = dict.fromkeys(
-            ("requests", "errors", "deadlocks", "control_requests", "control_errors"), 0
+        self._comparing = (
+            BesideControl(self.limits, self.candidate, self.control)
+            if self.control is not None
+            else Alone(self.limits, self.candidate, self.baseline)
         )
+        self._threshold = Threshold(self.limits.baseline_requests)
+        self._database = Database(self.limits, self.control is None)
+        self._breaker = Breaker(self.limits)
+        self._totals: Counter[tuple[str, str]] = Counter()
         self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
         self._elapsed = self._watched = 0.0
         self._broken: deque[str] = deque(maxlen=REASONS_KEPT)
         self._lost: list[str] = []
-        self._recent: deque[tuple[float, int, int]] = deque()
+        self._retried: dict[str, dict[str, Any]] = {}
 
     def add(self, sample: Mapping[str, Any]) -> Judgement:
         """Take one sample in and say where the window stands now."""
         if self.judgement.verdict is None:
-            self._take(self._deltas.add(sample if isinstance(sample, Mapping) else {}))
+            self._take(sample if isinstance(sample, Mapping) else {})
             self.judgement = self._judge()
         return self.judgement
 
-    def _take(self, segment: Segment) -> None:
+    def _take(self, sample: Mapping[str, Any]) -> None:
+        segment = self._deltas.add(sample)
+        unread = self._database.add(sample) if self.limits.watch_database else []
+        broken = [*segment.broken, *unread]
         self._elapsed += segment.elapsed
-        self._watched += segment.seconds
+        self._watched += 0.0 if unread else segment.seconds
         self._dead = max(self._dead, len(segment.dead))
         self._lost += segment.lost
-        if segment.broken and self._samples:
+        if broken and self._samples:
             self._broken_segments += 1
-            self._broken.extend(segment.broken)
+            self._broken.extend(broken)
         self._samples += 1
-        for name in ("requests", "errors", "deadlocks"):
-            self._totals[name] += segment.count(self.candidate, name)
-        for name in ("requests", "errors"):
-            self._totals[f"control_{name}"] += segment.count(self.control or "", name)
-        self._remember_recent(segment)
-        self._weigh(segment)
-
-    def _remember_recent(self, segment: Segment) -> None:
+        for key, count in segment.counts.items():
+            self._totals[key] += count
         requests, errors = (segment.count(self.candidate, name) for name in ("requests", "errors"))
-        self._recent.append((self._elapsed, requests, errors))
-        while self._recent[0][0] < self._elapsed - self.limits.breaker_seconds:
-            self._recent.popleft()
+        self._breaker.add(self._elapsed, requests, errors)
+        self._weigh(segment, requests)
+        self._note_retries(sample)
+        if self._deltas.threshold_seconds is None:
+            self._settle_threshold(sample)
 
-    def _weigh(self, segment: Segment) -> None:
-        requests = segment.count(self.candidate, "requests")
+    def _weigh(self, segment: Segment, requests: int) -> None:
         self._unweighed += requests if segment.seconds else 0
-        if self.control is None:
-            self._against_slo.add(requests, segment.count(self.candidate, "errors"))
-            weighed = True
-        else:
-            weighed = self._weigh_against(self.control, segment)
-        if weighed:
+        if self._comparing.add(segment):
             self._evidence += self._unweighed
             self._unweighed = 0
 
-    def _weigh_against(self, control: str, segment: Segment) -> bool:
-        weighed = False
-        for name, test in self._against_control.items():
-            arms = (self.candidate, control)
-            # Who has errors and requests is the balancer's word; the rest is only comparable where the
-            # instances of both arms were scraped, for an unseen arm would look free of events.
-            if name != "errors":
-                if not segment.seconds or not all((arm, name) in segment.counts for arm in arms):
-                    continue
-                self._measured.add(name)
-            counts = [segment.count(arm, counter) for arm in arms for counter in (TRIALS[name], name)]
-            weighed |= test.add(*counts) and name == "errors"
-        return weighed
+    def _settle_threshold(self, sample: Mapping[str, Any]) -> None:
+        """Freeze from when a request is slow, once the warm-up is over and the baseline says it."""
+        seconds = self.baseline.threshold_seconds if self.baseline else None
+        if self.control is not None:
+            self._threshold.learn(self._deltas.histograms(sample, self.control))
+            seconds = self._threshold.seconds
+        if seconds is not None and self._elapsed >= self.limits.warmup_seconds:
+            self._deltas.begin_timing(seconds, sample)
+
+    def _note_retries(self, sample: Mapping[str, Any]) -> None:
+        instances = sample.get("instances")
+        for name, instance in instances.items() if isinstance(instances, Mapping) else ():
+            if self._deltas.arm_of(name) == self.candidate and isinstance(instance, Mapping):
+                kept = self._retried.setdefault(name, {"first": instance.get("retried")})
+                kept["last"] = instance.get("retried")
 
     def _judge(self) -> Judgement:
-        findings = tuple(self._tripwires() + self._comparisons() + self._sufficiency())
+        findings = tuple(self._tripwires() + self._compared() + self._sufficiency())
         return Judgement(
             verdict=self._verdict(combine(finding.verdict for finding in findings)),
             findings=findings,
             elapsed_seconds=self._elapsed,
             watched_seconds=self._watched,
-            requests=self._totals["requests"],
-            errors=self._totals["errors"],
+            requests=self._totals[self.candidate, "requests"],
+            errors=self._totals[self.candidate, "errors"],
             broken_segments=self._broken_segments,
             broken=tuple(self._broken),
+            baseline=self._baseline(),
         )
 
     def _verdict(self, so_far: Verdict) -> Verdict | None:
@@ -150,66 +148,86 @@ class Window:
         return Verdict.UNKNOWN if hopeless or self._elapsed >= self.limits.max_seconds else None
 
     def _tripwires(self) -> list[Finding]:
-        limits = self.limits
-        requests = sum(n for _, n, _ in self._recent)
-        errors = sum(k for _, _, k in self._recent)
-        burning = errors if errors > limits.burning_ratio * max(requests, errors) else 0
-        where = f"{self.candidate}: {errors} of {requests} requests failed in {limits.breaker_seconds:g} s."
+        deadlocks = self._totals[self.candidate, "deadlocks"]
         return [
+            compare("deadlocks", deadlocks, "<=", self.limits.deadlocks, "See the instances' logs."),
             compare(
-                "deadlocks", self._totals["deadlocks"], "<=", limits.deadlocks, "See the instances' logs."
+                "dead_instances", self._dead, "<=", self.limits.dead_instances, "The balancer saw them down."
             ),
-            compare("dead_instances", self._dead, "<=", limits.dead_instances, "The balancer saw them down."),
-            compare("burning_errors", burning, "<", limits.breaker_errors, where),
+            self._breaker.finding(self.candidate),
+            *self._database.findings(),
         ]
 
-    def _comparisons(self) -> list[Finding]:
-        hint = self._counted()
-        if self.control is None:
-            found = [_evidence("errors_against_slo_ln_e", self._against_slo.log_e, self.limits.alpha, hint)]
-            return [*found, self._ratio(hint)]
-        return [
-            _evidence(f"{name}_against_control_ln_e", test.log_e, self.limits.alpha * ALPHA_SHARE[name], hint)
-            for name, test in self._against_control.items()
-            if name in self._measured
-        ]
-
-    def _ratio(self, hint: str) -> Finding:
-        """Too many errors for a pass that are too few for a proof: inconclusive, so watch on."""
-        requests = self._totals["requests"]
-        ratio = self._totals["errors"] / requests if requests else None
-        return _enough("error_ratio", ratio, "<=", self.limits.max_error_ratio, hint)
+    def _compared(self) -> list[Finding]:
+        hints = {name: self._counted(name, of) for name, of in (("errors", "requests"), ("busy", "requests"))}
+        threshold = self._deltas.threshold_seconds
+        hints["slow"] = f"{self._counted('slow', 'handled')}; slow is over {1000 * (threshold or 0):.3g} ms"
+        hints["retries"] = f"{self._counted('retries', 'requests')}{self._states()}"
+        return self._comparing.findings(hints)
 
     def _sufficiency(self) -> list[Finding]:
         why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""
         traffic = "Send more traffic or give the window more time." + why
-        return [
+        found = [
             _enough("requests", self._evidence, ">=", self.limits.min_requests, traffic),
             _enough("watched_seconds", round(self._watched, 3), ">=", self.limits.seconds, why.strip()),
             _enough("lost_counters", len(self._lost), "==", 0, "; ".join(self._lost[:REASONS_KEPT])),
         ]
+        if isinstance(self._comparing, BesideControl):
+            known = "" if self._deltas.threshold_seconds else f" {self._learning()}"
+            found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic + known))
+            return found
+        if self._comparing.slow is not None:
+            found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic))
+        # Too many errors for a pass that are too few for a proof: inconclusive, so watch on.
+        requests = self._totals[self.candidate, "requests"]
+        ratio = self._totals[self.candidate, "errors"] / requests if requests else None
+        hint = self._counted("errors", "requests")
+        return [*found, _enough("error_ratio", ratio, "<=", self.limits.max_error_ratio, hint)]
 
-    def _counted(self) -> str:
-        t = self._totals
-        counted = f"{self.candidate}: {t['errors']} errors in {t['requests']} requests"
+    def _learning(self) -> str:
+        return f"{self._threshold.requests} of {self.limits.baseline_requests} requests tell the old p95."
+
+    def _counted(self, name: str, of: str) -> str:
+        said = [
+            f"{arm}: {self._totals[arm, name]} {name} in {self._totals[arm, of]} {of}"
+            for arm in (self.candidate, self.control)
+            if arm is not None
+        ]
+        return "; ".join(said)
+
+    def _states(self) -> str:
+        states: Counter[str] = Counter()
+        for kept in self._retried.values():
+            first, last = kept["first"], kept["last"]
+            if isinstance(first, Mapping) and isinstance(last, Mapping):
+                numbers = {s: n for s, n in last.items() if isinstance(s, str) and isinstance(n, int)}
+                states.update({s: n - b for s, n in numbers.items() if isinstance(b := first.get(s, 0), int)})
+        named = ", ".join(f"{state} {count}" for state, count in states.most_common() if count > 0)
+        return f" ({named})" if named else ""
+
+    def _baseline(self) -> Baseline | None:
         if self.control is None:
-            return counted
-        return f"{counted}; {self.control}: {t['control_errors']} in {t['control_requests']}"
+            return self.baseline
+        counts = {
+            name: self._totals[self.control, name] for name in ("handled", "slow", "requests", "errors")
+        }
+        return Baseline(self._deltas.threshold_seconds, **counts)
 
 
 def judge(
-    limits: WindowLimits, samples: Iterable[Mapping[str, Any]], candidate: str, control: str | None = None
+    limits: WindowLimits,
+    samples: Iterable[Mapping[str, Any]],
+    candidate: str,
+    control: str | None = None,
+    baseline: Baseline | None = None,
 ) -> Judgement:
     """Judge a window from its samples; the same samples always give the same judgement."""
-    window = Window(limits, candidate, control)
+    window = Window(limits, candidate, control, baseline)
     for sample in samples:
         if window.add(sample).verdict is not None:
             break
     return window.judgement
-
-
-def _evidence(name: str, log_e: float, alpha: float, hint: str) -> Finding:
-    return compare(name, log_e, "<", round(math.log(1 / alpha), 6), hint)
 
 
 def _enough(name: str, measured: float | None, operator: str, limit: float, hint: str) -> Finding:

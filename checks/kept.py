@@ -1,17 +1,29 @@
-"""Windows kept as JSON Lines: the question in the first line, then one sample a line, replayable offline."""
+"""Windows kept as JSON Lines, so that any verdict can be given again on any machine.
 
-import argparse
+The first line says what was asked and by what it is judged; ``p12_window`` is the format's version:
+
+    {"p12_window": 2, "id": …, "kind": "step", "target": …, "release": …, "share": 5, "candidate": "green",
+     "control": "blue", "limits": {every WindowLimits field}, "baseline": null or {every Baseline field}}
+
+Every other line is one sample, as ``judge.Window`` describes it. A line that is not JSON, such as one that a
+crash cut short, is a sample that says nothing: it breaks its segment.
+"""
+
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from checks import command
+from checks.baseline import Baseline
 from checks.errors import CannotMeasure, Misused
-from checks.judge import Judgement, WindowLimits, judge
+from checks.judge import Judgement, Window, WindowLimits
 from checks.report import Finding, Report, Verdict
+
+FORMAT = 2
+MARK = "p12_window"
 
 
 @dataclass(frozen=True)
@@ -22,10 +34,19 @@ class Question:
     candidate: str
     control: str | None
     limits: WindowLimits
+    baseline: Baseline | None = None
+    id: str = ""
+    kind: str = ""
+    release: str = ""
+    share: int = 0
 
     def to_line(self) -> str:
         """The first line of a kept window, without the newline."""
-        return json.dumps({"window": asdict(self)}, sort_keys=True)
+        return json.dumps({MARK: FORMAT, **asdict(self)}, sort_keys=True)
+
+    def window(self) -> Window:
+        """A window that is about to be watched."""
+        return Window(self.limits, self.candidate, self.control, self.baseline)
 
 
 def to_line(sample: Mapping[str, Any]) -> str:
@@ -33,27 +54,46 @@ def to_line(sample: Mapping[str, Any]) -> str:
     return json.dumps(sample, sort_keys=True)
 
 
-def read(path: Path, question: Question | None = None) -> tuple[Question, list[dict[str, Any]]]:
-    """Read a kept window back; ``question`` is for a file that holds samples alone.
+def samples_in(content: bytes) -> list[dict[str, Any]]:
+    """Return the samples of a kept window; the last line says nothing if its end is missing."""
+    *lines, rest = content.split(b"\n")
+    return [_sample(line) for line in lines[1:]] + ([{}] if rest and lines else [])
 
-    A line that is not JSON (a torn write) is read as a sample that says nothing, so it breaks its segment.
-    Raises CannotMeasure for a file that cannot be read, or does not say what was asked when nobody else does.
-    """
+
+def read(path: Path) -> tuple[Question, list[dict[str, Any]]]:
+    """Read a kept window back; raises CannotMeasure for a file that is none, or of another version."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if question is None:
-            asked = json.loads(lines.pop(0))["window"]
-            question = Question(**asked | {"limits": WindowLimits(**asked["limits"])})
-    except (OSError, IndexError, KeyError, TypeError, ValueError) as error:
-        message = f"{path} is not a kept window ({error!r}). Its first line must say what was asked."
-        raise CannotMeasure(message) from error
-    return question, [sample for line in lines if "window" not in (sample := _sample(line))]
+        content = path.read_bytes()
+    except OSError as error:
+        raise CannotMeasure(f"{path} cannot be read: {error.strerror}.") from error
+    return _question(path, content.split(b"\n", 1)[0]), samples_in(content)
 
 
-def _sample(line: str) -> dict[str, Any]:
+def _question(path: Path, line: bytes) -> Question:
+    no_window = f'{path} is not a kept window: its first line must be {{"{MARK}": {FORMAT}, …}}'
+    try:
+        asked = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CannotMeasure(f"{no_window}, and is no JSON.") from error
+    if not isinstance(asked, dict) or MARK not in asked:
+        raise CannotMeasure(f"{no_window}. Samples alone do not say by what they are judged.")
+    if asked.pop(MARK) != FORMAT:
+        raise CannotMeasure(
+            f"{path} was kept in another format than {FORMAT}. Replay it with the kit of then."
+        )
+    try:
+        limits, known = WindowLimits(**asked.pop("limits")), asked.pop("baseline")
+        question = Question(**asked, limits=limits, baseline=Baseline(**known) if known else None)
+        question.window()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CannotMeasure(f"{path} does not say what was asked: {error}.") from error
+    return question
+
+
+def _sample(line: bytes) -> dict[str, Any]:
     try:
         sample = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return sample if isinstance(sample, dict) else {}
 
@@ -82,34 +122,57 @@ def report(
     )
 
 
-def replay(path: Path, question: Question | None = None) -> Report:
-    """Judge a kept window again, from nothing but its file."""
-    question, samples = read(path, question)
-    judgement = judge(question.limits, samples, question.candidate, question.control)
-    times = [sample["at"] for sample in samples if isinstance(sample.get("at"), int | float)] or [0.0]
-    return report(question, judgement, times[0], times[-1], path)
+def replay(path: Path, changes: Mapping[str, Any] | None = None) -> Report:
+    """Judge a kept window again, from nothing but its file; ``changes`` are other limits.
+
+    Raises CannotMeasure for a file that is no kept window, Misused for changes that are no limits.
+    """
+    question, samples = read(path)
+    if changes:
+        try:
+            question = replace(question, limits=replace(question.limits, **changes))
+        except (TypeError, ValueError) as error:
+            raise Misused(f"--limits: {error}") from error
+    window = question.window()
+    for sample in samples:
+        if window.add(sample).verdict is not None:
+            break
+    times = [float(sample["at"]) for sample in samples if _is_time(sample.get("at"))] or [0.0]
+    return report(question, window.judgement, times[0], times[-1], path)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def main(argv: Sequence[str]) -> int:
-    """``python -m checks judge --samples FILE``: judge a kept window again."""
-    parser = command.parser("judge", "Judge a kept window again, offline.")
-    parser.add_argument("--samples", type=Path, required=True, metavar="FILE")
-    alone = parser.add_argument_group("for a file of samples alone")
-    alone.add_argument("--candidate", metavar="SLOT", help="the slot that is judged")
-    alone.add_argument("--control", metavar="SLOT", help="the slot that serves beside it, if one does")
-    alone.add_argument("--limits", metavar="JSON", help='such as {"seconds": 60, "max_seconds": 180, …}')
+    """``python -m checks replay FILE``: judge a kept window again."""
+    parser = command.parser("replay", "Judge a kept window again, offline.")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the samples.jsonl of a window")
+    parser.add_argument("--limits", default="", metavar="NAME=VALUE,…", help="judge by other limits")
     args = parser.parse_args(argv)
-    if not args.samples.exists():
-        raise Misused(f"{args.samples} does not exist. Name the window's kept samples.")
-    asked = _asked(args) if args.limits else None
-    return command.answer(args, "window", time.time, lambda: replay(args.samples, asked))
+    if not args.file.is_file():
+        raise Misused(f"{args.file} is not a file. Name the samples.jsonl of a window, in steer/windows/ID.")
+    changes = parse_limits(args.limits)
+    return command.answer(args, "window", time.time, lambda: replay(args.file, changes))
 
 
-def _asked(args: argparse.Namespace) -> Question:
-    if not args.candidate:
-        raise Misused("--limits needs --candidate: say which slot is judged.")
+def parse_limits(words: str) -> dict[str, Any]:
+    """Read ``name=value,…``; raises Misused for a name that is no limit or a value that is no number."""
+    types = {field.name: field.type for field in fields(WindowLimits)}
+    numbers = [name for name, kind in types.items() if kind in (int, float, bool)]
+    changes: dict[str, Any] = {}
+    for word in filter(None, words.split(",")):
+        name, _, value = word.partition("=")
+        if name not in numbers:
+            raise Misused(f"{name} is not a limit that can be tried. Use {', '.join(numbers)}.")
+        changes[name] = _value(name, value, types[name])
+    return changes
+
+
+def _value(name: str, value: str, kind: Any) -> Any:
     try:
-        limits = WindowLimits(**json.loads(args.limits))
-    except (TypeError, ValueError) as error:
-        raise Misused(f"--limits is not a set of window limits: {error}") from error
-    return Question(args.target, args.candidate, args.control, limits)
+        return {"true": True, "false": False}[value] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        accepted = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
+        raise Misused(f"--limits {name}={value} is not a value of {name}. Use {accepted}.") from None

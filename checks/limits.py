@@ -1,7 +1,14 @@
 """What a window is held against: the one place with the defaults."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# The chance of failing a healthy candidate is shared out among what is compared; errors get half of it.
+ALPHA_WEIGHTS: Mapping[str, float] = {"errors": 0.5, "busy": 0.2, "slow": 0.15, "retries": 0.15}
+# A sum of floats that are meant to be 1.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -10,9 +17,20 @@ class WindowLimits:
 
     ``seconds`` must be watched without a break in sight; ``max_seconds`` is how long it may take in all.
     ``min_requests`` is what the candidate must have answered (beside a control that answered too, if there
-    is one). ``max_error_ratio`` is the SLO, ``alpha`` the chance of failing a healthy candidate.
+    is one). ``max_error_ratio`` is the SLO, ``alpha`` the chance of failing a healthy candidate, shared out
+    by ``alpha_weights``.
+
+    Latency is compared after ``warmup_seconds``, once ``baseline_requests`` of the control have shown where
+    its p95 lies. Without a control at most ``max_slow_ratio`` may be slower than that.
+
     The breaker trips on ``breaker_errors`` candidate errors within ``breaker_seconds`` at more than
     ``breaker_burn_rate`` times the SLO (14.4: the budget of 30 days would be gone in 2).
+
+    The database is looked at by a reader of its own, unless ``watch_database`` is false; time without an
+    answer of it that is younger than ``database_gap_seconds`` is not watched. ``connections_ratio`` is of
+    max_connections less the reserved; ``lock_wait_seconds``, ``transaction_seconds`` and
+    ``queue_lag_seconds`` are the oldest of their kind; clients may wait in the pooler's line without a pause
+    for less than ``pooler_waiting_seconds``.
     Raises ValueError for a limit that could let a window pass on nothing.
     """
 
@@ -21,31 +39,66 @@ class WindowLimits:
     min_requests: int
     max_error_ratio: float
     alpha: float = 0.01
+    alpha_weights: Mapping[str, float] = field(default_factory=lambda: dict(ALPHA_WEIGHTS))
     deadlocks: int = 0
     dead_instances: int = 0
     scrape_gap_seconds: float = 15.0
+    warmup_seconds: float = 30.0
+    baseline_requests: int = 100
+    max_slow_ratio: float = 0.2
     breaker_errors: int = 10
     breaker_burn_rate: float = 14.4
     breaker_seconds: float = 60.0
+    watch_database: bool = True
+    database_gap_seconds: float = 15.0
+    connections_ratio: float = 0.8
+    pooler_waiting_seconds: float = 30.0
+    lock_wait_seconds: float = 10.0
+    transaction_seconds: float = 120.0
+    queue_lag_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, holds, accepted in (
-            ("seconds", self.seconds > 0, "more than 0"),
-            (
-                "max_seconds",
-                math.isfinite(self.max_seconds) and self.max_seconds >= self.seconds,
-                "at least seconds",
-            ),
-            ("min_requests", self.min_requests >= 1, "at least 1"),
-            ("max_error_ratio", 0 < self.max_error_ratio < 1, "between 0 and 1, both excluded"),
-            ("alpha", 0 < self.alpha < 1, "between 0 and 1, both excluded"),
-            ("scrape_gap_seconds", self.scrape_gap_seconds > 0, "more than 0"),
-            ("breaker_errors", self.breaker_errors >= 1, "at least 1"),
-        ):
+        for name, holds, accepted in self._rules():
             if not holds:
                 raise ValueError(f"{name}={getattr(self, name)} is not a window limit. Use {accepted}.")
+
+    def _rules(self) -> Iterator[tuple[str, bool, str]]:
+        finite = math.isfinite(self.max_seconds)
+        yield "seconds", self.seconds > 0, "more than 0"
+        yield "max_seconds", finite and self.max_seconds >= self.seconds, "at least seconds"
+        for name in ("min_requests", "baseline_requests", "breaker_errors"):
+            yield name, getattr(self, name) >= 1, "at least 1"
+        for name in ("max_error_ratio", "max_slow_ratio", "alpha"):
+            yield name, 0 < getattr(self, name) < 1, "between 0 and 1, both excluded"
+        yield "connections_ratio", 0 < self.connections_ratio <= 1, "more than 0, at most 1"
+        yield "warmup_seconds", 0 <= self.warmup_seconds < self.max_seconds, "0 or more, below max_seconds"
+        for name in (
+            *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
+            *("lock_wait_seconds", "transaction_seconds", "queue_lag_seconds", "breaker_burn_rate"),
+        ):
+            yield name, 0 < getattr(self, name) < math.inf, "more than 0"
+        for name in ("deadlocks", "dead_instances"):
+            yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
+        accepted = f"a share above 0 for each of {', '.join(ALPHA_WEIGHTS)}; together 1"
+        yield "alpha_weights", _shares_of_one(self.alpha_weights), accepted
 
     @property
     def burning_ratio(self) -> float:
         """The error ratio at which the breaker trips; at most a half, or a lax SLO would disarm it."""
         return min(self.breaker_burn_rate * self.max_error_ratio, max(0.5, self.max_error_ratio))
+
+    def alpha_of(self, metric: str) -> float:
+        """The part of alpha that one comparison may use up."""
+        return self.alpha * self.alpha_weights[metric]
+
+    def evidence_of(self, metric: str) -> float:
+        """The ln E at which a comparison fails (Ville's inequality)."""
+        return round(math.log(1 / self.alpha_of(metric)), 6)
+
+
+def _shares_of_one(weights: Any) -> bool:
+    if not isinstance(weights, Mapping) or set(weights) != set(ALPHA_WEIGHTS):
+        return False
+    values = list(weights.values())
+    numbers = all(isinstance(v, int | float) and v > 0 for v in values)
+    return numbers and abs(math.fsum(values) - 1) < ROUNDING

@@ -30,6 +30,8 @@ VERBS = {
     "evidence": "collect evidence of a target: logs, health, database diagnostics",
     "lock": "show the lock, or break it: lock break --why …",
     "down": "stop every local process (--purge removes the data too)",
+    "decide": "say how a window goes on that ended unknown: decide --pass|--fail --why …",
+    "replay": "judge a kept window again, offline: replay FILE [--limits NAME=VALUE,…]",
     "check": "run one check by hand: check NAME …",
     "test": "run every test, lint and type check",
     "host": "what playbooks run on a host: host TARGET VERB …",
@@ -41,6 +43,8 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["check"]:
             return _become([sys.executable, "-P", "-m", "checks", *arguments[1:]], {})
+        if arguments[:1] == ["replay"]:
+            return _become([sys.executable, "-P", "-m", "checks", *arguments], {})
         if arguments[:1] == ["test"]:
             from rollout import testing
 
@@ -111,6 +115,8 @@ def _variables(options: argparse.Namespace) -> list[str]:
     pairs = [_variable(name, str(getattr(options, name))) for name in named if getattr(options, name, None)]
     if getattr(options, "flags_only", False):
         pairs.append("flags_only=true")
+    if getattr(options, "verdict", ""):
+        pairs.append(f"verdict={options.verdict}")
     if options.verb in ("flags", "lock"):
         words = [options.action, *getattr(options, "names", [])]
         words += [f"--slot={options.slot}"] if getattr(options, "slot", "") else []
@@ -146,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         made[verb] = verbs.add_parser(verb, help=help_text, description=help_text)
         made[verb].add_argument("-i", "--inventory", default="", help="the site (default: inventories/local)")
         made[verb].set_defaults(ansible=[])
-        if verb not in ("down", "check", "test", "host"):
+        if verb not in ("down", "check", "replay", "test", "host"):
             made[verb].add_argument(
                 "--ansible", action="append", default=[], metavar="OPTION", help="e.g. -v"
             )
@@ -159,6 +165,12 @@ def _parser() -> argparse.ArgumentParser:
         made[verb].add_argument("--target", default="production", choices=("staging", "production"))
     for verb in ("release", "monitor"):
         made[verb].add_argument("--minutes", type=float, help="how long the monitor window is")
+    verdicts = made["decide"].add_mutually_exclusive_group(required=True)
+    for verdict, help_text in (("pass", "go on as if it had passed"), ("fail", "turn traffic back")):
+        verdicts.add_argument(
+            f"--{verdict}", dest="verdict", action="store_const", const=verdict, help=help_text
+        )
+    made["decide"].add_argument("--why", required=True, help="the reason, for the journal")
     made["rollback"].add_argument("--flags-only", action="store_true", help="lower flags, leave traffic")
     made["status"].add_argument("--json", action="store_true", help="print JSON")
     made["flags"].add_argument("action", nargs="?", default="list", choices=("list", "set", "off"))

@@ -31,11 +31,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
         lines.append(
             f"  rollout     {rollout['release']} {rollout['ended'] or 'at ' + str(rollout['share']) + ' %'}"
         )
-    if answer["window"]:
-        window = answer["window"]
-        lines.append(
-            f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"
-        )
+    lines += _window_lines(answer)
     lock = answer["lock"]
     lines.append(f"  lock        {lock['owner']} for {_ago(lock['since'])}" if lock else "  lock        free")
     lines.append(f"  guard       {_guard(answer['guard'])}")
@@ -49,6 +45,24 @@ def status_text(answer: Mapping[str, Any]) -> str:
     if seen:
         lines.append(f"  visitors    {seen['requests']} requests, {seen['failed']} failed")
     return "\n".join(lines)
+
+
+def _window_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The open window: for how long, what it can see, what it has seen, and what it still waits for."""
+    window, beat = answer["window"], answer["guard"] or {}
+    if not window:
+        return []
+    lines = [f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"]
+    if window.get("claim"):
+        lines.append(f"              {window['claim']}")
+    standing = beat.get("standing") if beat.get("window") == window["id"] else None
+    if standing:
+        seen = f"{standing['requests']} requests, {standing['errors']} errors"
+        lines.append(f"              {seen} in {standing['watched_seconds']:g} watched seconds")
+        lines += [f"              waits for {reason}" for reason in standing["waiting_for"]]
+    if beat.get("database_error"):
+        lines.append(f"              the database cannot be read: {beat['database_error']}")
+    return lines
 
 
 def summary_text(answer: Mapping[str, Any]) -> str:

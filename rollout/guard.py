@@ -3,26 +3,26 @@
 It runs on the balancer as a service of its own. No controller is needed for any of it.
 """
 
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import Any
 
-from checks import judge
+from checks import judge, kept
 from checks.report import Verdict
-from rollout import flags
+from rollout import flags, pressure
+from rollout.beat import Traffic, standing, summarise
 from rollout.errors import RolloutError
 from rollout.rollback import roll_back
 from rollout.state import State, Window
 from rollout.steering import Steering
-from rollout.storage import write_json
+from rollout.storage import write_bytes, write_json
 from rollout.target import Target
-from rollout.windows import find_window, read_samples, sample, samples_path
+from rollout.windows import find_window, question_of, read_samples, sample, samples_path
 
 OWNER = "guard"
 
@@ -35,6 +35,8 @@ class Guard:
     clock: Callable[[], float] = time.time
     judges: dict[str, judge.Window] = field(default_factory=dict)
     healed_at: float = 0.0
+    database: pressure.PressureReader | None = None
+    traffic: Traffic = field(default_factory=Traffic)
 
     def run(self, stop: Event) -> None:
         settings = self.steering.target.settings["guard"]
@@ -60,11 +62,26 @@ class Guard:
         if self.clock() - self.healed_at >= settings["heal_seconds"]:
             self.healed_at = self.clock()
             try:
+                self.traffic.add(self.clock(), self.steering.balancer.requests())
                 self.heal_traffic()
             finally:
                 self.heal_flags()
-        beat = {"at": self.clock(), "pid": os.getpid(), "window": window.id if window else None}
-        write_json(self.steering.target.steering / "guard.json", beat)
+        self.beat(window)
+
+    def beat(self, window: Window | None) -> None:
+        """Leave what others want to know: that it lives, how the window stands, how much traffic there is."""
+        judging = self.judges.get(window.id) if window else None
+        write_json(
+            self.steering.target.steering / "guard.json",
+            {
+                "at": self.clock(),
+                "pid": os.getpid(),
+                "window": window.id if window else None,
+                "standing": standing(judging.judgement) if judging else None,
+                "requests_per_minute": self.traffic.per_minute,
+                "database_error": self.database.error if self.database else "",
+            },
+        )
 
     def watch(self, window: Window) -> None:
         """Take one sample of a window, keep it, judge all of them, and act on the verdict."""
@@ -73,19 +90,34 @@ class Guard:
             path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
             self.judges = {window.id: self.judge_so_far(window)}
         try:
-            taken = sample(self.steering, self.clock)
+            taken = sample(self.steering, self.clock, lambda: self.pressure(window))
         except RolloutError as error:
             _say(f"window {window.id}: nothing can be seen: {error}")
             taken = {"at": self.clock(), "servers": {}, "instances": {}}
         with path.open("a") as file:
-            file.write(json.dumps(taken) + "\n")
+            file.write(kept.to_line(taken) + "\n")
         judgement = self.judges[window.id].add(taken)
         if judgement.verdict is not None:
             self.close(window, judgement)
 
+    def pressure(self, window: Window) -> Mapping[str, Any] | None:
+        """The database's last reading, if this window is to look at it."""
+        if not window.limits.get("watch_database", True):
+            return None
+        if self.database is None:
+            self.database = pressure.reader(self.steering.target, self.clock)
+        return self.database.latest()
+
     def judge_so_far(self, window: Window) -> judge.Window:
-        judging = judge.Window(judge.WindowLimits(**window.limits), window.slot, window.control)
-        for taken in read_samples(samples_path(self.steering.target, window.id)):
+        """The window as its kept samples leave it; the first look writes down what is asked."""
+        path, question = (
+            samples_path(self.steering.target, window.id),
+            question_of(self.steering.target, window),
+        )
+        if not path.exists():
+            write_bytes(path, question.to_line().encode() + b"\n", 0o600)
+        judging = question.window()
+        for taken in read_samples(path):
             judging.add(taken)
         return judging
 
@@ -104,7 +136,8 @@ class Guard:
             except RolloutError as error:
                 _say(f"window {window.id} failed and traffic could not be turned back: {error}")
                 report["rollback"] = str(error)
-        self.journal_verdict(window, judgement.verdict or Verdict.UNKNOWN, summary)
+        baseline = asdict(judgement.baseline) if judgement.baseline else None
+        self.journal_verdict(window, judgement.verdict or Verdict.UNKNOWN, summary, baseline)
         write_json(samples_path(self.steering.target, window.id).with_name("report.json"), report)
 
     def turn_back_late(self, state: State) -> None:
@@ -120,12 +153,13 @@ class Guard:
         else:
             _say(done["say"])
 
-    def journal_verdict(self, window: Window, verdict: str, summary: str) -> None:
+    def journal_verdict(
+        self, window: Window, verdict: str, summary: str, baseline: Mapping[str, Any] | None = None
+    ) -> None:
+        closed = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
         with self.steering.change():
             if not find_window(self.steering.state(), window.id).verdict:
-                self.steering.journal.append(
-                    OWNER, "window.closed", id=window.id, verdict=verdict, summary=summary
-                )
+                self.steering.journal.append(OWNER, "window.closed", **closed)
 
     def heal_traffic(self) -> None:
         """Give HAProxy the shares that the journal holds, e.g. after it lost its state file."""
@@ -154,13 +188,6 @@ class Guard:
             ]
             for name, answer in flags.push(self.steering.target, wanted, behind).items():
                 _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
-
-
-def summarise(judgement: judge.Judgement) -> str:
-    """One line: how much was seen, and the findings that decided."""
-    deciding = [str(f) for f in judgement.findings if f.verdict == judgement.verdict]
-    seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
-    return seen if judgement.verdict == Verdict.PASSED else f"{seen}: {'; '.join(deciding)}"
 
 
 def _say(line: str) -> None:

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "flags": ("list", "set", "off"),
         "lock": ("show", "take", "renew", "drop", "break"),
         "window": ("open", "wait"),
+        "decide": ("pass", "fail"),
         "record": ("backup", "check"),
         "certificate": ("write", "show"),
         "database": ("initialise", "ensure"),
@@ -54,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     asked["rollback"].add_argument("--flags-only", action="store_true")
     asked["window"].add_argument("--kind", choices=("step", "monitor"), default="step")
     asked["window"].add_argument("--id", default="")
-    asked["window"].add_argument("--minutes", type=float)
+    for name in ("allow", "window"):
+        asked[name].add_argument("--minutes", type=float)
     asked["lock"].add_argument("--session", default="")
     asked["lock"].add_argument("--dead-session", default="-")
     asked["lock"].add_argument("--try", dest="tentative", action="store_true")

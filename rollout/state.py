@@ -20,7 +20,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Window:
-    """A watched stretch of time at one share; ``verdict`` is empty while it is open."""
+    """A watched stretch of time at one share; ``verdict`` is empty while it is open.
+
+    ``baseline`` is what the slot beside the release came to: in a step once it is closed, in a window
+    without such a slot from the start. ``claim`` says what the window can see.
+    """
 
     id: str
     kind: str
@@ -32,6 +36,9 @@ class Window:
     limits: Mapping[str, Any]
     verdict: str = ""
     summary: str = ""
+    baseline: Mapping[str, Any] | None = None
+    claim: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,12 @@ def _shifted(state: State, entry: Entry) -> State:
 
 def _closed(state: State, entry: Entry) -> State:
     verdict, summary = entry.data["verdict"], entry.data["summary"]
+    baseline = entry.data.get("baseline")
     windows = tuple(
-        replace(w, verdict=verdict, summary=summary) if w.id == entry.data["id"] else w for w in state.windows
+        replace(w, verdict=verdict, summary=summary, baseline=baseline or w.baseline)
+        if w.id == entry.data["id"]
+        else w
+        for w in state.windows
     )
     closed = next((w for w in windows if w.id == entry.data["id"]), None)
     name = f"window at {closed.share} %" if closed and closed.kind == "step" else "monitor"
@@ -179,6 +190,7 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "traffic.shifted": _shifted,
     "window.opened": _opened,
     "window.closed": _closed,
+    "window.decided": _closed,
     "rolled_back": _rolled_back,
     "finished": _finished,
     "backup.verified": _backed_up,

@@ -72,6 +72,10 @@ class Balancer:
             )
         return found
 
+    def requests(self) -> int:
+        """Return how many requests the instances have had since HAProxy started."""
+        return sum(_server(row, 0).requests for row in self._statistics() if row["svname"] != "BACKEND")
+
     def shares(self) -> dict[str, int]:
         """Return the percentage of new requests that each slot gets, from the weights now in force."""
         weights = self._weights()

@@ -104,8 +104,11 @@ def _plan(target: Target, options: argparse.Namespace) -> Answer:
 
 def _allow(target: Target, options: argparse.Namespace) -> Answer:
     from rollout.admission import refuse_quarantined
+    from rollout.windows import limits_of, refuse_short
 
     refuse_quarantined(_steering(target).state(), options.release, options.why)
+    if target.settings["admission"]:
+        refuse_short(target, "monitor", limits_of(target, "monitor", options.minutes), options.why)
     return {}
 
 
@@ -158,8 +161,14 @@ def _window(target: Target, options: argparse.Namespace) -> Answer:
 
     steering = _steering(target)
     if options.action == "open":
-        return watching.opened(steering, options.kind, options.token, options.minutes)
+        return watching.opened(steering, options.kind, options.token, options.minutes, options.why)
     return watching.wait(steering, options.id, options.token, options.seconds)
+
+
+def _decide(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import watching
+
+    return watching.decide(_steering(target), options.owner, options.action == "pass", options.why)
 
 
 def _record(target: Target, options: argparse.Namespace) -> Answer:
@@ -282,6 +291,7 @@ VERBS: Mapping[str, Verb] = {
     "begin": _begin,
     "shift": _shift,
     "window": _window,
+    "decide": _decide,
     "finish": _finish,
     "prune": _prune,
     "record": _record,

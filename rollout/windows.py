@@ -1,29 +1,34 @@
 """Windows: opening one, sampling the world into it, and reading its samples back."""
 
-import json
-import math
-import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from checks.baseline import Baseline
+from checks.declare import claim
+from checks.kept import Question, samples_in
 from checks.limits import WindowLimits
+from checks.scrape import scrape
 from rollout.errors import Refused
 from rollout.instances import Answer, ask, ask_all
 from rollout.state import State, Window
 from rollout.steering import Steering
+from rollout.storage import read_json
 from rollout.target import Instance, Target
 
 SCRAPE_TIMEOUT_SECONDS = 1.0
-METRIC = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>[-+.\w]+)", re.MULTILINE)
 
 
-def open_window(steering: Steering, kind: str, token: int, minutes: float | None = None) -> Window:
+def open_window(
+    steering: Steering, kind: str, token: int, minutes: float | None = None, why: str = ""
+) -> Window:
     """Open the window of the share now in force, or return it when it is already open or passed.
 
-    :raises Refused: no rollout is in progress, or the share is not what this kind of window is for.
+    :raises Refused: no rollout is in progress, the share is not what this kind of window is for, or it would
+        be shorter than the site allows without a reason.
     """
     with steering.change(token) as owner:
         state = steering.state()
@@ -36,29 +41,58 @@ def open_window(steering: Steering, kind: str, token: int, minutes: float | None
             same = window.kind == kind and window.share == rollout.share
             if same and window.verdict in ("", "passed"):
                 return window
-        limits = dict(steering.target.settings["windows"][kind])
-        if minutes is not None:
-            limits |= {"seconds": minutes * 60, "max_seconds": max(minutes * 60, limits["max_seconds"])}
-        _require_limits(limits)
+        limits = limits_of(steering.target, kind, minutes)
+        refuse_short(steering.target, kind, limits, why)
+        control = rollout.from_slot if rollout.share < 100 else None
+        traffic = requests_per_minute(steering.target)
         data: dict[str, Any] = {
             "id": f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
             "kind": kind,
             "release": rollout.release,
             "slot": rollout.slot,
-            "control": rollout.from_slot if rollout.share < 100 else None,
+            "control": control,
             "share": rollout.share,
-            "limits": limits,
+            "limits": asdict(limits),
+            "baseline": None if control else newest_baseline(state.windows_of(rollout.release)),
+            "claim": claim(limits, traffic, rollout.share, control is not None),
+            "why": why,
         }
         entry = steering.journal.append(owner, "window.opened", **data)
         return Window(opened_at=entry.at, **data)
 
 
-def _require_limits(limits: Mapping[str, Any]) -> None:
-    """Refuse what the guard could not judge by, before anything is journaled."""
+def limits_of(target: Target, kind: str, minutes: float | None = None) -> WindowLimits:
+    """Return what a kind of window is held against, refusing what the guard could not judge by."""
+    given = dict(target.settings["windows"][kind])
+    if minutes is not None:
+        given |= {"seconds": minutes * 60, "max_seconds": max(minutes * 60, given["max_seconds"])}
     try:
-        WindowLimits(**limits)
+        return WindowLimits(**given)
     except (TypeError, ValueError) as error:
         raise Refused(f"A window cannot be judged by these limits: {error}") from error
+
+
+def refuse_short(target: Target, kind: str, limits: WindowLimits, why: str) -> None:
+    """Refuse a monitor window that is shorter than the site wants it, unless somebody gives a reason."""
+    least = 60 * target.settings["window_least_minutes"]
+    if kind == "monitor" and limits.seconds < least and not why:
+        raise Refused(
+            f"{target.name} is watched for {limits.seconds / 60:g} minutes (limit >= {least / 60:g}).",
+            "To watch it for less all the same: the same command with --why '…'",
+        )
+
+
+def requests_per_minute(target: Target) -> float | None:
+    """What the guard measured at the front door lately, else what simulated visitors are to bring."""
+    beat = read_json(target.steering / "guard.json") or {}
+    simulated = 60 * target.settings["visitors_rate"]
+    return beat.get("requests_per_minute") or simulated or None
+
+
+def newest_baseline(windows: Iterable[Window]) -> Mapping[str, Any] | None:
+    """What the old slot came to in the last step of this rollout that passed."""
+    passed = [w.baseline for w in windows if w.kind == "step" and w.verdict == "passed" and w.baseline]
+    return passed[-1] if passed else None
 
 
 def find_window(state: State, window_id: str) -> Window:
@@ -72,66 +106,51 @@ def samples_path(target: Target, window_id: str) -> Path:
     return target.steering / "windows" / window_id / "samples.jsonl"
 
 
+def question_of(target: Target, window: Window) -> Question:
+    """What a window asks, as it is kept with its samples."""
+    return Question(
+        target=target.name,
+        candidate=window.slot,
+        control=window.control,
+        limits=WindowLimits(**window.limits),
+        baseline=Baseline(**window.baseline) if window.baseline and window.control is None else None,
+        id=window.id,
+        kind=window.kind,
+        release=window.release,
+        share=window.share,
+    )
+
+
 def read_samples(path: Path) -> list[dict[str, Any]]:
     """Return a window's samples; a line that a crash cut short says nothing, so it breaks its segment."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [_kept(line) for line in lines]
+    return samples_in(path.read_bytes()) if path.exists() else []
 
 
-def _kept(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def sample(
+    steering: Steering,
+    clock: Callable[[], float] = time.time,
+    database: Callable[[], Mapping[str, Any] | None] = lambda: None,
+) -> dict[str, Any]:
+    """Read the world once: HAProxy's counters per server, every instance's metrics, the database's reading.
 
-
-def sample(steering: Steering, clock: Callable[[], float] = time.time) -> dict[str, Any]:
-    """Read the world once: HAProxy's counters per server and every instance's own metrics.
-
-    An instance that cannot be scraped is missing from ``instances``; it is never a zero.
+    An instance that cannot be scraped is missing from ``instances``; it is never a zero. So is a reading.
     """
+    reading = database()
     servers = steering.balancer.servers()
     slots = {instance.name: instance.slot for instance in steering.target.instances}
     answers = ask_all(steering.target.instances, _metrics)
+    scraped = {
+        name: scrape(a.body.decode("utf-8", "replace")) for name, a in answers.items() if a.status == 200
+    }
     return {
         "at": clock(),
         "servers": {
             name: {"slot": slots[name], "requests": s.requests, "errors": s.errors, "up": s.up}
             for name, s in servers.items()
         },
-        "instances": {name: scraped for name, a in answers.items() if (scraped := _scraped(a)) is not None},
-    }
+        "instances": {name: found for name, found in scraped.items() if found is not None},
+    } | ({"database": dict(reading)} if reading else {})
 
 
 def _metrics(instance: Instance) -> Answer:
     return ask(instance, "GET", "/internal/metrics", timeout_seconds=SCRAPE_TIMEOUT_SECONDS)
-
-
-def _scraped(answer: Answer) -> Mapping[str, float] | None:
-    """Return ``started``, ``deadlocks`` and ``busy`` (503s), or ``None`` without a full answer.
-
-    A service shows its deadlocks from the start, be they 0; where there is no such line, nothing is known of
-    them. A 503 has a line only once there was one.
-    """
-    if answer.status != 200:
-        return None
-    found: dict[str, float] = {"busy": 0}
-    for match in METRIC.finditer(answer.body.decode("utf-8", "replace")):
-        name, labels, value = match["name"], match["labels"] or "", _number(match["value"])
-        if name == "p12_process_start_time_seconds":
-            found["started"] = value
-        elif name == "p12_db_errors_total" and 'sqlstate="40P01"' in labels:
-            found["deadlocks"] = found.get("deadlocks", 0) + value
-        elif name == "p12_http_requests_total" and 'status="503"' in labels:
-            found["busy"] += value
-    return found if {"started", "deadlocks"} <= found.keys() else None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

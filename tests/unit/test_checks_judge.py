@@ -6,21 +6,23 @@ import math
 import random
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import kept
-from checks.errors import Misused
+from checks import comparisons
+from checks.baseline import Baseline
 from checks.judge import Judgement, Window, WindowLimits, judge
 from checks.report import Verdict
 
-LIMITS = WindowLimits(
-    seconds=60, max_seconds=180, min_requests=300, max_error_ratio=0.01, scrape_gap_seconds=12
-)
+GIVEN: dict[str, Any] = {
+    **{"seconds": 60, "max_seconds": 180, "min_requests": 300, "max_error_ratio": 0.01},
+    **{"scrape_gap_seconds": 12, "warmup_seconds": 10},
+}
+LIMITS = WindowLimits(**GIVEN)
+EDGES = ("0.1", "0.2", "+Inf")
 Sample = dict[str, Any]
 
 
@@ -35,10 +37,27 @@ def window(
             for slot, bad in (("green", errors), ("blue", control_errors))
             if control or slot == "green"
         }
-        instances = {name: {"started": 900.0, "deadlocks": 0, "busy": 0} for name in servers}
-        return {"at": 1000.0 + every * i, "servers": servers, "instances": instances}
+        instances = {name: instance(100 * i) for name in servers}
+        at = 1000.0 + every * i
+        return {"at": at, "servers": servers, "instances": instances, "database": reading(at)}
 
     return [at(i) for i in range(seconds // every + 1)]
+
+
+def instance(handled: int = 0, slow: int = 0) -> dict[str, Any]:
+    """What is scraped of a healthy process: so many requests, of which so many took over 0.1 s."""
+    counters = dict.fromkeys(("deadlocks", "busy", "limited", "retries"), 0)
+    latency = {edge: n for edge, n in zip(EDGES, (handled - slow, slow), strict=False) if n}
+    return {"started": 900.0, **counters, "retried": {"55P03": 0}, "latency": latency}
+
+
+def reading(at: float, **found: float) -> dict[str, Any]:
+    """What a database says that has nothing to complain about."""
+    numbers = dict.fromkeys(
+        ("deadlocks", "pooler_waiting", "lock_wait_seconds", "transaction_seconds", "queue_lag_seconds"), 0
+    )
+    known = {"started": "1", "stats_reset": "never", "connections": 10, "connection_limit": 100}
+    return {"at": at, **known, **numbers, **found}
 
 
 def held(samples: list[Sample], control: str | None = "blue", limits: WindowLimits = LIMITS) -> Judgement:
@@ -82,9 +101,7 @@ def test_a_ratio_over_the_slo_that_proves_nothing_keeps_the_window_open_then_unk
     samples = window(seconds=180, control=False)
     for i, sample in enumerate(samples):
         sample["servers"]["green-1@app1"] |= {"errors": 5 if i > 10 else 0, "requests": 1000 + 10 * i}
-    limits = WindowLimits(
-        seconds=60, max_seconds=180, min_requests=100, max_error_ratio=0.01, scrape_gap_seconds=12
-    )
+    limits = WindowLimits(**GIVEN | {"min_requests": 100})
 
     assert held(samples[:20], None, limits).verdict is None
     assert held(samples, None, limits).verdict is Verdict.UNKNOWN
@@ -107,6 +124,7 @@ def test_errors_late_in_a_long_clean_window_still_trip_the_breaker() -> None:
     samples = window(seconds=55)
     last = copy.deepcopy(samples[-1])
     last["at"] += 1
+    last["database"]["at"] += 1
     for name in last["servers"]:
         last["servers"][name]["requests"] += 200
         last["servers"][name]["errors"] += 190
@@ -160,14 +178,234 @@ def test_more_busy_answers_than_the_control_fail() -> None:
     assert names(held(samples), Verdict.FAILED) == {"busy_against_control_ln_e"}
 
 
-def test_more_slow_answers_than_the_control_fail_where_they_are_measured() -> None:
+def timed(samples: list[Sample], slow: int, control_slow: int = 5) -> list[Sample]:
+    """The same samples, so many of each hundred requests slow."""
+    for i, sample in enumerate(samples):
+        for name, share in (("green-1@app1", slow), ("blue-1@app1", control_slow)):
+            if name in sample["instances"]:
+                sample["instances"][name]["latency"] = instance(100 * i, share * i)["latency"]
+    return samples
+
+
+def test_more_slow_answers_than_the_control_fail() -> None:
+    judgement = held(timed(window(), slow=40))
+
+    (found,) = [f for f in judgement.findings if f.verdict is Verdict.FAILED]
+    assert found.name == "slow_against_control_ln_e"
+    assert found.hint.endswith("slow is over 100 ms")
+
+
+def test_as_many_slow_answers_as_the_control_pass() -> None:
+    judgement = held(timed(window(), slow=5))
+
+    assert judgement.verdict is Verdict.PASSED
+    assert "slow_against_control_ln_e" in names(judgement, Verdict.PASSED)
+
+
+def test_a_third_more_slow_answers_than_the_control_are_noise() -> None:
+    assert held(timed(window(), slow=9, control_slow=7)).verdict is Verdict.PASSED
+
+
+def test_slowness_of_the_warm_up_is_not_held_against_the_candidate() -> None:
+    samples = timed(window(), slow=5)
+    for i, sample in enumerate(samples):
+        early = 100 * min(i, 2)
+        sample["instances"]["green-1@app1"]["latency"] = instance(100 * i, early)["latency"]
+
+    assert held(samples).verdict is Verdict.PASSED
+
+
+def test_where_the_old_p95_lies_is_settled_once_and_then_stays() -> None:
+    live = Window(LIMITS, "green", "blue")
+    samples = timed(window(), slow=5)
+    for i, sample in enumerate(samples[4:], 4):  # later the old slot is slow all the time
+        sample["instances"]["blue-1@app1"]["latency"] = instance(100 * i, 60 * i)["latency"]
+
+    seen = {live.add(s).baseline.threshold_seconds for s in samples}  # type: ignore[union-attr]
+
+    assert seen - {None} == {0.1}
+
+
+@pytest.mark.parametrize(
+    "latency", [None, {}, {"0.1": -1}, {"0.1": 1.5}, {"soon": 3}, {"nan": 3}, [], "fast"]
+)
+@pytest.mark.parametrize("slot", ["green", "blue"])
+def test_latency_that_cannot_be_read_never_passes(slot: str, latency: Any) -> None:
+    samples = window(seconds=200)
+    for sample in samples:
+        sample["instances"][f"{slot}-1@app1"]["latency"] = latency
+
+    assert held(samples).verdict is Verdict.UNKNOWN
+
+
+def test_too_few_requests_of_the_old_slot_do_not_tell_its_p95() -> None:
+    judgement = held(window(seconds=200), limits=WindowLimits(**GIVEN | {"baseline_requests": 10**6}))
+
+    assert judgement.verdict is Verdict.UNKNOWN
+    assert "timed_requests" in names(judgement, Verdict.UNKNOWN)
+
+
+def test_more_retries_than_the_control_fail_and_their_sqlstates_are_named() -> None:
     samples = window()
     for i, sample in enumerate(samples):
-        sample["instances"]["green-1@app1"] |= {"slow": 30 * i, "handled": 100 * i}
-        sample["instances"]["blue-1@app1"] |= {"slow": 5 * i, "handled": 100 * i}
+        sample["instances"]["green-1@app1"] |= {"retries": 9 * i, "retried": {"55P03": 8 * i, "40001": i}}
 
-    assert names(held(samples), Verdict.FAILED) == {"slow_against_control_ln_e"}
-    assert "slow_against_control_ln_e" not in names(held(window()), Verdict.PASSED)
+    (found,) = [f for f in held(samples).findings if f.verdict is Verdict.FAILED]
+
+    assert found.name == "retries_against_control_ln_e"
+    assert "(55P03 16, 40001 2)" in found.hint
+
+
+def test_limited_requests_are_neither_requests_nor_errors() -> None:
+    samples = window()
+    for i, sample in enumerate(samples):
+        sample["instances"]["green-1@app1"]["limited"] = 90 * i
+
+    judgement = held(samples)
+
+    assert judgement.requests == 10 * (len(samples) - 1)
+    assert judgement.errors == 0
+    assert judgement.verdict is None  # 120 requests are not yet the 300 it takes
+
+
+def test_a_limited_request_that_the_balancer_counts_a_moment_later_is_taken_out_once() -> None:
+    samples = window()
+    for i, sample in enumerate(samples):
+        sample["instances"]["green-1@app1"]["limited"] = 100 * (i + 1)
+
+    assert held(samples).requests == 0
+
+
+def test_the_parts_of_alpha_add_up_to_it() -> None:
+    assert sum(LIMITS.alpha_of(name) for name in LIMITS.alpha_weights) == pytest.approx(LIMITS.alpha)
+    assert LIMITS.alpha_weights["errors"] == 0.5
+    assert set(LIMITS.alpha_weights) == set(comparisons.TRIALS)
+
+
+# Alone: at 100 % there is nobody beside the candidate.
+
+
+STEPS = Baseline(threshold_seconds=0.1, handled=2000, slow=100, requests=2000, errors=2)
+
+
+def alone(samples: list[Sample], baseline: Baseline | None = STEPS) -> Judgement:
+    return judge(LIMITS, samples, "green", None, baseline)
+
+
+def test_alone_a_release_is_as_fast_as_the_steps_had_shown_the_old_one() -> None:
+    assert alone(timed(window(control=False), slow=5)).verdict is Verdict.PASSED
+
+
+def test_alone_a_release_that_is_slower_than_the_site_allows_fails() -> None:
+    judgement = alone(timed(window(control=False), slow=60))
+
+    assert names(judgement, Verdict.FAILED) == {"slow_against_baseline_ln_e"}
+
+
+def test_alone_latency_that_the_steps_judged_must_be_read_too() -> None:
+    samples = window(seconds=200, control=False)
+    for sample in samples:
+        del sample["instances"]["green-1@app1"]["latency"]
+
+    assert alone(samples).verdict is Verdict.UNKNOWN
+    assert alone(samples, None).verdict is Verdict.PASSED
+
+
+def test_an_old_slot_that_broke_the_objective_is_no_reason_to_go_back_to_it() -> None:
+    broken = Baseline(0.1, 2000, 100, requests=2000, errors=80)
+    samples = window(seconds=200, control=False, errors=4)
+
+    assert alone(samples).verdict is Verdict.FAILED
+    assert alone(samples, broken).verdict is Verdict.UNKNOWN  # and nothing passes that breaks it
+
+
+def test_a_step_leaves_what_the_old_slot_came_to() -> None:
+    judgement = held(timed(window(control_errors=1), slow=5))
+
+    assert judgement.baseline == Baseline(0.1, handled=1000, slow=50, requests=1200, errors=12)
+
+
+# The database.
+
+
+@pytest.mark.parametrize(
+    ("trouble", "name"),
+    [
+        ({"connections": 81}, "connections_ratio"),
+        ({"lock_wait_seconds": 11}, "lock_wait_seconds"),
+        ({"transaction_seconds": 121}, "transaction_seconds"),
+        ({"queue_lag_seconds": 61}, "queue_lag_seconds"),
+    ],
+)
+def test_a_database_in_trouble_fails_the_window_at_once(trouble: dict[str, float], name: str) -> None:
+    samples = window()
+    samples[3]["database"] |= trouble
+
+    judgement = held(samples)
+
+    assert names(judgement, Verdict.FAILED) == {name}
+    assert judgement.elapsed_seconds == 15
+
+
+def test_clients_may_wait_for_the_pooler_but_not_without_a_pause() -> None:
+    samples, paused = window(), window()
+    for sample in [*samples[1:], *paused[1:]]:
+        sample["database"]["pooler_waiting"] = 3
+    paused[5]["database"]["pooler_waiting"] = 0
+    paused[10]["database"]["pooler_waiting"] = 0
+
+    judgement = held(samples)
+
+    assert names(judgement, Verdict.FAILED) == {"pooler_waiting_seconds"}
+    assert judgement.elapsed_seconds == 35
+    assert held(paused).verdict is Verdict.PASSED
+
+
+def test_deadlocks_of_the_database_count_only_when_the_candidate_is_alone_on_it() -> None:
+    beside, by_itself = window(), window(control=False)
+    for sample in (beside[-1], by_itself[-1]):
+        sample["database"]["deadlocks"] = 1
+
+    assert held(beside).verdict is Verdict.PASSED
+    assert names(held(by_itself, None), Verdict.FAILED) == {"database_deadlocks"}
+
+
+DATABASE_BREAKS: dict[str, Any] = {
+    "it was not read": lambda s: s.pop("database"),
+    "it says nothing": lambda s: s.update(database={}),
+    "it is words": lambda s: s.update(database="fine"),
+    "a number is missing": lambda s: s["database"].pop("connections"),
+    "a number is none": lambda s: s["database"].update(lock_wait_seconds=math.nan),
+    "a number is negative": lambda s: s["database"].update(pooler_waiting=-1),
+    "it gives no connections": lambda s: s["database"].update(connection_limit=0),
+    "its answer is old": lambda s: s["database"].update(at=s["at"] - 60),
+    "its answer is of tomorrow": lambda s: s["database"].update(at=s["at"] + 86400),
+    "it was restarted": lambda s: s["database"].update(started=f"{s['at']}"),
+    "its statistics were reset": lambda s: s["database"].update(stats_reset=f"{s['at']}"),
+}
+
+
+@pytest.mark.parametrize("mutation", DATABASE_BREAKS)
+def test_a_database_that_cannot_be_read_is_not_a_healthy_one(mutation: str) -> None:
+    once, mostly = window(), window(seconds=200)
+    DATABASE_BREAKS[mutation](once[6])
+    for sample in [*mostly[2::4], *mostly[3::4], *mostly[4::4]]:
+        DATABASE_BREAKS[mutation](sample)
+
+    assert held(once).verdict is None
+    assert held(mostly).verdict is Verdict.UNKNOWN
+
+
+def test_a_database_that_was_never_read_ends_unknown_and_is_named() -> None:
+    samples = window(seconds=200)
+    for sample in samples:
+        del sample["database"]
+
+    judgement = held(samples)
+
+    assert judgement.verdict is Verdict.UNKNOWN
+    assert "connections_ratio" in names(judgement, Verdict.UNKNOWN)
+    assert held(samples, limits=WindowLimits(**GIVEN | {"watch_database": False})).verdict is Verdict.PASSED
 
 
 def test_too_little_traffic_extends_the_window_and_ends_unknown() -> None:
@@ -244,6 +482,8 @@ BREAKS: dict[str, Any] = {
     "the clock went back": lambda s: s.update(at=s["at"] - 10),
     "the clock went ahead": lambda s: s.update(at=s["at"] + 3600),
     "the control is not seen": lambda s: s["servers"].pop("blue-1@app1"),
+    "retries are missing": lambda s: s["instances"]["green-1@app1"].pop("retries"),
+    "limited requests are missing": lambda s: s["instances"]["green-1@app1"].pop("limited"),
     "another process answers": lambda s: s["instances"]["green-1@app1"].update(started=901.0),
     "the deadlock counter fell": lambda s: s["instances"]["green-1@app1"].update(deadlocks=-0.5),
 }
@@ -285,12 +525,24 @@ def test_empty_samples_end_unknown() -> None:
     assert held(samples).verdict is Verdict.UNKNOWN
 
 
-@pytest.mark.parametrize("wrong", [{"min_requests": 0}, {"seconds": 0}, {"max_seconds": 1}, {"alpha": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"min_requests": 0}, {"seconds": 0}, {"seconds": math.nan}, {"max_seconds": 1}, {"alpha": 0}),
+        *(
+            {"max_seconds": math.inf},
+            {"baseline_requests": 0},
+            {"max_slow_ratio": 1},
+            {"warmup_seconds": 181},
+        ),
+        *({"connections_ratio": 0}, {"lock_wait_seconds": math.inf}, {"deadlocks": math.nan}),
+        *({"alpha_weights": {"errors": 1}}, {"alpha_weights": dict.fromkeys(comparisons.TRIALS, 0.5)}),
+    ],
+    ids=str,
+)
 def test_limits_that_would_pass_on_nothing_are_refused(wrong: dict[str, Any]) -> None:
-    right = {"seconds": 60, "max_seconds": 180, "min_requests": 300, "max_error_ratio": 0.01}
-
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.* is not a window limit"):
-        WindowLimits(**(right | wrong))
+        WindowLimits(**(GIVEN | wrong))
 
 
 def test_a_candidate_is_not_judged_beside_itself() -> None:
@@ -352,8 +604,15 @@ def simulated(chance: random.Random, seconds: int, candidate: float, control: fl
             f"{slot}-1@app1": {"slot": slot, "requests": n, "errors": k, "up": True}
             for slot, (n, k) in totals.items()
         }
-        instances = {name: {"started": 1.0, "deadlocks": 0, "busy": 0} for name in servers}
-        samples.append({"at": 1000.0 + at, "servers": servers, "instances": instances})
+        instances = {name: instance(totals[name.split("-")[0]][0]) for name in servers}
+        samples.append(
+            {
+                "at": 1000.0 + at,
+                "servers": servers,
+                "instances": instances,
+                "database": reading(1000.0 + at),
+            }
+        )
         for slot, mean, ratio in (("green", 100, candidate), ("blue", 400, control)):
             arrived = max(1, round(chance.gauss(mean, math.sqrt(mean))))
             totals[slot][0] += arrived
@@ -383,83 +642,6 @@ def test_the_slo_alone_hardly_ever_fails_a_candidate_that_just_meets_it() -> Non
     failed = sum(held(simulated(chance, 60, 0.01, 0.01), None).verdict is Verdict.FAILED for _ in range(200))
 
     assert failed <= 6
-
-
-def test_a_kept_window_replays_to_the_same_verdict(tmp_path: Path) -> None:
-    file = tmp_path / "window.jsonl"
-    samples = window(errors=5)
-    question = kept.Question("staging", "green", "blue", LIMITS)
-    file.write_text("\n".join([question.to_line(), *map(kept.to_line, samples)]))
-
-    report = kept.replay(file)
-
-    assert report.verdict is Verdict.FAILED
-    assert report.findings == held(samples).findings
-
-
-def test_a_torn_line_in_a_kept_window_breaks_its_segment(tmp_path: Path) -> None:
-    file = tmp_path / "window.jsonl"
-    lines = [kept.to_line(sample) for sample in window()]
-    lines[6] = lines[6][:40]
-    question = kept.Question("staging", "green", "blue", LIMITS)
-    file.write_text("\n".join([question.to_line(), *lines]))
-
-    assert kept.replay(file).verdict is Verdict.UNKNOWN
-
-
-def test_a_file_of_samples_alone_is_judged_by_what_the_command_line_asks(tmp_path: Path) -> None:
-    file = tmp_path / "samples.jsonl"
-    file.write_text("\n".join(map(kept.to_line, window())))
-    limits = json.dumps({"seconds": 60, "max_seconds": 90, "min_requests": 300, "max_error_ratio": 0.01})
-
-    status = kept.main(
-        ["--samples", str(file), "--candidate", "green", "--control", "blue", "--limits", limits]
-    )
-
-    assert status == 0
-
-
-def test_limits_that_are_not_limits_are_a_usage_error_that_names_them(tmp_path: Path) -> None:
-    file = tmp_path / "samples.jsonl"
-    file.write_text("")
-
-    with pytest.raises(Misused, match="min_requests"):
-        kept.main(["--samples", str(file), "--candidate", "green", "--limits", '{"seconds": 60}'])
-
-
-@pytest.mark.parametrize(
-    ("errors", "status"), [(0, 0), (30, 3)], ids=["a clean window exits 0", "a failing one exits 3"]
-)
-def test_the_command_exits_as_the_verdict_says(tmp_path: Path, errors: int, status: int) -> None:
-    file = tmp_path / "window.jsonl"
-    question = kept.Question("staging", "green", "blue", LIMITS)
-    file.write_text("\n".join([question.to_line(), *map(kept.to_line, window(errors=errors))]))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "checks", "judge", "--samples", str(file), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == status, done.stderr
-    assert json.loads(done.stdout)["check"] == "window"
-
-
-def test_a_file_that_is_no_kept_window_is_unknown_without_a_stack_trace(tmp_path: Path) -> None:
-    file = tmp_path / "window.jsonl"
-    file.write_text("[]\n")
-
-    done = subprocess.run(
-        [sys.executable, "-m", "checks", "judge", "--samples", str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 4
-    assert "not a kept window" in done.stdout
-    assert "Traceback" not in done.stderr
 
 
 def test_importing_the_judge_imports_nothing_slow() -> None:

@@ -137,10 +137,31 @@ def test_a_rollout_shows_where_it_stands(ended: str, shown: str) -> None:
     assert line(text, "rollout") == f"rollout {NEW} {shown}"
 
 
-def test_an_open_window_shows_its_share_and_age() -> None:
-    text = status_text(answer(window={"kind": "step", "share": 5, "opened_at": time.time() - 125}))
+WINDOW = {"id": "w1", "kind": "step", "share": 5, "opened_at": time.time() - 125, "claim": "it sees a lot"}
+
+
+def test_an_open_window_shows_its_share_and_age_and_what_it_can_see() -> None:
+    text = status_text(answer(window=WINDOW))
 
     assert line(text, "window") == "window step at 5 %, open for 2 min"
+    assert "it sees a lot" in text
+
+
+def test_an_open_window_shows_how_it_stands_and_what_it_waits_for() -> None:
+    standing = {
+        "requests": 12,
+        "errors": 1,
+        "watched_seconds": 7.5,
+        "waiting_for": ["requests 12 (limit >= 200)"],
+    }
+    beat = {"at": time.time(), "pid": 1, "window": "w1", "standing": standing, "database_error": "no route"}
+
+    shown = status_text(answer(window=WINDOW, guard=beat))
+
+    assert "12 requests, 1 errors in 7.5 watched seconds" in shown
+    assert "waits for requests 12 (limit >= 200)" in shown
+    assert "the database cannot be read: no route" in shown
+    assert "watched seconds" not in status_text(answer(window=WINDOW | {"id": "w2"}, guard=beat))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,12 @@ SETTINGS = """---
 p12_port: {port}
 p12_start_seconds: 60
 p12_windows:
-  step: {{seconds: 4, max_seconds: 60, min_requests: 4, max_error_ratio: 0.02}}
-  monitor: {{seconds: 5, max_seconds: 60, min_requests: 40, max_error_ratio: 0.02}}
+  step:
+    {{seconds: 4, max_seconds: 60, min_requests: 4, max_error_ratio: 0.02,
+      warmup_seconds: 1, baseline_requests: 20}}
+  monitor:
+    {{seconds: 5, max_seconds: 60, min_requests: 40, max_error_ratio: 0.02,
+      warmup_seconds: 1, max_slow_ratio: 0.5}}
 """
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import itertools
 import json
 import socket
 import threading
@@ -19,6 +20,7 @@ KNOWN = {
     "P12_READ_ONLY": "0",
 }
 SLOW = "/api/slow"
+EDGES = ("0.004", "0.2", "+Inf")
 PATIENCE_SECONDS = 30.0
 
 
@@ -26,7 +28,8 @@ class SmallInstance:
     """One process of a slot, as seen from outside. It keeps its flags while it is dead, as a file would.
 
     ``fault`` is the status that visitors get instead of 200; ``cut`` drops the connection after the request
-    was read; ``hold`` keeps requests for ``SLOW`` waiting until ``let_go``; ``freeze`` keeps everybody.
+    was read; ``took`` is the bucket of its latency that a request falls into; ``hold`` keeps requests for
+    ``SLOW`` waiting until ``let_go``; ``freeze`` keeps everybody.
     """
 
     def __init__(self, name: str, slot: str, target: str, secret: str) -> None:
@@ -50,7 +53,7 @@ class SmallInstance:
         self.fault = 0
         self.cut = False
         self.unready = False
-        self.deadlocks = 0
+        self.took = "0.004"
         self.metrics_text: str | None = None
         self.broken_flags = False
         self.body: bytes | None = None
@@ -93,6 +96,8 @@ class SmallInstance:
         self.commit = commit
         self.started = time.time()
         self.deadlocks = 0
+        self.retries = 0
+        self.answered: Counter[tuple[int, str]] = Counter()
 
     def die(self) -> None:
         """Vanish as a killed process does: the port is closed, and so is every connection."""
@@ -135,10 +140,15 @@ class SmallInstance:
                 return None
             if path.startswith(SLOW):
                 self._open.wait(PATIENCE_SECONDS)
-            return self.fault or 200, b'{"ok":true}'
+            return self._answered(self.fault or 200), b'{"ok":true}'
         finally:
             with self._lock:
                 self.busy -= 1
+
+    def _answered(self, status: int) -> int:
+        with self._lock:
+            self.answered[status, self.took] += 1
+        return status
 
     def _internal(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         if "X-Forwarded-For" in headers:
@@ -197,11 +207,22 @@ class SmallInstance:
     def _metrics(self) -> str:
         if self.metrics_text is not None:
             return self.metrics_text
-        return (
-            f"p12_process_start_time_seconds {self.started}\n"
-            f'p12_db_errors_total{{sqlstate="40P01"}} {self.deadlocks}\n'
-            f'p12_http_requests_total{{route="/api/notes/{{id}}/view",method="GET",status="503"}} 0\n'
-        )
+        lines = [
+            f"p12_process_start_time_seconds {self.started}",
+            f'p12_db_errors_total{{sqlstate="40P01"}} {self.deadlocks}',
+            f'p12_db_retries_total{{sqlstate="55P03"}} {self.retries}',
+        ]
+        with self._lock:
+            answered = dict(self.answered)
+        for status in {status for status, _ in answered} | {200}:
+            labels = f'route="/api/notes/{{id}}/view",status="{status}"'
+            by_edge = [answered.get((status, edge), 0) for edge in EDGES]
+            lines.append(f'p12_http_requests_total{{method="GET",{labels}}} {sum(by_edge)}')
+            lines += [
+                f'p12_http_request_duration_seconds_bucket{{le="{edge}",{labels}}} {below}'
+                for edge, below in zip(EDGES, itertools.accumulate(by_edge), strict=True)
+            ]
+        return "\n".join(lines) + "\n"
 
 
 class _Server(ThreadingHTTPServer):

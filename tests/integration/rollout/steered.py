@@ -38,7 +38,10 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 ROLE = CHECKOUT / "playbooks" / "roles" / "haproxy"
 SECRETS = {"flags": "flags' secret", "certificate": "certificates' secret"}
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
-LIMITS = {"seconds": 30, "max_seconds": 120, "min_requests": 5, "max_error_ratio": 0.01}
+LIMITS = {
+    **{"seconds": 30, "max_seconds": 120, "min_requests": 5, "max_error_ratio": 0.01},
+    **{"warmup_seconds": 0, "baseline_requests": 5, "watch_database": False},
+}
 
 
 def commit_of(release: str) -> str:
@@ -161,7 +164,9 @@ class Steered:
             "admission": True,
             "steps": [5, 25, 100],
             "windows": {"step": LIMITS, "monitor": LIMITS},
-            "guard": {"interval_seconds": 0.05, "heal_seconds": 60},
+            "window_least_minutes": 0,
+            "visitors_rate": 0,
+            "guard": {"interval_seconds": 0.05, "heal_seconds": 60, "database_seconds": 0.05},
             "lock_seconds": 900,
             "backup_valid_minutes": 60,
             "certificate_valid_minutes": 60,

@@ -229,7 +229,10 @@ def test_dropping_any_value_of_the_candidate_at_the_end_never_passes(
     passed: tuple[WindowLimits, Samples], place: str, name: str
 ) -> None:
     limits, samples = passed
-    needed = {"servers": ("requests", "errors", "up"), "instances": ("deadlocks", "started", "busy")}
+    needed = {
+        "servers": ("requests", "errors", "up"),
+        "instances": ("deadlocks", "started", "busy", "limited", "retries", "latency"),
+    }
     for value in needed[place]:
         broken = copy.deepcopy(samples)
         del broken[-1][place][name][value]

@@ -1,0 +1,63 @@
+"""How the database is, read straight from it and from its pooler, by a role that may only look."""
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2.extensions
+
+# Sessions that serve clients are what max_connections limits. A dump's transaction is as old as the dump.
+SELECT_PRESSURE = """
+SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started,
+       (SELECT coalesce(extract(epoch FROM stats_reset)::text, 'never')
+          FROM pg_stat_database WHERE datname = current_database()) AS stats_reset,
+       (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()) AS deadlocks,
+       count(*) FILTER (WHERE backend_type = 'client backend') AS connections,
+       (SELECT sum(CASE WHEN name = 'max_connections' THEN setting::int ELSE -setting::int END)::int
+          FROM pg_settings
+         WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')
+       ) AS connection_limit,
+       coalesce((SELECT max(extract(epoch FROM clock_timestamp() - waitstart))
+                   FROM pg_locks WHERE NOT granted), 0)::float8 AS lock_wait_seconds,
+       coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) FILTER (
+           WHERE datname = current_database() AND backend_type = 'client backend'
+             AND pid <> pg_backend_pid() AND application_name <> 'pg_dump'), 0)::float8
+           AS transaction_seconds,
+       to_regclass('view_queue') IS NOT NULL AS has_queue
+  FROM pg_stat_activity
+"""
+SELECT_QUEUE_LAG = """
+SELECT coalesce((SELECT extract(epoch FROM clock_timestamp() - queued_at) FROM view_queue
+                 ORDER BY id LIMIT 1), 0)::float8
+"""
+
+
+def read(
+    database: psycopg2.extensions.connection,
+    console: psycopg2.extensions.connection,
+    name: str,
+    clock: Callable[[], float],
+) -> dict[str, Any]:
+    """Return a reading as ``tripwires`` takes it; both connections in autocommit, ``name`` of the database.
+
+    Raises psycopg2.Error, or ValueError for a pooler that does not say who waits.
+    """
+    with database.cursor() as cursor:
+        cursor.execute(SELECT_PRESSURE)
+        names = [column.name for column in cursor.description or ()]
+        found: dict[str, Any] = dict(zip(names, cursor.fetchone() or (), strict=True))
+        found["queue_lag_seconds"] = 0.0
+        if found.pop("has_queue"):
+            cursor.execute(SELECT_QUEUE_LAG)
+            found["queue_lag_seconds"] = max((cursor.fetchone() or (None,))[0], 0.0)
+    return {"at": clock(), **found, "pooler_waiting": waiting(console, name)}
+
+
+def waiting(console: psycopg2.extensions.connection, name: str) -> int:
+    """Return how many clients wait in the pooler's line for a database."""
+    with console.cursor() as cursor:
+        cursor.execute("SHOW POOLS")
+        names = [column.name for column in cursor.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    if "cl_waiting" not in names or "database" not in names:
+        raise ValueError(f"SHOW POOLS has no cl_waiting; it has {', '.join(names)}.")
+    return sum(int(row["cl_waiting"]) for row in rows if row["database"] == name)

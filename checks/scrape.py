@@ -1,0 +1,77 @@
+"""What a window takes from an instance's Prometheus text."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+METRIC = re.compile(r"^(p12_\w+)(?:\{(.*)\})? ([-+.\w]+)", re.MULTILINE)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+REQUESTS = "p12_http_requests_total"
+BUCKETS = "p12_http_request_duration_seconds_bucket"
+BUSY, LIMITED = "503", "429"
+# No visitor's requests: ours, and those that look whether somebody is there.
+NOT_VISITED = ("/internal", "/healthz", "/api/health")
+
+
+def scrape(text: str) -> Mapping[str, Any] | None:
+    """Return an instance's part of a sample, or None without a full answer.
+
+    ``started``, ``deadlocks``, ``busy`` (503s), ``limited`` (429s), ``retries`` and, by SQLSTATE,
+    ``retried``; ``latency`` is the histogram of what visitors asked and was not limited, as in ``baseline``.
+    A service shows its deadlocks and retries from the start, be they 0; where there is no such line, nothing
+    is known of them. A 503 has a line only once there was one.
+    """
+    found: dict[str, Any] = {"busy": 0.0, "limited": 0.0}
+    retried: dict[str, float] = {}
+    series: dict[str, dict[str, float]] = {}
+    for name, labels, number in METRIC.findall(text):
+        if name == "p12_process_start_time_seconds":
+            found["started"] = _number(number)
+        elif name == "p12_db_errors_total" and 'sqlstate="40P01"' in labels:
+            found["deadlocks"] = found.get("deadlocks", 0.0) + _number(number)
+        elif name == "p12_db_retries_total":
+            state = dict(LABEL.findall(labels)).get("sqlstate", "")
+            retried[state] = retried.get(state, 0.0) + _number(number)
+        elif name == REQUESTS and not _is_ours(labels):
+            for counter, status in (("busy", BUSY), ("limited", LIMITED)):
+                found[counter] += _number(number) if f'status="{status}"' in labels else 0.0
+        elif name == BUCKETS and not _is_ours(labels) and f'status="{LIMITED}"' not in labels:
+            edge, rest = _edge_of(labels)
+            series.setdefault(rest, {})[edge] = _number(number)
+    if not {"started", "deadlocks"} <= found.keys() or not retried:
+        return None
+    found |= {"retries": sum(retried.values()), "retried": retried}
+    return found | ({"latency": _histogram(series)} if series else {})
+
+
+def _is_ours(labels: str) -> bool:
+    return any(f'route="{path}' in labels for path in NOT_VISITED)
+
+
+def _edge_of(labels: str) -> tuple[str, str]:
+    """Take the upper edge out of a bucket's labels; what is left names the series."""
+    match = re.search(r'le="([^"]*)"', labels)
+    return (match[1], labels[: match.start()] + labels[match.end() :]) if match else ("", labels)
+
+
+def _histogram(series: Mapping[str, Mapping[str, float]]) -> dict[str, int] | None:
+    """Add series of cumulative buckets up to one of single buckets; None if they are no histogram."""
+    total: Counter[str] = Counter()
+    for buckets in series.values():
+        below = 0
+        for edge in sorted(buckets, key=_number):
+            count = buckets[edge] - below
+            if not (math.isfinite(_number(edge)) or edge == "+Inf") or not 0 <= count < math.inf:
+                return None
+            below = int(buckets[edge])
+            total[edge] += int(count)
+    return {edge: count for edge, count in total.items() if count}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
