@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from checks import judge
+from checks import judge, kept
 from checks.report import Verdict
 from rollout.errors import Refused, RolloutError
 from rollout.guard import Guard
@@ -352,6 +352,17 @@ def test_the_kept_samples_give_the_same_verdict_again(stepping: Steered) -> None
     again = judge.judge(judge.WindowLimits(**window.limits), samples, "green", "blue")
 
     assert again.verdict is Verdict.FAILED
+
+
+def test_what_is_kept_is_replayed_by_the_command_to_the_verdict_in_the_journal(stepping: Steered) -> None:
+    stepping.watch(12, 10, rounds=4)
+    window = newest(stepping)
+
+    report = kept.replay(samples_path(stepping.target, window.id))
+
+    assert report.verdict == window.verdict == "passed"
+    assert report.inputs["release"] == NEW
+    assert samples_path(stepping.target, window.id).stat().st_mode & 0o777 == 0o600
 
 
 def test_without_the_errors_the_same_samples_would_have_passed(stepping: Steered) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rollout.errors import Refused, RolloutError
-from rollout.watching import opened, wait
+from rollout.watching import decide, opened, wait
 from rollout.windows import open_window
 from tests.integration.rollout.steered import NEW, Steered
 
@@ -86,6 +86,187 @@ def test_minutes_that_are_no_time_are_refused_before_anything_is_journaled(
     assert stepping.events() == events
 
 
+def test_what_a_window_can_see_is_said_before_it_has_seen_anything_and_kept(stepping: Steered) -> None:
+    stepping.settings["visitors_rate"] = 1
+
+    answer = opened(stepping.steering, "step", stepping.token)
+
+    window = stepping.steering.state().open_window
+    assert window is not None
+    assert window.claim == answer["claim"]
+    assert answer["say"].startswith(
+        f"production: 25 % on {NEW}: window of 30 s: at 15 requests a minute errors"
+    )
+
+
+def test_traffic_that_the_guard_measured_goes_before_what_visitors_are_to_bring(stepping: Steered) -> None:
+    stepping.settings["visitors_rate"] = 1
+    for _ in range(3):
+        stepping.ask_many(20)
+        stepping.heal()
+
+    claim = opened(stepping.steering, "step", stepping.token)["claim"]
+
+    assert claim.startswith("at 5 requests a minute")  # a quarter of 20
+
+
+def test_without_traffic_a_window_claims_to_see_nothing(stepping: Steered) -> None:
+    assert "it can see nothing" in opened(stepping.steering, "step", stepping.token)["claim"]
+
+
+@pytest.fixture
+def at_full(stepping: Steered) -> Steered:
+    """All traffic on the release, and a site that wants to watch it for an hour."""
+    stepping.pass_window()
+    stepping.shift(NEW, 100)
+    stepping.settings["window_least_minutes"] = 60
+    return stepping
+
+
+def test_a_watch_shorter_than_the_site_wants_needs_a_reason_which_is_journaled(at_full: Steered) -> None:
+    with pytest.raises(Refused, match=r"watched for 30 minutes \(limit >= 60\)") as raised:
+        opened(at_full.steering, "monitor", at_full.token, 30)
+    assert "--why" in raised.value.hint
+
+    opened(at_full.steering, "monitor", at_full.token, 30, "the incident goes on")
+
+    assert at_full.steering.state().windows[-1].why == "the incident goes on"
+
+
+def test_too_short_a_watch_is_refused_before_anything_is_changed(at_full: Steered) -> None:
+    events = at_full.events()
+    asked = ("allow", f"--release={NEW}", "--minutes=59")
+
+    assert at_full.host(*asked)[0] == 1
+    assert at_full.host(*asked, "--why=small change")[0] == 0
+    assert at_full.host("allow", f"--release={NEW}", "--minutes=60")[0] == 0
+    assert at_full.events() == events
+
+
+def test_the_long_window_knows_how_fast_the_old_slot_was(at_full: Steered) -> None:
+    at_full.settings["window_least_minutes"] = 0
+
+    window = at_full.open("monitor")
+
+    assert window.baseline is not None
+    assert window.baseline["threshold_seconds"] == 0.004
+    assert window.baseline["requests"] > window.baseline["errors"] == 0
+
+
+def test_a_release_that_got_slow_with_everything_on_it_fails(at_full: Steered) -> None:
+    at_full.settings["window_least_minutes"] = 0
+    window = at_full.open("monitor")
+    at_full.watch(12, 5)
+    for instance in at_full.of("green"):
+        instance.took = "0.2"
+
+    at_full.watch(20, 5, rounds=3)
+
+    assert at_full.window(window).verdict == "failed"
+    assert "slow_against_baseline_ln_e" in at_full.window(window).summary
+
+
+def test_a_release_slower_than_the_old_slot_beside_it_fails(stepping: Steered) -> None:
+    window = stepping.open()
+    stepping.watch(24, 5)
+    stepping.watch(24, 5)
+    for instance in stepping.of("green"):
+        instance.took = "0.2"
+
+    stepping.watch(24, 5, rounds=2)
+
+    assert stepping.window(window).verdict == "failed"
+    assert "slow_against_control_ln_e" in stepping.window(window).summary
+
+
+# Where a window could not decide.
+
+
+@pytest.fixture
+def undecided(stepping: Steered) -> Steered:
+    """A step whose window ended unknown for want of traffic."""
+    stepping.open()
+    stepping.watch(0, 10, rounds=13)
+    assert stepping.steering.state().windows[-1].verdict == "unknown"
+    return stepping
+
+
+def test_a_person_passes_a_window_and_the_rollout_goes_on_where_it_stopped(undecided: Steered) -> None:
+    answer = decide(undecided.steering, "ann", True, "it is night here")
+
+    window = undecided.steering.state().windows[-1]
+    assert window.verdict == "passed"
+    assert window.summary.startswith("decided by ann: it is night here (it was unknown: 0 requests")
+    assert "./p12 release" in answer["say"]
+    assert undecided.open() == window
+    undecided.shift(NEW, 100)
+
+
+def test_a_person_fails_a_window_and_traffic_is_turned_back(undecided: Steered) -> None:
+    answer = decide(undecided.steering, "ann", False, "it looks odd")
+
+    state = undecided.steering.state()
+    assert state.windows[-1].verdict == "failed"
+    assert "it looks odd" in state.quarantined[NEW]
+    assert "proven at 2 instances" in answer["say"]
+    assert undecided.steering.balancer.shares() == {"blue": 100, "green": 0}
+
+
+def test_a_decision_is_in_the_journal_with_who_and_why(undecided: Steered) -> None:
+    code, _ = undecided.host("decide", "pass", "--owner=ann", "--why=it is night")
+
+    entry = undecided.steering.journal.entries()[-1]
+    assert code == 0
+    assert (entry.event, entry.data["why"], entry.data["verdict"]) == (
+        "window.decided",
+        "it is night",
+        "passed",
+    )
+    assert entry.data["summary"].startswith("decided by ann")
+
+
+def test_a_decision_without_a_reason_is_refused(undecided: Steered) -> None:
+    with pytest.raises(Refused, match="with its reason"):
+        decide(undecided.steering, "ann", True, " ")
+
+
+def test_before_any_window_there_is_nothing_to_decide(stepping: Steered) -> None:
+    with pytest.raises(Refused, match="was not watched yet"):
+        decide(stepping.steering, "ann", True, "why not")
+
+
+def test_an_open_window_is_the_guards_to_decide(stepping: Steered) -> None:
+    stepping.open()
+
+    with pytest.raises(Refused, match="the guard decides first"):
+        decide(stepping.steering, "ann", True, "why not")
+
+
+def test_a_window_that_passed_leaves_nothing_to_decide(stepping: Steered) -> None:
+    stepping.pass_window()
+
+    with pytest.raises(Refused, match="has passed"):
+        decide(stepping.steering, "ann", False, "why not")
+
+
+def test_a_window_that_failed_is_not_passed_by_anybody(stepping: Steered) -> None:
+    stepping.open()
+    stepping.watch(12, 10)
+    stepping.instances["green-1.local"].deadlocks = 1
+    stepping.watch(12, 10)
+    events = stepping.events()
+
+    with pytest.raises(Refused, match="nothing to decide"):
+        decide(stepping.steering, "ann", True, "why not")
+
+    assert stepping.events() == events
+
+
+def test_without_a_rollout_there_is_nothing_to_decide(live: Steered) -> None:
+    with pytest.raises(Refused, match="No rollout is in progress"):
+        decide(live.steering, "ann", True, "why not")
+
+
 def test_a_passed_window_ends_the_waiting_in_words(stepping: Steered) -> None:
     window = stepping.open()
     stepping.watch(12, 10, rounds=4)
@@ -131,6 +312,7 @@ def test_an_unknown_window_stops_and_says_that_traffic_stays(stepping: Steered) 
         wait(stepping.steering, window.id, stepping.token, 0)
 
     assert raised.value.hint.startswith("Traffic stays.")
+    assert "./p12 decide --pass" in raised.value.hint
 
 
 def test_while_it_is_open_waiting_shows_that_the_engineer_is_alive(stepping: Steered) -> None:
