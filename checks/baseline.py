@@ -40,24 +40,24 @@ class Baseline:
 
 def timed(latency: Any, threshold_seconds: float) -> tuple[int, int] | None:
     """Return how many requests a histogram holds and how many were slower; None if it is none."""
-    if not isinstance(latency, Mapping):
+    if not isinstance(latency, dict):
         return None
     handled = slow = 0
     for edge, count in latency.items():
-        upper = _seconds(edge) if isinstance(edge, str) else None
-        whole = isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= EXACT
-        if upper is None or not whole:
+        upper = _seconds(edge)
+        if upper is None or type(count) is not int or not 0 <= count <= EXACT:
             return None
         handled += count
-        slow += count if upper > threshold_seconds else 0
+        if upper > threshold_seconds:
+            slow += count
     return handled, slow
 
 
 @lru_cache(maxsize=1024)
-def _seconds(edge: str) -> float | None:
+def _seconds(edge: Any) -> float | None:
     try:
         value = float(edge)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     return value if value > 0 else None
 

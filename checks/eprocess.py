@@ -27,6 +27,7 @@ class AgainstControl:
     harm: Sequence[float] = HARM
     _log_bets: list[float] = field(init=False)
     _pending: list[int] = field(init=False)
+    _log_e: float | None = 0.0
 
     def __post_init__(self) -> None:
         self._log_bets = [0.0] * len(self.harm)
@@ -44,17 +45,22 @@ class AgainstControl:
         n_t, n_c = max(n_t, k_t), max(n_c, k_c)
         if not (n_t and n_c):
             return False
+        self._pending = [0, 0, 0, 0]
+        if not (k_t or k_c):
+            return True
         share = n_t / (n_t + n_c)
         for i, r in enumerate(self.harm):
             worse = r * n_t / (r * n_t + n_c)
             self._log_bets[i] += k_t * math.log(worse / share) + k_c * math.log((1 - worse) / (1 - share))
-        self._pending = [0, 0, 0, 0]
+        self._log_e = None
         return True
 
     @property
     def log_e(self) -> float:
         """ln E; 0 when there is no evidence either way."""
-        return _log_mean(self._log_bets)
+        if self._log_e is None:
+            self._log_e = _log_mean(self._log_bets)
+        return self._log_e
 
 
 @dataclass

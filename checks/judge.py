@@ -122,10 +122,10 @@ class Window:
 
     def _note_retries(self, sample: Mapping[str, Any]) -> None:
         instances = sample.get("instances")
-        for name, instance in instances.items() if isinstance(instances, Mapping) else ():
-            if self._deltas.arm_of(name) == self.candidate and isinstance(instance, Mapping):
-                kept = self._retried.setdefault(name, {"first": instance.get("retried")})
-                kept["last"] = instance.get("retried")
+        for name, instance in instances.items() if isinstance(instances, dict) else ():
+            if self._deltas.arm_of(name) == self.candidate and isinstance(instance, dict):
+                found = instance.get("retried")
+                self._retried.setdefault(name, {"first": found})["last"] = found
 
     def _judge(self) -> Judgement:
         findings = tuple(self._tripwires() + self._compared() + self._sufficiency())

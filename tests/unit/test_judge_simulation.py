@@ -1,0 +1,144 @@
+"""What the judge finds, and how often it alarms falsely: simulated with fixed seeds, through real windows."""
+
+import math
+import random
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from checks.declare import Traffic, minutes_to_find
+from checks.judge import Window, WindowLimits
+from checks.report import Verdict
+
+LOOKS = 120
+LIMITS = WindowLimits(
+    seconds=60 * LOOKS,
+    max_seconds=60 * LOOKS,
+    min_requests=1000,
+    max_error_ratio=0.01,
+    scrape_gap_seconds=90,
+    warmup_seconds=60,
+    baseline_requests=400,
+    watch_database=False,
+)
+HEALTHY: Mapping[str, float] = {"errors": 0.001, "busy": 0.002, "slow": 0.02, "retries": 0.01}
+
+
+@dataclass
+class Slot:
+    """One slot with its ratios of events; its counters count up as an instance's and the balancer's do."""
+
+    name: str
+    per_minute: int
+    ratios: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        self.requests = 0
+        self.events = dict.fromkeys(self.ratios, 0)
+
+    def serve(self, chance: random.Random) -> None:
+        self.requests += self.per_minute
+        for event, ratio in self.ratios.items():
+            self.events[event] += happened(chance, self.per_minute, ratio)
+
+    def server(self) -> dict[str, Any]:
+        return {"slot": self.name, "requests": self.requests, "errors": self.events["errors"], "up": True}
+
+    def instance(self) -> dict[str, Any]:
+        slow = self.events["slow"]
+        return {
+            **{"started": 1.0, "deadlocks": 0, "limited": 0},
+            **{name: self.events[name] for name in ("busy", "retries")},
+            "latency": {"0.1": self.requests - slow, "0.5": slow},
+        }
+
+
+def happened(chance: random.Random, trials: int, ratio: float) -> int:
+    """How many of so many requests had an event: binomial, by the gaps between events."""
+    if ratio >= 1:
+        return trials
+    found, place = 0, 0
+    while ratio > 0:
+        place += 1 + int(math.log(1.0 - chance.random()) / math.log1p(-ratio))
+        if place > trials:
+            break
+        found += 1
+    return found
+
+
+def simulate(seed: int, worse: Mapping[str, float], per_minute: tuple[int, int] = (100, 100)) -> Window:
+    """Watch one window minute by minute until it has a verdict; the candidate has the ``worse`` ratios."""
+    chance = random.Random(seed)
+    slots = [
+        Slot("green", per_minute[0], {**HEALTHY, **worse}),
+        Slot("blue", per_minute[1], HEALTHY),
+    ]
+    window = Window(LIMITS, "green", "blue")
+    for minute in range(LOOKS + 1):
+        sample = {
+            "at": 60.0 * minute,
+            "servers": {slot.name: slot.server() for slot in slots},
+            "instances": {slot.name: slot.instance() for slot in slots},
+        }
+        if window.add(sample).verdict is not None:
+            break
+        for slot in slots:
+            slot.serve(chance)
+    return window
+
+
+def minutes_found(
+    worse: Mapping[str, float], runs: int = 41, per_minute: tuple[int, int] = (100, 100)
+) -> list[float]:
+    """When each window failed, in minutes; infinity for one that did not."""
+    windows = [simulate(seed, worse, per_minute).judgement for seed in range(runs)]
+    return [w.elapsed_seconds / 60 if w.verdict is Verdict.FAILED else math.inf for w in windows]
+
+
+def test_healthy_windows_looked_at_every_minute_alarm_falsely_in_at_most_one_of_a_hundred() -> None:
+    verdicts = [simulate(seed, {}).judgement.verdict for seed in range(200)]
+
+    assert verdicts.count(Verdict.FAILED) <= 2
+    assert verdicts.count(Verdict.FAILED) + verdicts.count(Verdict.PASSED) == len(verdicts)
+
+
+def test_a_release_that_is_better_than_the_old_one_is_not_failed_for_it() -> None:
+    better = {name: ratio / 3 for name, ratio in HEALTHY.items()}
+
+    assert {simulate(seed, better).judgement.verdict for seed in range(20)} == {Verdict.PASSED}
+
+
+@pytest.mark.parametrize(("ratio", "limit"), [(0.01, 15), (0.02, 7)])
+def test_errors_that_rose_are_found_in_minutes(ratio: float, limit: float) -> None:
+    found = minutes_found({"errors": ratio})
+
+    assert statistics.median(found) <= limit
+    assert math.isfinite(max(found))
+
+
+@pytest.mark.parametrize("event", HEALTHY)
+def test_the_worse_it_is_the_sooner_and_the_more_often_it_is_found(event: str) -> None:
+    found = [minutes_found({event: factor * HEALTHY[event]}, runs=9) for factor in (1, 2, 4, 8, 16)]
+
+    shares = [sum(map(math.isfinite, minutes)) for minutes in found]
+    medians = [statistics.median(minutes) for minutes in found]
+    assert shares == sorted(shares)
+    assert medians == sorted(medians, reverse=True)
+    assert shares[-1] == 9
+
+
+@pytest.mark.parametrize(
+    ("candidate", "control", "ratio"),
+    [(100, 100, 0.01), (100, 100, 0.02), (10, 190, 0.02), (50, 150, 0.01), (500, 1500, 0.005)],
+)
+def test_what_is_declared_before_a_window_is_what_it_then_does(
+    candidate: int, control: int, ratio: float
+) -> None:
+    declared = minutes_to_find(LIMITS, Traffic(candidate, control), HEALTHY["errors"], ratio)
+
+    found = statistics.median(minutes_found({"errors": ratio}, 31, (candidate, control)))
+
+    assert declared / 1.5 <= found <= declared * 1.5
