@@ -6,6 +6,7 @@ import math
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -593,6 +594,24 @@ def test_a_verdict_once_given_stays_and_a_window_judged_twice_says_the_same(seed
     assert len(set(decided)) <= 1
     assert held(samples) == live.judgement
     assert held(json.loads(json.dumps(samples))) == live.judgement
+
+
+EVERY_BREAK = BREAKS | DATABASE_BREAKS
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    broken=st.lists(
+        st.tuples(st.sampled_from(sorted(EVERY_BREAK)), st.integers(1, 12)), min_size=1, max_size=4
+    )
+)
+def test_no_mixture_of_breaks_lets_a_window_pass_on_time(broken: list[tuple[str, int]]) -> None:
+    samples = window()
+    for mutation, where in broken:
+        with suppress(LookupError):  # what is gone already cannot be broken once more
+            EVERY_BREAK[mutation](samples[where])
+
+    assert held(samples).verdict is not Verdict.PASSED
 
 
 def simulated(chance: random.Random, seconds: int, candidate: float, control: float) -> list[Sample]:

@@ -162,6 +162,37 @@ def up_is_not_known(samples: Samples) -> None:
     samples[-1]["servers"][CANDIDATES[0]]["up"] = None
 
 
+def the_latency_is_gone(samples: Samples) -> None:
+    for sample in samples:
+        del sample["instances"][CANDIDATES[0]]["latency"]
+
+
+def the_old_slots_latency_is_gone(samples: Samples) -> None:
+    for sample in samples:
+        for name, scraped in sample["instances"].items():
+            if name not in CANDIDATES:
+                scraped["latency"] = {}
+
+
+def the_latency_falls(samples: Samples) -> None:
+    samples[-1]["instances"][CANDIDATES[0]]["latency"] = {}
+
+
+def retries_fall(samples: Samples) -> None:
+    samples[1]["instances"][CANDIDATES[0]]["retries"] = 9
+
+
+def everything_was_limited(samples: Samples) -> None:
+    for number, sample in enumerate(samples):
+        for name in CANDIDATES:
+            sample["instances"][name]["limited"] = 1000 * number
+
+
+def nothing_happens_any_more(samples: Samples) -> None:
+    first = samples[0]
+    samples[:] = [{**copy.deepcopy(first), "at": first["at"] + 10 * number} for number in range(20)]
+
+
 MUTATIONS: tuple[Callable[[Samples], None], ...] = (
     servers_fail,
     a_deadlock,
@@ -189,6 +220,12 @@ MUTATIONS: tuple[Callable[[Samples], None], ...] = (
     not_a_number,
     null_for_numbers,
     up_is_not_known,
+    the_latency_is_gone,
+    the_old_slots_latency_is_gone,
+    the_latency_falls,
+    retries_fall,
+    everything_was_limited,
+    nothing_happens_any_more,
 )
 FAILING = (servers_fail, a_deadlock, an_instance_goes_down, an_instance_is_down_for_one_sample)
 
