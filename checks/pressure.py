@@ -5,7 +5,8 @@ from typing import Any
 
 import psycopg2.extensions
 
-# Sessions that serve clients are what max_connections limits. A dump's transaction is as old as the dump.
+# Sessions that serve clients are what max_connections limits. A dump's transaction is as old as the dump, and
+# who only looks, as this does, holds nobody up.
 SELECT_PRESSURE = """
 SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started,
        (SELECT coalesce(extract(epoch FROM stats_reset)::text, 'never')
@@ -20,7 +21,7 @@ SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started,
                    FROM pg_locks WHERE NOT granted), 0)::float8 AS lock_wait_seconds,
        coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) FILTER (
            WHERE datname = current_database() AND backend_type = 'client backend'
-             AND pid <> pg_backend_pid() AND application_name <> 'pg_dump'), 0)::float8
+             AND usename IS DISTINCT FROM current_user AND application_name <> 'pg_dump'), 0)::float8
            AS transaction_seconds,
        to_regclass('view_queue') IS NOT NULL AS has_queue
   FROM pg_stat_activity
