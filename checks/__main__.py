@@ -1,4 +1,7 @@
-"""``python -m checks NAME …`` runs one check. Exits 0 passed, 3 failed, 4 unknown; 1 crash, 2 usage."""
+"""``p12 check NAME …``, which is ``python -m checks NAME …``, runs one check.
+
+Exits 0 passed, 3 failed, 4 unknown; 1 crash, 2 usage.
+"""
 
 import importlib
 import sys
@@ -20,9 +23,12 @@ CHECKS: Mapping[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str]) -> int:
     """Run the check named first; only its own module is imported."""
+    if argv and argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
     if not argv or argv[0] not in CHECKS:
-        names = "\n".join(f"  {name:<9} {summary}" for name, (_, summary) in CHECKS.items())
-        sys.stderr.write(f"usage: python -m checks NAME …\n{names}\n")
+        # Not a success: a script whose name of a check is empty has checked nothing.
+        sys.stderr.write((f"{argv[0]} is not a check.\n" if argv else "") + usage())
         return USAGE_STATUS
     module = importlib.import_module(CHECKS[argv[0]][0])
     try:
@@ -33,6 +39,13 @@ def main(argv: Sequence[str]) -> int:
     except CannotMeasure as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_STATUS[Verdict.UNKNOWN]
+
+
+def usage() -> str:
+    """Every check with one line each."""
+    width = max(map(len, CHECKS))
+    names = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in CHECKS.items())
+    return f"usage: p12 check NAME …   (each has --help)\n{names}\n"
 
 
 if __name__ == "__main__":

@@ -3,32 +3,49 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from checks import showing
 from checks.errors import CannotMeasure, Misused
 from checks.report import EXIT_STATUS, Finding, Report, Verdict
 
 USAGE_STATUS = 2
+STDOUT = Path("-")
 
 
 def parser(name: str, summary: str) -> argparse.ArgumentParser:
     """Make a check's option parser with the options that every check has."""
     made = argparse.ArgumentParser(
-        prog=f"python -m checks {name}", description=(summary or "").split("\n")[0]
+        prog=f"p12 check {name}",
+        description=(summary or "").split("\n")[0],
+        epilog="Exit status: 0 passed, 3 failed, 4 unknown; 1 crash, 2 usage.",
     )
     made.add_argument("--target", default="dev", help="the target's name in the report")
-    made.add_argument("--json", action="store_true", help="print the report as JSON")
-    made.add_argument("--report", type=Path, metavar="FILE", help="also write the report there, as JSON")
+    shown = made.add_argument_group("the report, besides one screen of text")
+    shown.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="as JSON; without FILE instead of text",
+    )
+    shown.add_argument("--junit", type=Path, metavar="FILE", help="as JUnit XML, for CI's test tab")
+    shown.add_argument("--markdown", type=Path, metavar="FILE", help="as Markdown, for CI's summary page")
     return made
 
 
 def answer(
     args: argparse.Namespace, name: str, now: Callable[[], float], measure: Callable[[], Report]
 ) -> int:
-    """Run a check, show its report and return the exit status; what could not be measured is unknown."""
+    """Run a check, show its report and return the exit status; what could not be measured is unknown.
+
+    A report of an earlier run never outlives the start of this one.
+    """
     started_at = now()
     try:
+        clear(path for _, path in _files(args))
         report = measure()
     except Misused as error:
         sys.stderr.write(f"{error}\n")
@@ -36,18 +53,34 @@ def answer(
     except CannotMeasure as error:
         finding = Finding("measurable", None, "==", 1, Verdict.UNKNOWN, str(error))
         report = Report(name, args.target, (finding,), started_at, now())
-    if args.report is not None:
-        write_atomically(args.report, report.to_json() + "\n")
-    sys.stdout.write((report.to_json() if args.json else as_text(report)) + "\n")
+    for show, path in _files(args):
+        write_atomically(path, show(report) + "\n")
+    sys.stdout.write((report.to_json() if args.json == STDOUT else showing.as_text(report)) + "\n")
     return EXIT_STATUS[report.verdict]
 
 
-def as_text(report: Report) -> str:
-    """The summary, then a line for each finding."""
-    width = max((len(finding.verdict) for finding in report.findings), default=0)
-    lines = [f"  {finding.verdict:<{width}}  {finding}" for finding in report.findings]
-    lines += [f"  {name}: {value}" for name, value in report.facts.items()]
-    return "\n".join([report.summary, *lines])
+def _files(args: argparse.Namespace) -> Iterator[tuple[Callable[[Report], str], Path]]:
+    """The files that were asked for, each with what writes its text."""
+    asked = (
+        (showing.as_json, args.json),
+        (showing.as_junit, args.junit),
+        (showing.as_markdown, args.markdown),
+    )
+    yield from ((show, path) for show, path in asked if path is not None and path != STDOUT)
+
+
+def clear(paths: Iterator[Path]) -> None:
+    """Remove reports that are about to be written; raises Misused for a place that takes none."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+            writable = os.access(path.parent, os.W_OK) and path.parent.is_dir()
+        except OSError as error:
+            raise Misused(
+                f"{path} cannot be written: {error}. Name a file in a writable directory."
+            ) from None
+        if not writable:
+            raise Misused(f"{path.parent} takes no files. Name a file in a writable directory.")
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:

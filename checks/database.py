@@ -23,12 +23,12 @@ def dsn(env_file: Path | None = None) -> str:
     return url
 
 
-def parse(url: str) -> dict[str, Any]:
+def parse(url: str, name: str = "DATABASE_URL") -> dict[str, Any]:
     """Take a DSN apart; raises Misused, without showing it, if it is none."""
     try:
         return dict(psycopg2.extensions.parse_dsn(url))
     except psycopg2.Error:
-        raise Misused("DATABASE_URL is not a DSN. Use postgresql://user@host:port/database.") from None
+        raise Misused(f"{name} is not a DSN. Use postgresql://user@host:port/database.") from None
 
 
 @contextlib.contextmanager

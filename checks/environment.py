@@ -18,6 +18,11 @@ def secret(name: str, env_file: Path | None = None) -> str:
     return value
 
 
+def is_given(name: str, env_file: Path | None = None) -> bool:
+    """Tell whether a secret is in the file or the environment."""
+    return bool((env_file and read(env_file).get(name)) or os.environ.get(name))
+
+
 def read(path: Path) -> Mapping[str, str]:
     """Read ``KEY='value'`` lines as a shell would; raises Misused if others could read them too."""
     try:

@@ -1,4 +1,4 @@
-"""Fire a burst and write down what happened; what it means is for ``checks.burst`` to say.
+"""Fire a burst and write down what happened; what it means is for ``checks.burst_judge`` to say.
 
 Everything measured is plain JSON, so that it can be kept and judged again.
 """
@@ -9,63 +9,46 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from checks import counters, statistics, volley
+from checks import counters, peaks, pooler, postgres_log, shapes, statistics, tallies, volley
+from checks.booking import KINDS, Booking, outcome
 from checks.database import connected
 from checks.door import Answer, Door, session
 from checks.errors import CannotMeasure
+from checks.limited import prove_limits
 from checks.rehearsal import HEADER, Pass
 
-SPREAD_NOTES = 10
 # A busy machine may be interrupted while it fires; then it fires again, and everything it fired counts.
 ATTEMPTS = 4
 TOGETHER = 0.95
-# How many requests share a fingerprint in a volley of duplicates.
-DUPLICATES = 4
-# The contract's limits per client: the alias 5 in a minute, creating 1 in 10 s.
-ALIAS_LIMIT = 5
-CREATE_LIMIT = 1
-LIMIT_WINDOW_SECONDS = 61
 DAY_SECONDS = 86_400
 MIDNIGHT_SECONDS = 30
-SHAPES = tuple((notes, visitors) for notes in ("hot", "spread") for visitors in ("distinct", "duplicate"))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to fire at, and how much. ``database`` and the pass hold secrets and are kept nowhere."""
+    """What to fire at, and how much. The DSNs and the pass hold secrets and are kept nowhere."""
 
     base_url: str
     target: str
     levels: tuple[int, ...]
     rounds: int
+    shapes: tuple[str, ...]
     instances: tuple[str, ...]
     timeout_seconds: float
     settle_seconds: float
     drain_seconds: float
+    postgres_log: Path | None
     database: str = field(repr=False)
+    console: str | None = field(repr=False)
     shown: Pass = field(repr=False)
 
     def inputs(self) -> dict[str, Any]:
         """What was asked for, without the secrets."""
-        kept = ("base_url", "target", "levels", "rounds", "instances", "timeout_seconds")
+        kept = ("base_url", "target", "levels", "rounds", "shapes", "instances", "timeout_seconds")
         return {name: getattr(self, name) for name in kept}
-
-
-@dataclass
-class Booking:
-    """The ledger of a burst: per note, the visitors whose view was accepted or may have been."""
-
-    notes: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def book(self, note_id: str, outcomes: Sequence[str]) -> None:
-        """Book the outcomes of all requests of one visitor to one note, as one view at most."""
-        views = self.notes.setdefault(note_id, {"accepted": 0, "unknown": 0})
-        for outcome in ("accepted", "unknown"):
-            if outcome in outcomes:
-                views[outcome] += 1
-                return
 
 
 @dataclass
@@ -81,78 +64,97 @@ class Firing:
     async def salvos(self, notes: Sequence[str]) -> list[dict[str, Any]]:
         """Fire every level in every shape, as often as planned."""
         fired: list[dict[str, Any]] = []
-        salvo = 0
-        for level in self.plan.levels:
-            for where, who in SHAPES * self.plan.rounds:
-                salvo += 1
-                for _ in range(ATTEMPTS):
-                    fired.append({"salvo": salvo, **await self.shoot(notes, level, where, who)})
-                    if fired[-1]["in_flight_peak"] >= level * TOGETHER:
-                        break
+        planned = shapes.salvos(self.plan.levels, self.plan.rounds, self.plan.shapes)
+        for salvo, (level, shape, visitors) in enumerate(planned, 1):
+            for _ in range(ATTEMPTS):
+                fired.append({"salvo": salvo, **await self.shoot(notes, level, shape, visitors)})
+                if fired[-1]["in_flight_peak"] >= level * TOGETHER:
+                    break
         return fired
 
-    async def shoot(self, notes: Sequence[str], level: int, where: str, who: str) -> dict[str, Any]:
-        """Fire ``level`` requests at one moment and book their views."""
+    async def shoot(self, notes: Sequence[str], level: int, shape: str, visitors: str) -> dict[str, Any]:
+        """Fire ``level`` requests at one moment and book what they did."""
         await avoid_midnight(self.now, self.sleep)
-        crowd = secrets.token_hex(6)
-        # All requests of one visitor go to one note, so that the duplicates meet there.
-        numbers = [i if who == "distinct" else i // DUPLICATES for i in range(level)]
-        visitors = [(aim(notes, where, number), f"burst-{crowd}-{number}") for number in numbers]
+        visits = shapes.visits(notes, level, shape, visitors, secrets.token_hex(6))
         headers = {HEADER: self.plan.shown.header(self.now())}
+        text = json.dumps({"text": "A burst was here", "ttl_hours": 168}).encode()
         shots = [
-            volley.Shot(f"/api/notes/{note_id}/view", {**headers, "X-Author-Fp": fingerprint})
-            for note_id, fingerprint in visitors
+            volley.Shot(
+                shapes.path(visit),
+                {**headers, "X-Author-Fp": visit.fingerprint},
+                text if visit.kind == "create" else b"",
+            )
+            for visit in visits
         ]
-        fired = await volley.fire(self.plan.base_url, shots, self.plan.timeout_seconds)
-        self.book(visitors, fired.hits)
+        fired = await asyncio.to_thread(volley.fire, self.plan.base_url, shots, self.plan.timeout_seconds)
+        self.booking.book(visits, fired.hits)
         together = f"{fired.in_flight_peak} in flight together"
-        self.say(f"{level} at once, {where} notes, {who} visitors: {together}")
+        self.say(f"{level} at once, {shape}, {visitors} visitors: {together}")
         return {
             "level": level,
-            "notes": where,
-            "visitors": who,
+            "shape": shape,
+            "visitors": visitors,
             "in_flight_peak": fired.in_flight_peak,
             "write_ms": round(fired.write_milliseconds, 3),
             "hits": [
-                [hit.status, round(hit.milliseconds, 3), hit.error or outcome(hit), hit.release]
-                for hit in fired.hits
+                [
+                    hit.status,
+                    round(hit.milliseconds, 3),
+                    hit.error or outcome(hit, visit.kind),
+                    hit.release,
+                    visit.kind,
+                ]
+                for visit, hit in zip(visits, fired.hits, strict=True)
             ],
         }
-
-    def book(self, visitors: Sequence[tuple[str, str]], hits: Sequence[volley.Hit]) -> None:
-        outcomes: dict[tuple[str, str], list[str]] = {}
-        for visitor, hit in zip(visitors, hits, strict=True):
-            outcomes.setdefault(visitor, []).append(outcome(hit))
-        for (note_id, _), of_visitor in outcomes.items():
-            self.booking.book(note_id, of_visitor)
 
 
 async def fire(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     """Fire every volley of a plan; raises CannotMeasure if the target or the database does not answer."""
     firing = Firing(plan, Booking(), say)
-    booked = firing.booking.notes
     with connected(plan.database) as connection:
+        began = peaks.moment()
+        log = postgres_log.mark(connection, plan.postgres_log)
         async with session(plan.timeout_seconds) as http:
             door = Door(plan.base_url, http, plan.shown)
-            notes = [await create_note(door) for _ in range(SPREAD_NOTES + 1)]
-            booked |= {note_id: {"accepted": 0, "unknown": 0} for note_id in notes}
+            notes = [await create_note(door) for _ in range(shapes.SPREAD_NOTES + 1)]
+            for note_id in notes:
+                firing.booking.open(note_id)
             before = await count(plan, connection)
-            volleys = await firing.salvos(notes)
+            with peaks.watching(peaks.looking(plan.database, plan.console)) as seen:
+                volleys = await firing.salvos(notes)
             limits = await prove_limits(
                 Door(plan.base_url, http, None), firing.booking, notes[0], firing.sleep
             )
         say(f"waiting {plan.settle_seconds:g} s for Postgres to publish its statistics")
         await firing.sleep(plan.settle_seconds)
         after = await count(plan, connection)
-        held = counters.settle(connection, list(booked), plan.drain_seconds)
-    return {
-        "volleys": volleys,
-        "limits": limits,
-        "before": before,
-        "after": after,
-        "notes": booked,
-        "counted": {note_id: asdict(counted) for note_id, counted in held.items()},
-    }
+        ids = firing.booking.note_ids
+        held = counters.settle(connection, ids, plan.drain_seconds)
+        return {
+            "began": began,
+            "instances": list(plan.instances),
+            "planned": [list(s) for s in shapes.salvos(plan.levels, plan.rounds, plan.shapes)],
+            "volleys": volleys,
+            "limits": limits,
+            "before": before,
+            "after": after,
+            "peaks": seen.to_dict(),
+            "settings": {**peaks.settings(connection), **pooler_settings(plan)},
+            "log": postgres_log.since(connection, log),
+            "booked": {kind: firing.booking.of(kind) for kind in KINDS if kind != "create"},
+            "counted": {note_id: asdict(counted) for note_id, counted in held.items()},
+            "tallied": tallies.tally(connection, ids) if "mix" in plan.shapes else {},
+            "ended": peaks.moment(),
+        }
+
+
+def pooler_settings(plan: Plan) -> dict[str, Any]:
+    """What the pooler allows, if its console is known."""
+    if plan.console is None:
+        return {}
+    with pooler.console(plan.console) as console:
+        return pooler.allowed(console)
 
 
 async def count(plan: Plan, connection: Any) -> dict[str, Any]:
@@ -179,75 +181,8 @@ def reason(answer: Answer) -> str:
     return f"{answer.status} {json.dumps(answer.body)[:200]}. See the service's log."
 
 
-def aim(notes: Sequence[str], where: str, visitor: int) -> str:
-    """The note that a visitor views: the first, or one of the others in turn."""
-    return notes[0] if where == "hot" else notes[1 + visitor % SPREAD_NOTES]
-
-
-def outcome(hit: volley.Hit) -> str:
-    """Say of a view whether it was accepted, certainly not, or nobody knows."""
-    if hit.status == 200:
-        try:
-            body = json.loads(hit.body)
-        except ValueError:
-            return "unknown"
-        return "accepted" if isinstance(body, dict) and body.get("ok") is True else "unknown"
-    return "unknown" if hit.status is None or not 400 <= hit.status < 500 else "refused"
-
-
 async def avoid_midnight(now: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
     """Wait for the next UTC day if it is close: a duplicate on both sides of it would be two views."""
     left = DAY_SECONDS - now() % DAY_SECONDS
     if left < MIDNIGHT_SECONDS:
         await sleep(left + 1)
-
-
-async def prove_limits(
-    door: Door, booking: Booking, note_id: str, sleep: Callable[[float], Awaitable[None]]
-) -> dict[str, Any]:
-    """Count what gets through a rate limit without a pass: of the alias, or of creating if that is off.
-
-    A limiter's window that ended between two requests would let more through, once; so too many are tried
-    again in a window of their own.
-    """
-
-    async def alias() -> int | None:
-        return await _unlifted_view(door, booking, note_id)
-
-    async def create() -> int | None:
-        body = {"text": "A burst was here, without a pass"}
-        return (await door.ask("POST", "/api/notes", body=body)).status
-
-    proof = await _until_limited("POST /api/view", ALIAS_LIMIT, 200, alias, sleep)
-    if set(proof["statuses"]) == {404}:
-        proof = await _until_limited("POST /api/notes", CREATE_LIMIT, 201, create, sleep)
-    return proof
-
-
-async def _until_limited(
-    route: str,
-    limit: int,
-    expected: int,
-    ask: Callable[[], Awaitable[int | None]],
-    sleep: Callable[[float], Awaitable[None]],
-) -> dict[str, Any]:
-    statuses: list[int | None] = []
-    for attempt in range(2):
-        statuses = []
-        while len(statuses) <= limit and 429 not in statuses:
-            statuses.append(await ask())
-        if attempt or set(statuses) != {expected}:
-            break
-        await sleep(LIMIT_WINDOW_SECONDS)
-    passed = sum(status != 429 for status in statuses)
-    return {"route": route, "limit": limit, "expected": expected, "passed": passed, "statuses": statuses}
-
-
-async def _unlifted_view(door: Door, booking: Booking, note_id: str) -> int | None:
-    headers = {"X-Author-Fp": f"burst-{secrets.token_hex(8)}"}
-    answer = await door.ask("POST", f"/api/view?id={note_id}", headers)
-    if answer.status == 200:
-        booking.book(note_id, ["accepted"])
-    elif answer.status is None or answer.status >= 500:
-        booking.book(note_id, ["unknown"])
-    return answer.status

@@ -19,12 +19,23 @@ def upper_bound(failed: int, requests: int, confidence: float = CONFIDENCE) -> f
     return high
 
 
-def in_words(failed: int, requests: int) -> str:
-    """Say it for a report."""
-    bound = upper_bound(failed, requests)
+def clean_requests(ratio: float, confidence: float = CONFIDENCE) -> int:
+    """How many requests without a failure show that fewer than ``ratio`` (0 to 1) of such requests fail."""
+    return math.ceil(math.log(1 - confidence) / math.log1p(-ratio)) if 0 < ratio < 1 else 1
+
+
+def in_words(failed: int, requests: int, wanted: float) -> str:
+    """Say for a report what so many requests can show, did show, and how many would show ``wanted``."""
+    sure = f"({CONFIDENCE:.0%} sure)"
     return (
-        f"{failed} of {requests} failed, so at most {bound:.2%} of such requests do ({CONFIDENCE:.0%} sure)"
+        f"{requests} requests can only show < {_percent(upper_bound(0, requests))} errors {sure};"
+        f" {failed} failed, so at most {_percent(upper_bound(failed, requests))} of such requests do;"
+        f" {clean_requests(wanted)} clean ones would show < {_percent(wanted)}"
     )
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.2g} %"
 
 
 def _at_most(failed: int, requests: int, ratio: float) -> float:

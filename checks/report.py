@@ -44,9 +44,9 @@ class Finding:
     hint: str = ""
 
     def __str__(self) -> str:
-        shown = "not measured" if self.measured is None else _short(self.measured)
+        shown = "not measured" if self.measured is None else short(self.measured)
         hint = f" {self.hint}" if self.hint and self.verdict is not Verdict.PASSED else ""
-        return f"{self.name} {shown} (limit {self.operator} {_short(self.limit)}){hint}"
+        return f"{self.name} {shown} (limit {self.operator} {short(self.limit)}){hint}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Report:
         """One line: the verdict and the findings that decided it."""
         deciding = [str(f) for f in self.findings if f.verdict is self.verdict]
         if self.verdict is Verdict.PASSED:
-            deciding = [f"{f.name} {_short(f.measured)}" for f in self.findings]
+            deciding = [f"{f.name} {short(f.measured)}" for f in self.findings]
         return f"{self.target}: {self.check}: {self.verdict}: {', '.join(deciding) or 'nothing was measured'}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,5 +112,6 @@ def _is_number_or_text(value: Measured) -> bool:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
-def _short(value: Measured) -> str:
+def short(value: Measured) -> str:
+    """Show a measured value or a limit in few characters."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

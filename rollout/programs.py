@@ -23,6 +23,12 @@ def database_url(target: Target, role: str) -> str:
     return f"postgresql://{role}:{quote(secret, safe='')}@{place}/{target.settings['database']}"
 
 
+def console_url(target: Target) -> str:
+    """The DSN of the pooler's console."""
+    place = f"{target.settings['database_address']}:{target.settings['ports']['pgbouncer']}"
+    return f"postgresql://p12_monitor:{quote(target.secrets['monitor'], safe='')}@{place}/pgbouncer"
+
+
 def migrate(target: Target, slot: str) -> Mapping[str, Any]:
     """Run the migrations of the release in a slot, with its own code, straight to Postgres.
 

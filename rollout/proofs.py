@@ -1,6 +1,7 @@
 """The checks that a rollout rests on, run on a host: the burst and the verified backup."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from rollout.errors import Refused, RolloutError
 from rollout.instances import ask
-from rollout.programs import database_url, environment, last_words
+from rollout.programs import console_url, database_url, environment, last_words
 from rollout.state import State
 from rollout.steering import Steering
 from rollout.target import Target
@@ -30,17 +31,18 @@ def burst(target: Target, release: str) -> dict[str, Any]:
         raise Refused(f"{target.name} serves {serving_release}, not {release}.", "./p12 deploy")
     report = target.steering / "burst-report.json"
     report.unlink(missing_ok=True)
+    log = target.directory / "log" / "postgres.log"
     serving = [f"http://{i.address}:{i.port}" for i in target.instances_of(state.serving or "")]
     done = _check(
         target,
         "burst",
         f"--base-url={target.settings['front']}",
         f"--target={target.name}",
-        f"--levels={','.join(str(level) for level in limits['levels'])}",
-        f"--rounds={limits['rounds']}",
-        f"--p99-ms={limits['p99_ms']}",
+        *_burst_options(limits),
+        *([f"--postgres-log={log}"] if os.access(log, os.R_OK) else []),
         f"--instances={','.join(serving)}",
-        f"--report={report}",
+        f"--samples={target.steering / 'burst-samples.json'}",
+        f"--json={report}",
     )
     if not report.exists():
         raise RolloutError(
@@ -49,6 +51,14 @@ def burst(target: Target, release: str) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(report.read_bytes())
     inputs = {**answer.get("inputs", {}), "release": release, "schema": _schema(target, state)}
     return answer | {"inputs": inputs, "summary": _burst_words(target, answer), "changed": True}
+
+
+def _burst_options(limits: Mapping[str, Any]) -> list[str]:
+    """The inventory's burst as the check's options: ``p99_ms: 5000`` is ``--p99-ms=5000``."""
+    return [
+        f"--{name.replace('_', '-')}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in limits.items()
+    ]
 
 
 def _burst_words(target: Target, report: Mapping[str, Any]) -> str:
@@ -172,7 +182,9 @@ def _check(
     return subprocess.run(
         [sys.executable, "-P", "-s", "-m", "checks", name, *arguments],
         env=environment(
-            DATABASE_URL=database_url(target, role), P12_REHEARSAL_SECRET=target.secrets["rehearsal"]
+            DATABASE_URL=database_url(target, role),
+            P12_POOLER_URL=console_url(target),
+            P12_REHEARSAL_SECRET=target.secrets["rehearsal"],
         ),
         capture_output=True,
         text=True,

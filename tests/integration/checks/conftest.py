@@ -54,6 +54,14 @@ CREATE TABLE view_log (
     note_id int NOT NULL, fingerprint varchar(128) NOT NULL, day text NOT NULL,
     created_at timestamp NOT NULL DEFAULT now(), UNIQUE (note_id, fingerprint, day)
 );
+CREATE TABLE like_log (
+    note_id int NOT NULL, fingerprint varchar(128) NOT NULL, created_at timestamp NOT NULL DEFAULT now(),
+    UNIQUE (note_id, fingerprint)
+);
+CREATE TABLE report_log (
+    note_id int NOT NULL, fingerprint varchar(128) NOT NULL, reason text,
+    created_at timestamp NOT NULL DEFAULT now(), UNIQUE (note_id, fingerprint)
+);
 CREATE TABLE view_queue (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note_id int NOT NULL);
 CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
 INSERT INTO alembic_version VALUES ('0002');

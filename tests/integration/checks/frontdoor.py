@@ -21,6 +21,13 @@ WITH logged AS (
 ), counted AS (UPDATE notes SET views = views + 1 FROM logged WHERE id = note_id RETURNING views)
 SELECT coalesce((SELECT views FROM counted), (SELECT views FROM notes WHERE id = %(id)s))
 """
+COUNT_ONCE = """
+WITH logged AS (
+    INSERT INTO {kind}_log (note_id, fingerprint) SELECT id, %(fp)s FROM notes WHERE id = %(id)s
+    ON CONFLICT DO NOTHING RETURNING note_id
+), counted AS (UPDATE notes SET {kind}s = {kind}s + 1 FROM logged WHERE id = note_id RETURNING {kind}s)
+SELECT coalesce((SELECT {kind}s FROM counted), (SELECT {kind}s FROM notes WHERE id = %(id)s))
+"""
 Fault = Callable[[web.Request], web.StreamResponse | None]
 
 
@@ -75,6 +82,7 @@ class FrontDoor:
         app.router.add_get("/api/notes", self._list)
         app.router.add_get("/api/notes/{id}", self._read)
         app.router.add_post("/api/notes/{id}/view", self._view)
+        app.router.add_post("/api/notes/{id}/{kind:like|report}", self._count_once)
         app.router.add_post("/api/view", self._legacy_view)
         app.router.add_get("/internal/metrics", self._metrics)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
@@ -132,7 +140,15 @@ class FrontDoor:
 
     async def _count(self, note_id: int, request: web.Request) -> web.Response:
         (views,) = await self._sql(VIEW, id=note_id, fp=request.headers["X-Author-Fp"])
+        if views is None:
+            return web.json_response({"error": "not_found"}, status=404)
         return web.json_response({"ok": True, "id": note_id, "views": views})
+
+    async def _count_once(self, request: web.Request) -> web.Response:
+        kind, note_id = request.match_info["kind"], int(request.match_info["id"])
+        sql = COUNT_ONCE.format(kind=kind)
+        (number,) = await self._sql(sql, id=note_id, fp=request.headers["X-Author-Fp"])
+        return web.json_response({"ok": True, "id": note_id, f"{kind}s": number})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         lines = [f"p12_process_start_time_seconds {self.started}"]

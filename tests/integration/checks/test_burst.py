@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from checks import firing
-from checks.burst import BurstLimits, judge
+from checks import firing, limited, shapes
+from checks.booking import Booking
+from checks.burst_judge import judge
+from checks.burst_limits import BurstLimits
 from checks.door import Door, session
 from checks.rehearsal import Pass
 from tests.integration.checks.conftest import SCHEMA
@@ -56,11 +58,20 @@ def test_a_healthy_service_passes_and_the_report_proves_the_burst(
     measured = {finding["name"]: finding["measured"] for finding in report["findings"]}
     assert measured["in_flight_at_80"] >= 72
     volleys = json.loads(samples.read_text())["measured"]["volleys"]
-    visitors = sum(v["level"] // (4 if v["visitors"] == "duplicate" else 1) for v in volleys)
-    assert measured["accepted_views"] == visitors + 5
+    visitors = [
+        (volley, visit)
+        for volley, v in enumerate(volleys)
+        for visit in set(
+            shapes.visits([str(n) for n in range(11)], v["level"], v["shape"], v["visitors"], "")
+        )
+    ]
+    assert measured["accepted_views"] == sum(visit.kind == "view" for _, visit in visitors) + 5
+    assert measured["accepted_likes"] == sum(visit.kind == "like" for _, visit in visitors)
+    assert measured["accepted_reports"] > 0
+    assert 0 < measured["postgres_connections_peak"] <= 150
     assert measured["requests_before_429"] == 5
     assert report["facts"]["requests"] == sum(v["level"] for v in volleys) >= 480
-    assert report["facts"]["power"].startswith(f"0 of {report['facts']['requests']} failed, so at most 0.")
+    assert report["facts"]["power"].startswith(f"{report['facts']['requests']} requests can only show < 0.")
     assert SECRET not in samples.read_text() + json.dumps(report)
 
 
@@ -133,6 +144,8 @@ def test_wrong_answers_fail_by_their_kind(
 def after(fired: dict[str, Any], **changed: Any) -> dict[str, set[str]]:
     """The findings by verdict if the database had counted so after the burst."""
     measured = copy.deepcopy(fired["measured"])
+    measured["before"]["database"]["deadlocks"] += 1
+    measured["after"]["database"]["deadlocks"] += 1
     measured["after"]["database"] |= changed
     found: dict[str, set[str]] = {}
     for finding in judge(measured, BurstLimits()):
@@ -143,10 +156,10 @@ def after(fired: dict[str, Any], **changed: Any) -> dict[str, set[str]]:
 def test_a_deadlock_in_the_database_fails(fired: dict[str, Any]) -> None:
     deadlocks = fired["measured"]["after"]["database"]["deadlocks"]
 
-    assert after(fired, deadlocks=deadlocks + 1)["failed"] == {"deadlocks"}
+    assert after(fired, deadlocks=deadlocks + 2)["failed"] == {"deadlocks"}
 
 
-@pytest.mark.parametrize("changed", [{"stats_reset": "now"}, {"started": "now"}, {"deadlocks": -1}])
+@pytest.mark.parametrize("changed", [{"stats_reset": "now"}, {"started": "now"}, {"deadlocks": 0}])
 def test_statistics_that_were_reset_are_unknown(fired: dict[str, Any], changed: dict[str, Any]) -> None:
     assert after(fired, **changed)["unknown"] == {"deadlocks"}
 
@@ -192,7 +205,10 @@ def test_an_instance_that_was_restarted_or_is_away_leaves_its_deadlocks_unknown(
 
     for instances in (front_door.url, f"{front_door.url},{away}"):
         status, report = burst(front_door.url, database, "--instances", instances)
-        assert (status, decided(report, "unknown")) == (4, {"deadlocks_seen_by_instances"})
+        assert (status, decided(report, "unknown")) == (
+            4,
+            {"deadlocks_seen_by_instances", "lock_timeout_ratio"},
+        )
 
 
 def test_limits_that_are_off_let_the_sixth_request_through_twice(front_door: FrontDoor) -> None:
@@ -209,7 +225,7 @@ def test_limits_that_are_off_let_the_sixth_request_through_twice(front_door: Fro
                 Door(front_door.url, http, Pass(SECRET, "staging")),
             )
             note_id = await firing.create_note(shown)
-            return await firing.prove_limits(door, firing.Booking(), note_id, sleep)
+            return await limited.prove_limits(door, Booking(), note_id, sleep)
 
     proof = asyncio.run(prove())
 
