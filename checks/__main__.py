@@ -13,7 +13,7 @@ from checks.report import EXIT_STATUS, Verdict
 
 CHECKS: Mapping[str, tuple[str, str]] = {
     "backup": ("checks.backup", "dump the database, prove the dump by restoring it, keep it"),
-    "budget": ("checks.budget", "hold the connections a site can open against what its servers give"),
+    "budget": ("checks.connections", "hold the connections a site can open against what its servers give"),
     "burst": ("checks.burst", "fire truly concurrent views and count what they did"),
     "counters": ("checks.counters", "hold every note's counter against the ledger of accepted views"),
     "replay": ("checks.kept", "judge a kept window again, offline"),

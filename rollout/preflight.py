@@ -9,10 +9,12 @@ from typing import Any
 
 import psycopg2
 
-from checks import budget
+from checks import budget, connections
+from checks.errors import CannotMeasure
+from checks.postgres_tools import Tools
 from checks.report import Verdict
 from rollout.errors import Refused, RolloutError
-from rollout.programs import database_url
+from rollout.programs import console_url, database_url
 from rollout.storage import read_json
 from rollout.target import Target
 from rollout.traffic import Balancer
@@ -74,46 +76,13 @@ def _database(target: Target) -> Iterator[str]:
     numbers: dict[str, Any] = {**target.settings["budget"]}
     try:
         psycopg2.connect(database_url(target, "paste12"), connect_timeout=3).close()
-        numbers |= _postgres_numbers(target)
-        numbers |= _pooler_numbers(target)
-    except psycopg2.OperationalError as error:
+        tools = Tools(Path(target.settings["postgres_bin"]))
+        numbers |= connections.ask(database_url(target, "p12_monitor"), console_url(target), tools)
+    except (psycopg2.OperationalError, CannotMeasure) as error:
         yield f"The database cannot be reached: {str(error).strip()}."
         return
     site = budget.Site.from_dict(numbers)
     yield from (f"{finding}" for finding in budget.judge(site) if finding.verdict != Verdict.PASSED)
-
-
-def _postgres_numbers(target: Target) -> dict[str, int]:
-    names = ("max_connections", "superuser_reserved_connections")
-    connection = psycopg2.connect(database_url(target, "p12_monitor"), connect_timeout=3)
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", [list(names)])
-        found = dict(cursor.fetchall())
-    connection.close()
-    return {"max_connections": found[names[0]], "reserved_connections": found[names[1]]}
-
-
-def _pooler_numbers(target: Target) -> dict[str, Any]:
-    """Ask pgbouncer's console, which answers plain statements only and is read by column name."""
-    console = psycopg2.connect(
-        host=target.settings["database_address"],
-        port=target.settings["ports"]["pgbouncer"],
-        dbname="pgbouncer",
-        user="p12_monitor",
-        password=target.secrets["monitor"],
-        connect_timeout=3,
-    )
-    console.autocommit = True
-    with console.cursor() as cursor:
-        cursor.execute("SHOW CONFIG")
-        names = [column.name for column in cursor.description or ()]
-        found = {row[names.index("key")]: row[names.index("value")] for row in cursor.fetchall()}
-    console.close()
-    return {
-        "pool_mode": found["pool_mode"],
-        "max_client_conn": int(found["max_client_conn"]),
-        "server_connections": int(found["default_pool_size"]),
-    }
 
 
 def _cache(target: Target) -> Iterator[str]:
