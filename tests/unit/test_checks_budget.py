@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import budget
+from checks import budget, connections
 from checks.budget import Site, judge
 from checks.errors import Misused
 from checks.report import Verdict, combine
@@ -18,14 +18,24 @@ FITS = Site(
     pool_size=8,
     max_overflow=8,
     max_client_conn=3 * 2 * (2 * 16 + 1),
-    server_connections=40,
+    pooler_pool_size=40,
+    max_db_connections=0,
     max_connections=100,
+    reserved_connections=3,
+    pool_mode="transaction",
     limiter_storage="redis://:hidden@127.0.0.1:6379/0",
+    server_version=15,
+    pg_dump_version=15,
 )
+MEASURED = tuple(name for name, value in vars(Site(1, 1, 1, 1, 0)).items() if value is None)
+
+
+def found(site: Site, verdict: Verdict) -> set[str]:
+    return {finding.name for finding in judge(site) if finding.verdict is verdict}
 
 
 def failed(site: Site) -> set[str]:
-    return {finding.name for finding in judge(site) if finding.verdict is not Verdict.PASSED}
+    return found(site, Verdict.FAILED)
 
 
 def test_a_site_that_just_fits_passes() -> None:
@@ -33,31 +43,62 @@ def test_a_site_that_just_fits_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "finding"),
+    ("change", "findings"),
     [
-        ({"max_client_conn": 197}, "client_connections"),
-        ({"hosts": 4}, "client_connections"),
-        ({"instances": 3}, "client_connections"),
-        ({"server_connections": 19}, "server_connections_fewest"),
-        ({"server_connections": 51, "max_connections": 200}, "server_connections_most"),
-        ({"max_connections": 56}, "postgres_connections"),
-        ({"reserved_connections": 50}, "postgres_connections"),
-        ({"threads": 17}, "threads"),
-        ({"pool_mode": "session"}, "pool_mode"),
-        ({"limiter_storage": "memory://"}, "limiter_storage"),
-        ({"limiter_storage": ""}, "limiter_storage"),
+        ({"max_client_conn": 197}, {"client_connections_during_overlap"}),
+        (
+            {"max_client_conn": 98},
+            {"client_connections_before_overlap", "client_connections_during_overlap"},
+        ),
+        ({"hosts": 4}, {"client_connections_during_overlap"}),
+        ({"instances": 3}, {"client_connections_during_overlap"}),
+        ({"pooler_pool_size": 19}, {"server_connections_fewest"}),
+        ({"max_db_connections": 19}, {"server_connections_fewest"}),
+        ({"pooler_pool_size": 51, "max_connections": 200}, {"server_connections_most"}),
+        ({"max_connections": 56}, {"postgres_connections"}),
+        ({"reserved_connections": 50}, {"postgres_connections"}),
+        ({"threads": 17}, {"threads"}),
+        ({"pool_mode": "session"}, {"pool_mode"}),
+        ({"pool_mode": "statement"}, {"pool_mode"}),
+        ({"limiter_storage": "memory://"}, {"limiter_storage"}),
+        ({"limiter_storage": ""}, {"limiter_storage"}),
+        ({"pg_dump_version": 14}, {"pg_dump_version"}),
+        ({"server_version": 16}, {"pg_dump_version"}),
     ],
 )
-def test_one_number_that_does_not_fit_fails_under_its_name(change: dict[str, int], finding: str) -> None:
-    assert failed(replace(FITS, **change)) == {finding}  # type: ignore[arg-type]
+def test_one_number_that_does_not_fit_fails_under_its_name(
+    change: dict[str, int], findings: set[str]
+) -> None:
+    assert failed(replace(FITS, **change)) == findings  # type: ignore[arg-type]
 
 
 def test_a_single_instance_may_count_in_its_own_memory() -> None:
     assert failed(replace(FITS, hosts=1, instances=1, limiter_storage="memory://")) == set()
 
 
-def test_both_slots_count() -> None:
-    assert FITS.client_connections == 3 * 2 * (2 * (8 + 8) + 1)
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_number_that_was_not_measured_is_unknown_and_never_passes(name: str) -> None:
+    site = replace(FITS, **{name: None})
+
+    assert failed(site) == set()
+    assert found(site, Verdict.UNKNOWN)
+
+
+def test_nothing_measured_leaves_nothing_but_the_threads_passed() -> None:
+    assert found(Site(3, 2, 8, 8, 8), Verdict.PASSED) == {"threads"}
+
+
+def test_the_pooler_opens_no_more_than_its_limit_for_the_database() -> None:
+    assert replace(FITS, max_db_connections=25).server_connections == 25
+    assert replace(FITS, max_db_connections=60).server_connections == 40
+
+
+def test_the_arithmetic_is_shown_before_and_during_the_overlap() -> None:
+    shown = budget.arithmetic(FITS)
+
+    assert shown["before_overlap"].startswith("3 hosts × (2 instances × (8 + 8) + 1 worker) = 99 of ")
+    assert shown["during_overlap"].startswith("3 hosts × 2 slots × (2 instances × (8 + 8) + 1 worker) = 198")
+    assert shown["to_postgres"].endswith("80% × (max_connections 100 − 3 reserved) = 77")
 
 
 def test_a_limiter_address_is_shown_without_its_password() -> None:
@@ -81,10 +122,20 @@ def test_numbers_that_are_none_are_refused_by_name(given: dict[str, object], wor
 
 def test_the_command_judges_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "site.json"
-    numbers = {name: value for name, value in vars(FITS).items() if name != "limiter_storage"}
-    file.write_text(json.dumps(numbers))
+    file.write_text(json.dumps({**vars(FITS), "limiter_storage": "memory://"}))
 
-    status = budget.main(["--site", str(file), "--target", "production", "--json"])
+    status = connections.main(["--site", str(file), "--target", "production", "--json"])
 
     assert status == 3
     assert json.loads(capsys.readouterr().out)["summary"].startswith("production: budget: failed: limiter")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"hosts": 3', "null", '{"hosts": NaN}'])
+def test_a_file_that_holds_no_site_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    file = tmp_path / "site.json"
+    file.write_text(text)
+
+    assert connections.main(["--site", str(file)]) == 2
+    assert capsys.readouterr().out == ""
