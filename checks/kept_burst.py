@@ -94,6 +94,8 @@ def _complete(measured: Mapping[str, Any]) -> None:
         raise ValueError(f"of {len(planned)} planned salvos {len(fired)} are there")
     for volley in measured["volleys"]:
         asked = [volley["level"], volley["shape"], volley["visitors"]]
+        if volley["in_flight_peak"] > volley["level"]:
+            raise ValueError(f"salvo {volley['salvo']} had more requests in flight than it has")
         if asked != list(planned[volley["salvo"] - 1]) or len(volley["hits"]) != volley["level"]:
             raise ValueError(f"salvo {volley['salvo']} has {len(volley['hits'])} hits of {asked}")
     instances = set(measured["instances"])
@@ -105,5 +107,5 @@ def _complete(measured: Mapping[str, Any]) -> None:
         raise ValueError("the pooler's clients are counted and its limit is not known")
     if set(measured["booked"]) != {"view", "like", "report"}:
         raise ValueError(f"only {sorted(measured['booked'])} are booked")
-    if set(measured["booked"]["view"]) != set(measured["counted"]):
+    if any(set(notes) != set(measured["counted"]) for notes in measured["booked"].values()):
         raise ValueError("other notes are counted than were fired at")

@@ -1,12 +1,15 @@
 """Fixtures of the checks' tests: one cluster a run, empty tables and one front door a test."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.integration.checks.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
 from tests.integration.checks.servers import BIN, Cluster, cluster
 
@@ -42,6 +45,17 @@ def database(postgres: Cluster) -> str:
 def front_door(database: str) -> Iterator[FrontDoor]:
     with FrontDoor(database) as door:
         yield door
+
+
+@pytest.fixture(scope="session")
+def fired(scratch: Path, postgres: Cluster) -> dict[str, Any]:
+    """The samples of one healthy burst, as they are kept; change none of it."""
+    postgres.run("CREATE DATABASE burst")
+    postgres.run(SCHEMA, "burst")
+    samples = scratch / "burst.json"
+    with FrontDoor(postgres.url("burst")) as door:
+        burst(door.url, postgres.url("burst"), "--samples", str(samples), "--instances", door.url)
+    return dict(json.loads(samples.read_text()))
 
 
 SCHEMA = """

@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,26 +17,9 @@ from checks.burst_judge import judge
 from checks.burst_limits import BurstLimits
 from checks.door import Door, session
 from checks.rehearsal import Pass
-from tests.integration.checks.conftest import SCHEMA
+from tests.integration.checks.bursts import SECRET, burst
 from tests.integration.checks.frontdoor import RELEASE, FrontDoor
 from tests.integration.checks.servers import Cluster, free_port
-
-SECRET = "what the burst shares with the service"
-QUICK = ("--levels", "40", "--rounds", "1", "--settle-seconds", "0", "--drain-seconds", "1")
-
-
-def burst(url: str, database: str, *more: str, secret: str = SECRET) -> tuple[int, dict[str, Any]]:
-    check = [sys.executable, "-m", "checks", "burst", "--base-url", url, "--target", "staging", "--json"]
-    done = subprocess.run(
-        [*check, *QUICK, *more],
-        env={"PATH": os.environ["PATH"], "P12_REHEARSAL_SECRET": secret, "DATABASE_URL": database},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
 
 
 def decided(report: dict[str, Any], verdict: str) -> set[str]:
@@ -73,17 +55,6 @@ def test_a_healthy_service_passes_and_the_report_proves_the_burst(
     assert report["facts"]["requests"] == sum(v["level"] for v in volleys) >= 480
     assert report["facts"]["power"].startswith(f"{report['facts']['requests']} requests can only show < 0.")
     assert SECRET not in samples.read_text() + json.dumps(report)
-
-
-@pytest.fixture(scope="module")
-def fired(scratch: Path, postgres: Cluster) -> dict[str, Any]:
-    """The samples of one healthy burst, as they are kept."""
-    postgres.run("CREATE DATABASE burst")
-    postgres.run(SCHEMA, "burst")
-    samples = scratch / "burst.json"
-    with FrontDoor(postgres.url("burst")) as door:
-        burst(door.url, postgres.url("burst"), "--samples", str(samples))
-    return dict(json.loads(samples.read_text()))
 
 
 def replayed(fired: dict[str, Any], tmp_path: Path, *more: str) -> tuple[int, dict[str, Any]]:
