@@ -27,7 +27,7 @@ class BurstLimits:
     unexpected_answers: int = 0
     deadlocks: int = 0
     lock_timeout_ratio: float = 0.05
-    in_flight_share: float = 0.9
+    in_flight_share: float = 1.0
     connections_share: float = 0.8
     clock_jump_seconds: float = 1.0
     wanted_ratio: float = 0.001

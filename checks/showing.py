@@ -89,11 +89,11 @@ def as_markdown(report: Report) -> str:
         "|---|---|--:|--:|---|",
     ]
     for found in ordered(report.findings):
-        mark = f"**{found.verdict}**" if found.verdict is not Verdict.PASSED else str(found.verdict)
+        mark = f"**{found.verdict}**" if found.verdict is not Verdict.PASSED else f"{found.verdict}"
         measured = "not measured" if found.measured is None else short(found.measured)
         hint = found.hint if found.verdict is not Verdict.PASSED else ""
-        cells = (mark, found.name, measured, f"{found.operator} {short(found.limit)}", hint)
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        cells = (found.name, measured, f"{found.operator} {short(found.limit)}", hint)
+        lines.append(f"| {mark} | {' | '.join(map(_cell, cells))} |")
     if not report.findings:
         lines.append("| **unknown** | nothing was measured | | | |")
     if report.facts:
@@ -120,8 +120,7 @@ def _cut(line: str, columns: int) -> str:
 
 
 def _cell(text: str) -> str:
-    escaped = re.sub(r"([\\|`*_<>\[\]])", r"\\\1", " ".join(str(text).split()))
-    return escaped if not text.startswith("**") else text
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _xml(text: str) -> str:

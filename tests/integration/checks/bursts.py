@@ -10,11 +10,18 @@ SECRET = "what the burst shares with the service"
 QUICK = ("--levels", "40", "--rounds", "1", "--settle-seconds", "0", "--drain-seconds", "1")
 
 
-def burst(url: str, database: str, *more: str, secret: str = SECRET) -> tuple[int, dict[str, Any]]:
+def burst(
+    url: str, database: str, *more: str, secret: str = SECRET, console: str = ""
+) -> tuple[int, dict[str, Any]]:
     check = [sys.executable, "-m", "checks", "burst", "--base-url", url, "--target", "staging", "--json"]
     done = subprocess.run(
         [*check, *QUICK, *more],
-        env={"PATH": os.environ["PATH"], "P12_REHEARSAL_SECRET": secret, "DATABASE_URL": database},
+        env={
+            "PATH": os.environ["PATH"],
+            "P12_REHEARSAL_SECRET": secret,
+            "DATABASE_URL": database,
+            "P12_POOLER_URL": console,
+        },
         capture_output=True,
         text=True,
         check=False,

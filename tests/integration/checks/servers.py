@@ -31,6 +31,7 @@ class Cluster:
 
     port: int
     data: Path
+    log: Path
 
     def url(self, database: str, user: str = "nobody") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -59,14 +60,15 @@ def cluster(home: Path) -> Iterator[Cluster]:
     )
     settings = [
         "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=150",
-        "-c", "timezone=America/Bogota", "-c", "log_min_messages=fatal", "-c", "listen_addresses=127.0.0.1",
+        "-c", "timezone=America/Bogota", "-c", "log_min_messages=error",
+        "-c", "deadlock_timeout=50ms", "-c", "listen_addresses=127.0.0.1",
     ]  # fmt: skip
     command = [str(BIN / "postgres"), "-D", str(data), "-k", str(home), "-p", str(port), *settings]
-    process = subprocess.Popen(
-        [*UNPRIVILEGED, *command], cwd=home, env=ENVIRONMENT, stderr=subprocess.DEVNULL
-    )
+    log = home / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([*UNPRIVILEGED, *command], cwd=home, env=ENVIRONMENT, stderr=file)
     try:
-        made = Cluster(port, data)
+        made = Cluster(port, data, log)
         wait_for(lambda: made.run("SELECT 1"), "Postgres accepting connections")
         yield made
     finally:
