@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from checks import command, firing, kept_burst, pooler, shapes, statistics
-from checks.burst_judge import facts, judge
+from checks.burst_facts import facts
+from checks.burst_judge import judge
 from checks.burst_limits import BurstLimits
 from checks.database import dsn
 from checks.door import allow_many_connections
@@ -29,6 +30,7 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--levels", default="100,200,300", help="how many requests at once, in turn")
     parser.add_argument("--rounds", type=int, default=2, help="how often each level is fired in each shape")
     parser.add_argument("--shapes", default=",".join(shapes.SHAPES), help="one hot note, ten notes, a mix")
+    parser.add_argument("--visitors", default="distinct,duplicate", help="or both: the two in one volley")
     parser.add_argument("--instances", default="", help="base URLs of the instances, for their own metrics")
     parser.add_argument("--timeout-seconds", type=float, default=10.0, help="when a request has failed")
     parser.add_argument("--settle-seconds", type=float, default=statistics.SETTLE_SECONDS)
@@ -68,9 +70,10 @@ def plan(args: argparse.Namespace) -> firing.Plan:
     if not levels or len(levels) != args.levels.count(",") + 1 or min(*levels, args.rounds) < 1:
         asked = f"--levels {args.levels} --rounds {args.rounds}"
         raise Misused(f"{asked} cannot be fired. Use such as --levels 100,200,300 --rounds 2.")
-    asked_shapes = tuple(args.shapes.split(","))
-    if not set(asked_shapes) <= set(shapes.SHAPES):
-        raise Misused(f"--shapes {args.shapes} cannot be fired. Use some of {','.join(shapes.SHAPES)}.")
+    for name, known in (("shapes", shapes.SHAPES), ("visitors", shapes.VISITORS)):
+        asked = getattr(args, name)
+        if not set(asked.split(",")) <= set(known):
+            raise Misused(f"--{name} {asked} cannot be fired. Use some of {','.join(known)}.")
     for name in ("timeout_seconds", "settle_seconds", "drain_seconds"):
         if not 0 <= getattr(args, name) < math.inf or not args.timeout_seconds:
             raise Misused(f"--{name.replace('_', '-')} {getattr(args, name)} is no time. Use such as 10.")
@@ -79,7 +82,8 @@ def plan(args: argparse.Namespace) -> firing.Plan:
         target=args.target,
         levels=levels,
         rounds=args.rounds,
-        shapes=asked_shapes,
+        shapes=tuple(args.shapes.split(",")),
+        visitors=tuple(args.visitors.split(",")),
         instances=tuple(url for url in args.instances.split(",") if url),
         timeout_seconds=args.timeout_seconds,
         settle_seconds=args.settle_seconds,

@@ -35,6 +35,7 @@ class Plan:
     levels: tuple[int, ...]
     rounds: int
     shapes: tuple[str, ...]
+    visitors: tuple[str, ...]
     instances: tuple[str, ...]
     timeout_seconds: float
     settle_seconds: float
@@ -44,9 +45,23 @@ class Plan:
     console: str | None = field(repr=False)
     shown: Pass = field(repr=False)
 
+    @property
+    def salvos(self) -> list[tuple[int, str, str]]:
+        """What is fired in turn: how many requests, in which shape, by which visitors."""
+        return shapes.salvos(self.levels, self.rounds, self.shapes, self.visitors)
+
     def inputs(self) -> dict[str, Any]:
         """What was asked for, without the secrets."""
-        kept = ("base_url", "target", "levels", "rounds", "shapes", "instances", "timeout_seconds")
+        kept = (
+            "base_url",
+            "target",
+            "levels",
+            "rounds",
+            "shapes",
+            "visitors",
+            "instances",
+            "timeout_seconds",
+        )
         return {name: getattr(self, name) for name in kept}
 
 
@@ -63,8 +78,7 @@ class Firing:
     async def salvos(self, notes: Sequence[str]) -> list[dict[str, Any]]:
         """Fire every level in every shape, as often as planned."""
         fired: list[dict[str, Any]] = []
-        planned = shapes.salvos(self.plan.levels, self.plan.rounds, self.plan.shapes)
-        for salvo, (level, shape, visitors) in enumerate(planned, 1):
+        for salvo, (level, shape, visitors) in enumerate(self.plan.salvos, 1):
             for _ in range(ATTEMPTS):
                 fired.append({"salvo": salvo, **await self.shoot(notes, level, shape, visitors)})
                 if fired[-1]["in_flight_peak"] == level:
@@ -133,7 +147,7 @@ async def fire(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
         return {
             "began": began,
             "instances": list(plan.instances),
-            "planned": [list(s) for s in shapes.salvos(plan.levels, plan.rounds, plan.shapes)],
+            "planned": [list(salvo) for salvo in plan.salvos],
             "volleys": volleys,
             "limits": limits,
             "before": before,

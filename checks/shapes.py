@@ -6,7 +6,8 @@ from itertools import product
 from checks.booking import Visit
 
 SHAPES = ("hot", "spread", "mix")
-VISITORS = ("distinct", "duplicate")
+# "both" has the two kinds in one volley, where a volley of each would take too long.
+VISITORS = ("distinct", "duplicate", "both")
 SPREAD_NOTES = 10
 # How many requests share a fingerprint in a volley of duplicates.
 DUPLICATES = 4
@@ -25,9 +26,11 @@ PATHS = {
 }
 
 
-def salvos(levels: Sequence[int], rounds: int, shapes: Sequence[str]) -> list[tuple[int, str, str]]:
+def salvos(
+    levels: Sequence[int], rounds: int, shapes: Sequence[str], visitors: Sequence[str]
+) -> list[tuple[int, str, str]]:
     """Every level in every shape with every kind of visitors, as often as there are rounds."""
-    return [salvo for level in levels for salvo in [*product([level], shapes, VISITORS)] * rounds]
+    return [salvo for level in levels for salvo in [*product([level], shapes, visitors)] * rounds]
 
 
 def visits(notes: Sequence[str], level: int, shape: str, visitors: str, crowd: str) -> list[Visit]:
@@ -35,7 +38,8 @@ def visits(notes: Sequence[str], level: int, shape: str, visitors: str, crowd: s
 
     ``notes`` are the hot one and SPREAD_NOTES others; ``crowd`` tells this volley's visitors from all others.
     """
-    numbers = [i if visitors == "distinct" else i // DUPLICATES for i in range(level)]
+    alone = {"distinct": level, "duplicate": 0, "both": level // 2}[visitors]
+    numbers = [i if i < alone else alone + (i - alone) // DUPLICATES for i in range(level)]
     return [_visit(notes, shape, number, crowd) for number in numbers]
 
 

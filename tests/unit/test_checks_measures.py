@@ -83,6 +83,15 @@ def test_what_clean_requests_prove(failed: int, requests: int, bound: float) -> 
     assert power.upper_bound(failed, requests) == pytest.approx(bound, abs=2e-4)
 
 
+def test_power_names_what_was_shown_and_the_count_that_would_show_the_wanted_limit() -> None:
+    said = power.in_words(0, 300, 0.001)
+
+    assert said.startswith("300 requests can only show < 0.99 % errors (95% sure)")
+    assert said.endswith("2995 clean ones would show < 0.1 %")
+    assert power.upper_bound(0, power.clean_requests(0.001)) < 0.001
+    assert power.upper_bound(0, power.clean_requests(0.001) - 1) >= 0.001
+
+
 def test_percentiles_are_at_most_five_percent_too_high() -> None:
     chance = random.Random(3)
     taken = sorted(chance.lognormvariate(3, 1) for _ in range(5000))

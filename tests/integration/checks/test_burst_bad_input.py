@@ -110,6 +110,7 @@ def test_a_pooler_that_does_not_let_us_look_leaves_the_connections_unknown(
         (("--deadlocks=-1",), "deadlocks=-1 allows less than none"),
         (("--shapes=hot,cold",), "Use some of hot,spread,mix"),
         (("--shapes=",), "Use some of hot,spread,mix"),
+        (("--visitors=nobody",), "Use some of distinct,duplicate,both"),
         (("--drain-seconds=nan",), "is no time"),
         (("--timeout-seconds=0", "--p99-ms=1"), "cannot be seen"),
         (("--samples=/absent/burst.json",), "takes no files"),
