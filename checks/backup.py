@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from checks import command, manifest
+from checks.backup_directory import sole_backup
+from checks.copying import copy, place
 from checks.database import dsn
 from checks.dumping import RUN_DIR, Plan, backup
 from checks.errors import Misused
@@ -17,6 +20,7 @@ from checks.manifest import SUFFIX, Backup, Manifest, list_backups
 from checks.postgres_tools import Tools
 from checks.proof import Refused, restore_into, verify
 from checks.report import Finding, Report, compare
+from checks.retention import Keep, prune
 
 __all__ = ["Backup", "Manifest", "Plan", "Refused", "backup", "list_backups", "restore_into", "verify"]
 
@@ -30,12 +34,25 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--queue-seconds", type=float, default=600.0, help="how long to wait for a turn")
     parser.add_argument("--timeout-seconds", type=float, default=3600.0, help="how long one program may take")
     parser.add_argument("--env-file", type=Path, help="a 0600 file that holds DATABASE_URL")
+    parser.add_argument("--lock-seconds", type=float, default=30.0, help="how long a table may stay locked")
+    parser.add_argument("--age-recipient", action="append", default=[], metavar="KEY", help="encrypt to it")
+    parser.add_argument("--identity", type=Path, metavar="FILE", help="opens an encrypted backup")
+    parser.add_argument("--copy", default="", metavar="PLACE", help="a directory, or ssh://user@host/path")
+    parser.add_argument("--ssh-config", default="", metavar="FILE", help="for ssh -F")
+    parser.add_argument("--keep", type=keep, metavar="N,N,N", help="latest, daily and weekly backups to keep")
+    parser.add_argument("--dry-run", action="store_true", help="with --prune: only say what would go")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="print the backups there are, as JSON")
     instead.add_argument("--verify", metavar="ID", help="hold a backup against its manifest")
     instead.add_argument("--restore", metavar="ID", help="restore a backup into --database")
+    instead.add_argument("--prune", action="store_true", help="remove what --keep does not keep")
     parser.add_argument("--database", metavar="NEW", help="with --restore: the database to create")
     return parser.parse_args(argv)
+
+
+def keep(text: str) -> Keep:
+    """Read ``--keep``, such as 3,7,4."""
+    return Keep(*(int(number) for number in text.split(",", 2)))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,33 +70,67 @@ def main(argv: Sequence[str]) -> int:
 def report(args: argparse.Namespace) -> Report:
     """Do what was asked and say what came of it."""
     started_at = time.time()
-    tools = Tools(args.bin_dir, args.timeout_seconds)
+    facts: dict[str, Any] = {}
+    made = None
     try:
-        if args.verify:
-            kept = manifest.find(args.out, args.verify)
-            findings, made = verify(kept.archive, kept.manifest, tools), kept.manifest
-        elif args.restore:
-            if not args.database:
-                raise Misused("--restore needs --database: name a new database to restore into.")
-            kept = manifest.find(args.out, args.restore)
-            url = dsn(args.env_file)
-            findings, made = restore_into(url, kept, args.database, tools), kept.manifest
+        if args.prune:
+            findings, facts = _pruned(args)
         else:
-            plan = Plan(
-                url=dsn(args.env_file),
-                out=args.out,
-                tools=tools,
-                target=args.target,
-                release=args.release,
-                run_dir=args.run_dir,
-                queue_seconds=args.queue_seconds,
-            )
-            made = backup(plan)
-            findings = _proven(made)
+            findings, made = _done(args)
     except Refused as refused:
         sys.stderr.write(f"{refused}\n")
-        return _report(args, refused.findings, started_at, None)
-    return _report(args, findings, started_at, made)
+        findings = refused.findings
+    if made:
+        known = dataclasses.asdict(made)
+        facts |= {name: value for name, value in known.items() if name not in ("tables", "sequences")}
+        facts["manifest"] = str(args.out / f"{made.id}{SUFFIX}")
+    return Report(
+        check="backup",
+        target=args.target,
+        findings=findings,
+        started_at=started_at,
+        finished_at=time.time(),
+        inputs={name: str(getattr(args, name) or "") for name in ("out", "release", "verify", "restore")},
+        facts=facts,
+    )
+
+
+def _pruned(args: argparse.Namespace) -> tuple[tuple[Finding, ...], dict[str, Any]]:
+    with sole_backup(args.out, args.queue_seconds):
+        gone = prune(args.out, args.keep or Keep(), args.dry_run)
+        left = [kept.manifest.id for kept in list_backups(args.out) if kept.manifest.id not in gone]
+    return (compare("kept", len(left), ">=", 1),), {"pruned": gone, "is_dry_run": args.dry_run}
+
+
+def _done(args: argparse.Namespace) -> tuple[tuple[Finding, ...], Manifest | None]:
+    tools = Tools(args.bin_dir, args.timeout_seconds)
+    identity = args.identity.read_text() if args.identity else ""
+    if args.verify:
+        kept = manifest.find(args.out, args.verify)
+        return verify(kept.archive, kept.manifest, tools, identity), kept.manifest
+    if args.restore:
+        if not args.database:
+            raise Misused("--restore needs --database: name a new database to restore into.")
+        kept = manifest.find(args.out, args.restore)
+        return restore_into(dsn(args.env_file), kept, args.database, tools, identity), kept.manifest
+    to = place(args.copy, args.ssh_config) if args.copy else None
+    plan = Plan(
+        url=dsn(args.env_file),
+        out=args.out,
+        tools=tools,
+        target=args.target,
+        release=args.release,
+        run_dir=args.run_dir,
+        queue_seconds=args.queue_seconds,
+        lock_seconds=args.lock_seconds,
+        recipients=tuple(args.age_recipient),
+    )
+    made = backup(plan)
+    if to:
+        copy(manifest.find(args.out, made.id), to, args.timeout_seconds)
+    if args.keep:
+        _pruned(args)
+    return _proven(made), made
 
 
 def _proven(made: Manifest) -> tuple[Finding, ...]:
@@ -90,25 +141,4 @@ def _proven(made: Manifest) -> tuple[Finding, ...]:
         compare("restored_tables", len(made.tables), ">=", 1),
         compare("restored_rows", made.contents.rows, ">=", 0),
         compare("size_bytes", made.size_bytes, ">=", 1),
-    )
-
-
-def _report(
-    args: argparse.Namespace, findings: tuple[Finding, ...], started_at: float, made: Manifest | None
-) -> Report:
-    known = dataclasses.asdict(made) if made else {}
-    return Report(
-        check="backup",
-        target=args.target,
-        findings=findings,
-        started_at=started_at,
-        finished_at=time.time(),
-        inputs={
-            "out": str(args.out),
-            "release": args.release,
-            "verify": args.verify,
-            "restore": args.restore,
-        },
-        facts={name: value for name, value in known.items() if name not in ("tables", "sequences")}
-        | ({"manifest": str(args.out / f"{made.id}{SUFFIX}")} if made else {}),
     )

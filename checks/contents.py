@@ -56,12 +56,18 @@ def read_sequences(connection: psycopg2.extensions.connection) -> dict[str, int]
         return {name: int(value) for name, value in cursor.fetchall()}
 
 
+def table_names(connection: psycopg2.extensions.connection) -> list[tuple[str, str]]:
+    """Name every table, by schema and name."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        return [(schema, name) for schema, name in cursor.fetchall()]
+
+
 def read_tables(connection: psycopg2.extensions.connection) -> dict[str, dict[str, Any]]:
     """Count and digest every table, in the transaction that the connection is in, if it is in one."""
     with connection.cursor() as cursor:
-        cursor.execute(TABLES)
         tables = {}
-        for schema, name in cursor.fetchall():
+        for schema, name in table_names(connection):
             cursor.execute(sql.SQL(DIGEST).format(sql.Identifier(schema, name)))
             rows, digest = cursor.fetchone() or (0, "0")
             tables[f"{schema}.{name}"] = {"rows": int(rows), "digest": str(digest)}

@@ -4,39 +4,43 @@ Only what is proven gets a manifest, and only what has a manifest is a backup. C
 a pooler: a dump through one leaves its search_path behind for other clients.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg2.extensions
 
-from checks import contents, manifest
+from checks import contents, encryption, manifest, smoke
+from checks.advice import SPACE_HINT, explained
+from checks.archive import Archive, store
+from checks.backup_directory import sole_backup
 from checks.contents import Contents
 from checks.database import connected
 from checks.errors import CannotMeasure, Misused
 from checks.manifest import PARTIAL, SUFFIX, Manifest
 from checks.postgres_tools import Tools, environment
-from checks.proof import SCHEMA_ONLY, SPACE_HINT, Refused, full_disk_explained, is_proven, prove
-from checks.scratch import clear
+from checks.proof import SCHEMA_ONLY, Refused, is_proven, prove
+from checks.source import Source, blocked, look, snapshot
 
 # What a fresh cluster and its WAL take besides the data.
 SCRATCH_BYTES = 400 * 1024**2
-POLL_SECONDS = 0.2
 # A socket's name must be short; the directory made in it is private.
 RUN_DIR = Path("/tmp")  # noqa: S108
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to back up, and where to. ``url`` holds a secret; seconds are how long to wait for what."""
+    """What to back up, and where to. ``url`` holds a secret; seconds are how long to wait for what.
+
+    ``recipients`` are the public keys that can open it, none for a plain one; ``watching`` is a DSN that may
+    see what others do, to name who holds a lock.
+    """
 
     url: str = field(repr=False)
     out: Path
@@ -46,22 +50,30 @@ class Plan:
     run_dir: Path = RUN_DIR
     queue_seconds: float = 600.0
     lock_seconds: float = 30.0
+    recipients: tuple[str, ...] = ()
+    watching: str = field(default="", repr=False)
     now: Callable[[], float] = time.time
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
 
 
 @dataclass(frozen=True)
-class Source:
-    """The database as the dump will see it."""
+class Dumped:
+    """What the database held in the snapshot that was dumped, and what the service would have read."""
 
-    database: str
-    system_identifier: str
-    server_version: str
-    server_major: int
-    encoding: str
-    bytes: int
-    has_notes: bool
-    schema_revision: str | None
+    contents: Contents
+    smoke: Mapping[str, Any]
+    lsn: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a backup under way, and the key that opens them until they are proven."""
+
+    archive: Path
+    globals: Path
+    recipients: tuple[str, ...] = ()
+    identity: str = field(default="", repr=False)
 
 
 def backup(plan: Plan) -> Manifest:
@@ -71,6 +83,7 @@ def backup(plan: Plan) -> Manifest:
     proof failed. In each of these cases nothing new is left behind, and earlier backups are untouched.
     """
     forbid_root()
+    encryption.check_recipients(plan.recipients)
     tools_major, tools_version = plan.tools.version()
     with sole_backup(plan.out, plan.queue_seconds):
         with connected(plan.url, plan.tools.seconds) as connection:
@@ -80,100 +93,120 @@ def backup(plan: Plan) -> Manifest:
                 raise Misused(
                     f"The server is Postgres {source.server_version}, pg_dump {tools_version}. {hint}"
                 )
-            started = plan.now()
-            made = Manifest(
-                id=identifier(plan, started),
-                target=plan.target,
-                release=plan.release,
-                nothing_to_lose=not source.has_notes,
-                started_at=started,
-                finished_at=started,
-                database=source.database,
-                system_identifier=source.system_identifier,
-                server_version=source.server_version,
-                encoding=source.encoding,
-                tools_version=tools_version,
-                schema_revision=source.schema_revision,
-                database_bytes=source.bytes,
-            )
+            made = _begun(plan, source, tools_version)
             if source.has_notes:
                 need_space(plan, source)
                 made = _dump_and_prove(plan, made, source, connection)
         made = dataclasses.replace(made, finished_at=plan.now())
-        manifest.write_durably(plan.out / f"{made.id}{SUFFIX}", made.to_json())
+        with explained(plan.out):
+            manifest.write_durably(plan.out / f"{made.id}{SUFFIX}", made.to_json())
         return made
+
+
+def _begun(plan: Plan, source: Source, tools_version: str) -> Manifest:
+    started = plan.now()
+    return Manifest(
+        id=identifier(plan, started),
+        target=plan.target,
+        release=plan.release,
+        nothing_to_lose=not source.has_notes,
+        started_at=started,
+        finished_at=started,
+        database=source.database,
+        system_identifier=source.system_identifier,
+        server_version=source.server_version,
+        encoding=source.encoding,
+        tools_version=tools_version,
+        schema_revision=source.schema_revision,
+        database_bytes=source.bytes,
+    )
 
 
 def _dump_and_prove(
     plan: Plan, made: Manifest, source: Source, connection: psycopg2.extensions.connection
 ) -> Manifest:
-    partial = plan.out / f"{made.id}.dump{PARTIAL}"
+    files = _files(plan, made)
+    names = (files.archive.name.removesuffix(PARTIAL), files.globals.name.removesuffix(PARTIAL))
     try:
+        with explained(plan.out):
+            dumped = dump(plan, files, connection)
         begun = time.monotonic()
-        dumped = dump(plan, partial, connection)
-        dump_seconds = time.monotonic() - begun
-        findings = prove(plan.tools, partial, dumped, source.encoding, plan.out, plan.run_dir)
-        if not is_proven(findings):
-            raise Refused("The backup does not hold what the database holds; it was thrown away.", findings)
-        sha256, size = manifest.sha256(partial), partial.stat().st_size
-        manifest.settle(partial, plan.out / f"{made.id}.dump")
+        # Digested before the proof reads it, so that what changes after that is not what was proven.
+        sha256, globals_sha256 = manifest.sha256(files.archive), manifest.sha256(files.globals)
+        _prove(plan, files, dumped, source)
+        proof_seconds = time.monotonic() - begun
+        size = files.archive.stat().st_size
+        manifest.settle(files.archive, plan.out / names[0])
+        manifest.settle(files.globals, plan.out / names[1])
     finally:
-        partial.unlink(missing_ok=True)
+        files.archive.unlink(missing_ok=True)
+        files.globals.unlink(missing_ok=True)
     return dataclasses.replace(
         made,
-        archive=f"{made.id}.dump",
+        archive=names[0],
         size_bytes=size,
         sha256=sha256,
-        schema_sha256=dumped.schema_sha256,
-        tables=dumped.tables,
-        sequences=dumped.sequences,
-        dump_seconds=round(dump_seconds, 3),
-        proof_seconds=round(time.monotonic() - begun - dump_seconds, 3),
+        globals=names[1],
+        globals_sha256=globals_sha256,
+        encrypted_to=plan.recipients,
+        lsn=dumped.lsn,
+        smoke=dumped.smoke,
+        schema_sha256=dumped.contents.schema_sha256,
+        tables=dumped.contents.tables,
+        sequences=dumped.contents.sequences,
+        dump_seconds=round(dumped.seconds, 3),
+        proof_seconds=round(proof_seconds, 3),
     )
 
 
-def look(connection: psycopg2.extensions.connection) -> Source:
-    """Read what the manifest says about a database."""
-    with connection.cursor() as cursor:
-
-        def one(query: str) -> Any:
-            cursor.execute(query)
-            row = cursor.fetchone()
-            return row[0] if row else None
-
-        has_revision = one("SELECT to_regclass('alembic_version') IS NOT NULL")
-        return Source(
-            database=one("SELECT current_database()"),
-            system_identifier=str(one("SELECT system_identifier FROM pg_control_system()")),
-            server_version=str(one("SHOW server_version")).split()[0],
-            server_major=int(one("SHOW server_version_num")) // 10000,
-            encoding=one("SHOW server_encoding"),
-            bytes=int(one("SELECT pg_database_size(current_database())")),
-            has_notes=bool(one("SELECT to_regclass('notes') IS NOT NULL")),
-            schema_revision=one("SELECT version_num FROM alembic_version") if has_revision else None,
-        )
+def _files(plan: Plan, made: Manifest) -> Files:
+    ending = f"{encryption.SUFFIX if plan.recipients else ''}{PARTIAL}"
+    archive, roles = (plan.out / f"{made.id}.{kind}{ending}" for kind in ("dump", "globals.sql"))
+    if not plan.recipients:
+        return Files(archive, roles)
+    key = encryption.new_key()
+    return Files(archive, roles, (*plan.recipients, key.recipient), key.identity)
 
 
-def dump(plan: Plan, archive: Path, connection: psycopg2.extensions.connection) -> Contents:
-    """Dump a database into an archive and return what it held in the snapshot that was dumped."""
+def dump(plan: Plan, files: Files, connection: psycopg2.extensions.connection) -> Dumped:
+    """Dump a database into files and return what it held in the snapshot that was dumped."""
     variables = environment(plan.url)
-    wait = f"--lock-wait-timeout={plan.lock_seconds * 1000:.0f}"
+    watching = plan.watching or plan.url
+    # A sequence's value belongs to no snapshot.
     sequences = contents.read_sequences(connection)
-    with connection.cursor() as cursor:
-        cursor.execute(contents.SETTINGS)
-        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with snapshot(connection, plan.lock_seconds, watching) as (name, lsn):
+        in_it = [f"--snapshot={name}", f"--lock-wait-timeout={plan.lock_seconds * 1000:.0f}"]
+        begun = time.monotonic()
         try:
-            cursor.execute("SELECT pg_export_snapshot()")
-            (snapshot,) = cursor.fetchone() or ("",)
-            in_it = [f"--snapshot={snapshot}", wait]
-            with full_disk_explained(plan.out):
-                os.close(os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-                plan.tools.run("pg_dump", ["-Fc", "-Z1", "-f", archive, *in_it], variables)
-            schema = plan.tools.run("pg_dump", [*SCHEMA_ONLY, *in_it], variables).stdout
-            tables = contents.read_tables(connection)
-        finally:
-            cursor.execute("ROLLBACK")
-    return Contents(tables, sequences, contents.schema_sha256(schema))
+            dumping = plan.tools.program("pg_dump", ["-Fc", "-Z1", *in_it], variables)
+            store(dumping, files.archive, files.recipients, plan.tools.seconds)
+            seconds = time.monotonic() - begun
+            schema = plan.tools.run("pg_dump", [*SCHEMA_ONLY, *in_it], variables)
+        except CannotMeasure as error:
+            if "lock timeout" in str(error):
+                raise CannotMeasure(blocked(watching, plan.lock_seconds)) from None
+            raise
+        held = contents.read_tables(connection)
+        seen = smoke.read(connection)
+    roles = plan.tools.program("pg_dumpall", ["--globals-only", "--no-role-passwords"], variables)
+    store(roles, files.globals, files.recipients, plan.tools.seconds)
+    return Dumped(Contents(held, sequences, contents.schema_sha256(schema)), seen, lsn, seconds)
+
+
+def _prove(plan: Plan, files: Files, dumped: Dumped, source: Source) -> None:
+    """Raise Refused unless what is stored, as whoever has the key will read it, is what was dumped."""
+    for stored in (files.archive, files.globals) if files.recipients else ():
+        seen = encryption.recipients_in(stored)
+        if seen != len(files.recipients):
+            raise CannotMeasure(
+                f"{stored.name} can be opened by {seen} keys, not by {len(files.recipients)}. Back up again."
+            )
+    Archive(files.globals, files.identity).require_globals(plan.tools)
+    archive = Archive(files.archive, files.identity)
+    encoding = source.encoding
+    findings = prove(plan.tools, archive, dumped.contents, dumped.smoke, encoding, plan.out, plan.run_dir)
+    if not is_proven(findings):
+        raise Refused("The backup does not hold what the database holds; it was thrown away.", findings)
 
 
 def forbid_root() -> None:
@@ -194,29 +227,3 @@ def need_space(plan: Plan, source: Source) -> None:
     if free < needed:
         short = f"{plan.out} has {free // 1024**2} MB free; dump and proof may need {needed // 1024**2} MB."
         raise CannotMeasure(f"{short} {SPACE_HINT}")
-
-
-@contextlib.contextmanager
-def sole_backup(out: Path, seconds: float) -> Iterator[None]:
-    """Hold the directory's lock, waiting for it; clear away what killed backups left behind."""
-    try:
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        out.chmod(0o700)
-        lock = (out / ".lock").open("a")
-    except OSError as error:
-        raise Misused(f"--out {out} cannot be used: {error}. It must belong to this user.") from None
-    with lock:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    waited = f"Another backup has been running in {out} for more than {seconds:g} s."
-                    raise CannotMeasure(f"{waited} Wait for it, or look whether it hangs.") from None
-                time.sleep(POLL_SECONDS)
-        clear(out)
-        for left in out.glob(f"*{PARTIAL}"):
-            left.unlink(missing_ok=True)
-        yield

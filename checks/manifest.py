@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ PARTIAL = ".partial"
 class Manifest:
     """A backup that was restored and compared before this was written.
 
-    ``archive`` is the dump's file name beside the manifest, None when there was ``nothing_to_lose``; times
+    ``archive`` and ``globals`` (roles, without passwords) are file names beside the manifest, None when there
+    was ``nothing_to_lose``; ``sha256`` is of the file as it is stored, encrypted to ``encrypted_to`` if any;
+    ``lsn`` is where the WAL stood at the snapshot; ``smoke`` is what the service would have read then. Times
     are Unix seconds, sizes bytes; ``tables`` maps a name to its rows and digest.
     """
 
@@ -43,6 +45,11 @@ class Manifest:
     schema_sha256: str = ""
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
+    lsn: str = ""
+    encrypted_to: Sequence[str] = ()
+    globals: str | None = None
+    globals_sha256: str = ""
+    smoke: Mapping[str, Any] = field(default_factory=dict)
     dump_seconds: float = 0.0
     proof_seconds: float = 0.0
 
@@ -64,6 +71,12 @@ class Backup:
     @property
     def archive(self) -> Path | None:
         return self.directory / self.manifest.archive if self.manifest.archive else None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that belongs to it, the manifest last."""
+        named = (self.manifest.archive, self.manifest.globals, f"{self.manifest.id}{SUFFIX}")
+        return tuple(self.directory / name for name in named if name)
 
 
 def read(path: Path) -> Manifest:

@@ -2,8 +2,6 @@
 
 import os
 import re
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import psycopg2.extensions
 
 from checks.database import parse
 from checks.errors import CannotMeasure, Misused
+from checks.pipes import Program, run
 
 # libpq takes all of these from the environment, so nothing of a DSN needs to be on a command line.
 VARIABLES: Mapping[str, str] = {
@@ -45,45 +44,22 @@ class Tools:
 
     def version(self) -> tuple[int, str]:
         """Return the major and the full version; raises Misused if a program is not there."""
-        for name in ("pg_dump", "pg_restore", "initdb", "postgres"):
+        for name in ("pg_dump", "pg_dumpall", "pg_restore", "initdb", "postgres"):
             if not os.access(self.bin_dir / name, os.X_OK):
                 raise Misused(f"{self.bin_dir} has no {name}. Install Postgres, or set --bin-dir.")
-        said = self.run("pg_dump", ["--version"], environment()).stdout
+        said = self.run("pg_dump", ["--version"], environment())
         found = re.search(r"(\d+)\.\S+", said)
         if not found:
             raise CannotMeasure(f"pg_dump --version said {said.strip()!r}. Set --bin-dir anew.")
         return int(found[1]), found[0]
 
-    def run(
-        self, name: str, arguments: Sequence[str | Path], variables: Mapping[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; raises CannotMeasure with what it said if it did not succeed."""
-        command = [str(self.bin_dir / name), *map(str, arguments)]
-        try:
-            done = subprocess.run(
-                command,
-                env=dict(variables),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=self.seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CannotMeasure(f"{name} took more than {self.seconds:g} s and was stopped.") from None
-        except OSError as error:
-            raise CannotMeasure(f"{name} cannot be run: {error}.") from None
-        if done.returncode:
-            raise CannotMeasure(f"{name} failed: {ending(done.returncode, done.stderr)}")
-        return done
+    def program(self, name: str, arguments: Sequence[str | Path], variables: Mapping[str, str]) -> Program:
+        """One of the programs, with its arguments, to be run alone or in a pipe."""
+        return Program([str(self.bin_dir / name), *map(str, arguments)], variables)
 
-
-def ending(status: int, stderr: str) -> str:
-    """Say how a program ended, with the first error it named."""
-    if status < 0:
-        return f"ended by {signal.Signals(-status).name}."
-    lines = [line for line in stderr.splitlines() if "error:" in line.lower()] or stderr.splitlines()
-    return f"{lines[0].strip() if lines else 'it said nothing'} (exit {status})"
+    def run(self, name: str, arguments: Sequence[str | Path], variables: Mapping[str, str]) -> str:
+        """Run a program to its end and return what it wrote; raises CannotMeasure if it did not succeed."""
+        return run([self.program(name, arguments, variables)], self.seconds)
 
 
 def environment(url: str = "", **more: str) -> dict[str, str]:

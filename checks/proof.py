@@ -1,14 +1,15 @@
 """Prove an archive by restoring it, and restore one that was proven."""
 
 import contextlib
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg2.extensions
 
-from checks import contents, manifest
+from checks import contents, manifest, smoke
+from checks.advice import explained
+from checks.archive import Archive
 from checks.contents import Contents
 from checks.database import connected
 from checks.errors import CannotMeasure, Misused
@@ -17,9 +18,8 @@ from checks.postgres_tools import Tools, environment, for_database
 from checks.report import Finding, Verdict, combine, compare
 from checks.scratch import scratch
 
-JOBS = "2"
+RESTORED = "restored"
 SCHEMA_ONLY = ("--schema-only", "--no-owner", "--no-privileges")
-SPACE_HINT = "Free some space or set --out elsewhere; earlier backups are untouched."
 
 
 class Refused(Exception):
@@ -31,31 +31,45 @@ class Refused(Exception):
 
 
 def prove(
-    tools: Tools, archive: Path, dumped: Contents, encoding: str, place: Path, run_dir: Path
+    tools: Tools,
+    archive: Archive,
+    dumped: Contents,
+    seen: Mapping[str, Any],
+    encoding: str,
+    place: Path,
+    run_dir: Path,
 ) -> tuple[Finding, ...]:
-    """Read an archive to its end, restore it into a scratch cluster, and compare with what was dumped."""
-    with full_disk_explained(place):
-        # Listing an archive reads only its head: one cut short or changed further in lists well.
-        tools.run("pg_restore", ["-f", os.devnull, archive], environment())
-        with scratch(tools, place, run_dir) as url:
-            copy = restore(tools, archive, url, "restored", encoding, ["--no-owner", "--no-privileges"])
-    return contents.same(dumped, copy)
+    """Examine an archive in a scratch cluster of its own, with its files in ``place``."""
+    # Named while the cluster is still there: once it is removed, there is space again.
+    with scratch(tools, place, run_dir) as url, explained(place):
+        return examine(tools, archive, dumped, seen, encoding, url)
+
+
+def examine(
+    tools: Tools, archive: Archive, dumped: Contents, seen: Mapping[str, Any], encoding: str, url: str
+) -> tuple[Finding, ...]:
+    """Read an archive to its end, restore it into a new database, and compare with what was dumped.
+
+    ``seen`` is what the service read then; it also writes to the copy, after everything was compared.
+    """
+    archive.read_to_its_end(tools)
+    copy = restore(tools, archive, url, RESTORED, encoding, ["--no-owner", "--no-privileges"])
+    with connected(for_database(url, RESTORED), tools.seconds) as connection:
+        answered = smoke.read(connection, seen["at"]) if seen else {}
+        refused = smoke.write(connection) if seen else ""
+    return contents.same(dumped, copy) + smoke.same(seen, answered, refused)
 
 
 def restore(
-    tools: Tools, archive: Path, url: str, dbname: str, encoding: str, options: list[str]
+    tools: Tools, archive: Archive, url: str, dbname: str, encoding: str, options: list[str]
 ) -> Contents:
     """Restore an archive into a new database of a server and return what it then holds."""
     with connected(url, tools.seconds) as connection, connection.cursor() as cursor:
         name = psycopg2.extensions.quote_ident(dbname, connection)
         cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING %s", (encoding,))
     target = for_database(url, dbname)
-    tools.run(
-        "pg_restore",
-        ["--exit-on-error", f"--jobs={JOBS}", *options, f"--dbname={dbname}", archive],
-        environment(target),
-    )
-    schema = tools.run("pg_dump", SCHEMA_ONLY, environment(target)).stdout
+    archive.restore(tools, [*options, f"--dbname={dbname}"], environment(target))
+    schema = tools.run("pg_dump", SCHEMA_ONLY, environment(target))
     with connected(target, tools.seconds) as connection:
         with connection.cursor() as cursor:
             cursor.execute(contents.SETTINGS)
@@ -66,33 +80,48 @@ def restore(
         )
 
 
-def verify(archive: Path | None, said: Manifest, tools: Tools | None = None) -> tuple[Finding, ...]:
-    """Hold a kept archive against its manifest and read it to its end; changes nothing."""
+def verify(
+    archive: Path | None, said: Manifest, tools: Tools | None = None, identity: str = ""
+) -> tuple[Finding, ...]:
+    """Hold a kept archive against its manifest and read it to its end; changes nothing.
+
+    An encrypted one is read only with the ``identity`` that opens it; its digest says as much.
+    """
     if archive is None:
         return (compare("nothing_to_lose", int(said.nothing_to_lose), "==", 1),)
     try:
         size, digest = archive.stat().st_size, manifest.sha256(archive)
     except OSError as error:
         raise CannotMeasure(f"{archive} cannot be read: {error}. Use another backup.") from None
-    found = (
+    found: tuple[Finding, ...] = (
         compare("size_bytes", size, "==", said.size_bytes, "The archive was cut short or added to."),
         compare("sha256", digest, "==", said.sha256, "The archive is not the one that was proven."),
     )
-    if is_proven(found):
-        (tools or Tools()).run("pg_restore", ["-f", os.devnull, archive], environment())
+    if said.globals:
+        roles = manifest.sha256(archive.with_name(said.globals))
+        found += (compare("globals_sha256", roles, "==", said.globals_sha256, "The roles were changed."),)
+    if is_proven(found) and (identity or not said.encrypted_to):
+        Archive(archive, identity if said.encrypted_to else "").read_to_its_end(tools or Tools())
     return found
 
 
-def restore_into(url: str, kept: Backup, dbname: str, tools: Tools | None = None) -> tuple[Finding, ...]:
+def restore_into(
+    url: str, kept: Backup, dbname: str, tools: Tools | None = None, identity: str = ""
+) -> tuple[Finding, ...]:
     """Restore a kept backup into a new database beside the one in ``url``, and compare.
 
-    The database named in ``url`` is not touched. Raises Misused if ``dbname`` exists or there is nothing to
-    restore, Refused if the archive or the copy is not what the manifest says; the copy is dropped then.
+    The database named in ``url`` is not touched. ``identity`` is the private key that opens an encrypted one.
+    Raises Misused if ``dbname`` exists, there is nothing to restore or no key to open it, Refused if the
+    archive or the copy is not what the manifest says; the copy is dropped then.
     """
     tools, said = tools or Tools(), kept.manifest
     if kept.archive is None:
         raise Misused(f"{said.id} holds nothing: there was nothing to lose when it was made.")
-    found = verify(kept.archive, said, tools)
+    if said.encrypted_to and not identity:
+        to = ", ".join(said.encrypted_to)
+        raise Misused(f"{said.id} is encrypted to {to}. Give the private key of it: --identity FILE")
+    archive = Archive(kept.archive, identity if said.encrypted_to else "")
+    found = verify(kept.archive, said, tools, identity)
     if not is_proven(found):
         raise Refused(f"{said.id} is damaged; nothing was restored. Use another backup.", found)
     with connected(url) as connection, connection.cursor() as cursor:
@@ -100,7 +129,7 @@ def restore_into(url: str, kept: Backup, dbname: str, tools: Tools | None = None
         if (cursor.fetchone() or (True,))[0]:
             raise Misused(f"Database {dbname} is there already. Name a new one; nothing is overwritten.")
     try:
-        copy = restore(tools, kept.archive, url, dbname, said.encoding, ["--no-owner"])
+        copy = restore(tools, archive, url, dbname, said.encoding, ["--no-owner"])
         found += contents.same(said.contents, copy)
         if not is_proven(found):
             raise Refused(f"{dbname} did not become what {said.id} says; it was dropped.", found)
@@ -118,14 +147,3 @@ def drop(url: str, dbname: str) -> None:
     with contextlib.suppress(CannotMeasure), connected(url) as connection, connection.cursor() as cursor:
         name = psycopg2.extensions.quote_ident(dbname, connection)
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-
-@contextlib.contextmanager
-def full_disk_explained(place: Path) -> Iterator[None]:
-    """Say what to do when a program says that the disk is full."""
-    try:
-        yield
-    except (CannotMeasure, OSError) as error:
-        if isinstance(error, CannotMeasure) and not re.search(r"No space left|SIGXFSZ|too large", str(error)):
-            raise
-        raise CannotMeasure(f"{place}: {error} {SPACE_HINT}") from None

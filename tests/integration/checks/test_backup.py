@@ -185,7 +185,7 @@ def test_a_backup_is_proven_by_a_restore_and_its_manifest_says_what_it_holds(
 def test_what_a_backup_leaves_is_private(made_once: tuple[Path, dict[str, Any]]) -> None:
     place, report = made_once
 
-    assert files(place) == {f"{report['id']}.dump", f"{report['id']}.manifest.json"}
+    assert files(place) == {f"{report['id']}.{kind}" for kind in ("dump", "globals.sql", "manifest.json")}
     assert {stat.S_IMODE((place / name).stat().st_mode) for name in files(place)} == {0o600}
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
@@ -273,7 +273,7 @@ def test_a_copy_that_differs_in_anything_is_found(postgres: Cluster, notes: str,
 
 def read(url: str) -> Contents:
     with connected(url) as connection:
-        dumped = Tools(BIN).run("pg_dump", proof.SCHEMA_ONLY, postgres_tools.environment(url)).stdout
+        dumped = Tools(BIN).run("pg_dump", proof.SCHEMA_ONLY, postgres_tools.environment(url))
         tables, sequences = contents.read_tables(connection), contents.read_sequences(connection)
         return Contents(tables, sequences, contents.schema_sha256(dumped))
 
