@@ -96,7 +96,7 @@ def report(args: argparse.Namespace) -> Report:
 
 
 def _pruned(args: argparse.Namespace) -> tuple[tuple[Finding, ...], dict[str, Any]]:
-    with sole_backup(args.out, args.queue_seconds):
+    with sole_backup(args.out, args.queue_seconds, not args.dry_run):
         gone = prune(args.out, args.keep or Keep(), args.dry_run)
         left = [kept.manifest.id for kept in list_backups(args.out) if kept.manifest.id not in gone]
     return (compare("kept", len(left), ">=", 1),), {"pruned": gone, "is_dry_run": args.dry_run}

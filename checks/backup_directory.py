@@ -17,7 +17,7 @@ OURS = re.compile(r"(?P<id>\d{8}T\d{6}Z-[^.]+)\.(?:dump|globals\.sql)(?:\.age)?"
 
 
 @contextlib.contextmanager
-def sole_backup(out: Path, seconds: float) -> Iterator[None]:
+def sole_backup(out: Path, seconds: float, is_clearing: bool = True) -> Iterator[None]:
     """Hold the directory's lock, waiting for it; clear away what killed backups left behind."""
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,9 +36,10 @@ def sole_backup(out: Path, seconds: float) -> Iterator[None]:
                     waited = f"Another backup has been running in {out} for more than {seconds:g} s."
                     raise CannotMeasure(f"{waited} Wait for it, or look whether it hangs.") from None
                 time.sleep(POLL_SECONDS)
-        clear(out)
-        for left in leftovers(out):
-            left.unlink(missing_ok=True)
+        if is_clearing:
+            clear(out)
+            for left in leftovers(out):
+                left.unlink(missing_ok=True)
         yield
 
 

@@ -76,6 +76,10 @@ def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[s
     """Print the line an engineer could type, and return the command and its environment."""
     inventory = _inventory(options)
     variables = _variables(options) if verb == options.verb else []
+    if verb == "backup" and options.prune:
+        verb = "prune"
+    elif getattr(options, "dry_run", False):
+        raise RolloutError("--dry-run shows what --prune would remove.", "./p12 backup --prune --dry-run")
     extra = [word for variable in variables for word in ("-e", variable)]
     environment = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "P12_CHECKOUT": str(CHECKOUT)}
     if getattr(options, "json", False):
@@ -113,8 +117,7 @@ def _variables(options: argparse.Namespace) -> list[str]:
     """Return the verb's options as the playbook's extra variables."""
     named = ("target", "branch", "why", "minutes", "backup", "into")
     pairs = [_variable(name, str(getattr(options, name))) for name in named if getattr(options, name, None)]
-    if getattr(options, "flags_only", False):
-        pairs.append("flags_only=true")
+    pairs += [f"{name}=true" for name in ("flags_only", "dry_run") if getattr(options, name, False)]
     if getattr(options, "verdict", ""):
         pairs.append(f"verdict={options.verdict}")
     if options.verb in ("flags", "lock"):
@@ -171,6 +174,10 @@ def _parser() -> argparse.ArgumentParser:
             f"--{verdict}", dest="verdict", action="store_const", const=verdict, help=help_text
         )
     made["decide"].add_argument("--why", required=True, help="the reason, for the journal")
+    made["backup"].add_argument(
+        "--prune", action="store_true", help="remove what p12_backup_keep does not keep"
+    )
+    made["backup"].add_argument("--dry-run", action="store_true", help="with --prune: only say what would go")
     made["rollback"].add_argument("--flags-only", action="store_true", help="lower flags, leave traffic")
     made["status"].add_argument("--json", action="store_true", help="print JSON")
     made["flags"].add_argument("action", nargs="?", default="list", choices=("list", "set", "off"))

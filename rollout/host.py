@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "lock": ("show", "take", "renew", "drop", "break"),
         "window": ("open", "wait"),
         "decide": ("pass", "fail"),
-        "record": ("backup", "check"),
+        "record": ("backup", "check", "pruned"),
         "certificate": ("write", "show"),
         "database": ("initialise", "ensure"),
         "processes": ("ensure", "stop"),
@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     asked["lock"].add_argument("--try", dest="tentative", action="store_true")
     asked["processes"].add_argument("names", nargs="*", metavar="NAME")
     asked["preflight"].add_argument("--kit", default="")
+    asked["backup"].add_argument("--release", default="")
+    asked["backup"].add_argument("--prune", action="store_true")
+    asked["backup"].add_argument("--dry-run", action="store_true")
     asked["restore"].add_argument("--backup", default="")
     asked["restore"].add_argument("--into", default="")
     asked["reload"].add_argument("name")
@@ -87,7 +90,6 @@ def _parser() -> argparse.ArgumentParser:
         "await",
         "certificate",
         "burst",
-        "backup",
     ):
         asked[name].add_argument("--release", required=True)
     for name in ("plan", "prove", "admit", "install", "certificate"):

@@ -1,4 +1,4 @@
-"""The checks that a rollout rests on, run on a host: the burst and the verified backup."""
+"""The checks that a rollout rests on, run on a host: the burst, counted views and a restore."""
 
 import json
 import os
@@ -86,38 +86,6 @@ def counters(target: Target) -> Mapping[str, Any]:
     return report | {"say": report["summary"]}
 
 
-def backup(target: Target, release: str) -> dict[str, Any]:
-    """Back up, prove the backup by restoring it, keep it, and return its manifest.
-
-    :raises RolloutError: it is not proven, so there is no backup; earlier ones are untouched.
-    """
-    from checks import backup as checking
-
-    plan = checking.Plan(
-        url=database_url(target, "paste12"),
-        out=target.directory / "backups",
-        tools=_tools(target),
-        target=target.name,
-        release=release,
-        run_dir=Path(target.settings["run"]),
-    )
-    with _explained(target, "backup"):
-        made = checking.backup(plan)
-    rows = sum(int(table["rows"]) for table in made.tables.values())
-    words = (
-        "nothing to lose yet"
-        if made.nothing_to_lose
-        else f"{made.size_bytes / 1e6:.1f} MB, {rows} rows in {len(made.tables)} tables restored and equal"
-    )
-    summary = f"{target.name}: backup {made.id}: {words}"
-    return {
-        **asdict(made),
-        "verdict": "passed",
-        "summary": summary,
-        "changed": True,
-    }
-
-
 def restore(target: Target, backup_id: str, into: str) -> dict[str, Any]:
     """List the backups, or restore one into a new database beside the live one and compare digests.
 
@@ -142,9 +110,9 @@ def restore(target: Target, backup_id: str, into: str) -> dict[str, Any]:
     name = into or f"restored_{backup_id.replace('-', '_').lower()}"
     socket = quote(target.settings["postgres_socket_directory"], safe="")
     url = f"postgresql:///postgres?host={socket}&port={target.settings['postgres_port']}"
-    with _explained(target, "restore"):
+    with explained(target, "restore"):
         found = manifest.find(directory, backup_id)
-        findings = proof.restore_into(url, found, name, _tools(target))
+        findings = proof.restore_into(url, found, name, postgres_tools(target))
     wrong = [str(finding) for finding in findings if finding.verdict != "passed"]
     if wrong:
         raise RolloutError(f"{target.name}: {name} differs from {backup_id}: {'; '.join(wrong)}")
@@ -155,14 +123,14 @@ def restore(target: Target, backup_id: str, into: str) -> dict[str, Any]:
     }
 
 
-def _tools(target: Target) -> Any:
+def postgres_tools(target: Target) -> Any:
     from checks.postgres_tools import Tools
 
     return Tools(Path(target.settings["postgres_bin"]))
 
 
 @contextmanager
-def _explained(target: Target, what: str) -> Iterator[None]:
+def explained(target: Target, what: str) -> Iterator[None]:
     """Turn what a check says into what an engineer sees."""
     from checks.backup import Refused as NotProven
     from checks.errors import CannotMeasure, Misused

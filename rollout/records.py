@@ -9,9 +9,14 @@ from rollout.errors import Refused
 from rollout.steering import Steering
 from rollout.storage import read_json, write_json
 
+OF_A_BACKUP = (
+    "id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release",
+    "encrypted_to", "copied_to", "pruned",
+)  # fmt: skip
+
 
 def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int) -> dict[str, Any]:
-    """Journal a backup's manifest or a check's report.
+    """Journal a backup's manifest, the backups that were pruned, or a check's report.
 
     :raises Refused: the report is not a passed, complete one of its kind.
     """
@@ -22,10 +27,11 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
                 raise Refused(
                     f"This is no verified backup: {missing or report.get('verdict')}.", "./p12 backup"
                 )
-            names = ("id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release")
-            steering.journal.append(
-                owner, "backup.verified", **{name: report[name] for name in names if name in report}
-            )
+            kept = {name: report[name] for name in OF_A_BACKUP if name in report}
+            steering.journal.append(owner, "backup.verified", **kept)
+        elif kind == "pruned":
+            if report["pruned"]:
+                steering.journal.append(owner, "backups.pruned", ids=report["pruned"])
         else:
             write_json(steering.target.steering / f"{report['check']}.json", dict(report))
             steering.journal.append(

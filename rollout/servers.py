@@ -25,6 +25,8 @@ PACKAGES: Mapping[str, str] = dict.fromkeys(POSTGRES_PROGRAMS, "postgresql") | {
     "haproxy": "haproxy",
 }
 PROGRAMS = tuple(PACKAGES)
+# Only where the inventory asks for what they do.
+EXTRAS: Mapping[str, str] = {"age": "age"}
 POSTGRES_HOME = Path("/usr/lib/postgresql")
 # Debian keeps servers out of an ordinary user's PATH.
 SBIN = ("/usr/sbin", "/usr/local/sbin")
@@ -39,12 +41,12 @@ class Servers:
     def missing(self, needed: Iterable[str] = PROGRAMS) -> tuple[str, ...]:
         """Return the needed programs that were not found, in the order of ``PROGRAMS``."""
         wanted = set(needed)
-        return tuple(name for name in PROGRAMS if name in wanted and name not in self.paths)
+        return tuple(name for name in (*PROGRAMS, *EXTRAS) if name in wanted and name not in self.paths)
 
     def path(self, program: str) -> Path:
         """Return where ``program`` is; raise ``RolloutError`` naming it when it was not found."""
         if program not in self.paths:
-            raise RolloutError(f"{program} is not installed here.", apt.command_to_type([PACKAGES[program]]))
+            raise RolloutError(f"{program} is not installed here.", apt.command_to_type([_package(program)]))
         return self.paths[program]
 
     @property
@@ -64,7 +66,8 @@ def find(
     """Look on ``PATH``, then where Debian puts servers: the newest Postgres, and the sbin directories."""
     on_path = os.environ.get("PATH", os.defpath) if search_path is None else search_path
     places = os.pathsep.join([on_path, *sbin])
-    found = {name: shutil.which(name, path=places) for name in PROGRAMS if name not in POSTGRES_PROGRAMS}
+    alone = [name for name in (*PROGRAMS, *EXTRAS) if name not in POSTGRES_PROGRAMS]
+    found = {name: shutil.which(name, path=places) for name in alone}
     paths = {name: Path(where) for name, where in found.items() if where}
     home = _postgres_bin(on_path, postgres_home)
     return Servers(paths | ({name: home / name for name in POSTGRES_PROGRAMS} if home else {}))
@@ -78,7 +81,7 @@ def install(missing: Iterable[str]) -> Servers:
     words when it fails, and when a program is still missing afterwards.
     """
     wanted = tuple(missing)
-    apt.install(sorted({PACKAGES[name] for name in wanted}), wanted_for=wanted)
+    apt.install(sorted({_package(name) for name in wanted}), wanted_for=wanted)
     servers = find()
     absent = servers.missing(wanted)
     if absent:
@@ -91,6 +94,10 @@ def ensure(needed: Iterable[str] = PROGRAMS) -> Servers:
     servers, needed = find(), tuple(needed)
     missing = servers.missing(needed)
     return install(missing) if missing else servers
+
+
+def _package(program: str) -> str:
+    return {**PACKAGES, **EXTRAS}[program]
 
 
 def _postgres_bin(search_path: str, postgres_home: Path) -> Path | None:
@@ -120,14 +127,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rollout.servers", description=__doc__)
     parser.add_argument("--install", action="store_true", help="install what is missing")
     parser.add_argument("--need", nargs="+", choices=PROGRAMS, default=PROGRAMS, help="look for these only")
+    parser.add_argument("--also", action="append", choices=tuple(EXTRAS), default=[], help="look for it too")
     options = parser.parse_args(arguments)
+    needed = (*options.need, *options.also)
     try:
-        servers = ensure(options.need) if options.install else find()
+        servers = ensure(needed) if options.install else find()
         versions = servers.versions()
     except RolloutError as error:
         sys.stderr.write(f"{error} {error.hint}".rstrip() + "\n")
         return 1
-    missing = servers.missing(options.need)
+    missing = servers.missing(needed)
     answer = asdict(servers) | {"versions": versions, "missing": missing}
     sys.stdout.write(json.dumps(answer, indent=2, default=str) + "\n")
     return 1 if missing else 0

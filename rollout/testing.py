@@ -30,7 +30,7 @@ CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run everything and return the first non-zero exit status. Words given are for pytest alone."""
-    servers.ensure()
+    servers.ensure((*servers.PROGRAMS, *servers.EXTRAS))
     if not arguments:
         _install_test_programs()
     chosen = [check for check in CHECKS if check[0] == "tests"] if arguments else CHECKS

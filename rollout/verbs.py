@@ -235,9 +235,12 @@ def _counters(target: Target, _: argparse.Namespace) -> Answer:
 
 
 def _backup(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout import proofs
+    from rollout import backups
 
-    return proofs.backup(target, options.release)
+    if options.prune:
+        return backups.prune(target, options.dry_run)
+    backups.require_release(options.release)
+    return backups.backup(target, options.release)
 
 
 def _visitors(target: Target, _: argparse.Namespace) -> Answer:

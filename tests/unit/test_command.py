@@ -154,6 +154,8 @@ def test_a_reason_reaches_the_task_as_it_was_typed(playbooks: Path) -> None:
             ["lock", "break", "--why=gone home"],
             {"target": "production", "why": "gone home", "words": "break"},
         ),
+        (["backup", "--prune"], {"target": "production"}),
+        (["backup", "--prune", "--dry-run"], {"target": "production", "dry_run": "true"}),
         (["restore", "--backup=b1", "--into=copy"], {"target": "production", "backup": "b1", "into": "copy"}),
     ],
     ids=" ".join,

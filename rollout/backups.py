@@ -1,0 +1,97 @@
+"""Verified backups on a host: made, proven, copied elsewhere, and removed when newer ones do."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rollout.errors import Refused
+from rollout.programs import database_url
+from rollout.proofs import explained, postgres_tools
+from rollout.target import Target
+
+QUEUE_SECONDS = 600.0
+
+
+def backup(target: Target, release: str) -> dict[str, Any]:
+    """Back up, prove the backup by restoring it, keep it, copy it, prune older ones; return its manifest.
+
+    :raises RolloutError: it is not proven, so it is none, or it has no copy; earlier ones are untouched.
+    """
+    from checks import backup as checking
+    from checks import copying, manifest
+
+    wanted = target.settings["backup"]
+    directory = target.directory / "backups"
+    tools = postgres_tools(target)
+    with explained(target, "backup"):
+        to = copying.place(wanted["copy"], wanted["ssh_config"]) if wanted["copy"] else None
+        made = checking.backup(
+            checking.Plan(
+                url=database_url(target, "paste12"),
+                watching=database_url(target, "p12_monitor"),
+                out=directory,
+                tools=tools,
+                target=target.name,
+                release=release,
+                run_dir=Path(target.settings["run"]),
+                queue_seconds=QUEUE_SECONDS,
+                lock_seconds=wanted["lock_seconds"],
+                recipients=tuple(wanted["age_recipients"]),
+            )
+        )
+        if to:
+            copying.copy(manifest.find(directory, made.id), to, tools.seconds)
+    pruned = prune(target)["pruned"]
+    summary = f"{target.name}: backup {made.id}: {_words(asdict(made), str(to or ''), len(pruned))}"
+    return {
+        **asdict(made),
+        "verdict": "passed",
+        "summary": summary,
+        "copied_to": str(to or ""),
+        "pruned": pruned,
+        "changed": True,
+    }
+
+
+def _words(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
+    if made["nothing_to_lose"]:
+        return "nothing to lose yet"
+    rows = sum(int(table["rows"]) for table in made["tables"].values())
+    words = (
+        f"{made['size_bytes'] / 1e6:.1f} MB, {rows} rows in {len(made['tables'])} tables restored and equal"
+    )
+    words += ", encrypted" if made["encrypted_to"] else ""
+    words += f", copied to {copied_to}" if copied_to else ""
+    return words + (f", {pruned} older removed" if pruned else "")
+
+
+def prune(target: Target, is_dry_run: bool = False) -> dict[str, Any]:
+    """Remove the backups that ``p12_backup_keep`` does not keep, or only say which.
+
+    :raises RolloutError: a backup is being made all the while.
+    """
+    from checks import backup_directory, manifest, retention
+
+    directory = target.directory / "backups"
+    keep = retention.Keep(**target.settings["backup"]["keep"])
+    with explained(target, "backup"), backup_directory.sole_backup(directory, QUEUE_SECONDS, not is_dry_run):
+        gone = retention.prune(directory, keep, is_dry_run)
+        stay = [b.manifest.id for b in manifest.list_backups(directory) if b.manifest.id not in gone]
+    how = "would be removed" if is_dry_run else "removed"
+    lines = [*(f"  {how}  {name}" for name in gone), *(f"  kept  {name}" for name in stay)]
+    listed = "\n".join(lines) or "  none yet: ./p12 backup"
+    return {
+        "changed": bool(gone) and not is_dry_run,
+        "pruned": gone,
+        "summary": f"{len(gone)} backups {how}, {len(stay)} kept",
+        "say": f"{target.name}: {len(gone)} backups {how}, {len(stay)} kept\n{listed}",
+    }
+
+
+def require_release(release: str) -> None:
+    """Refuse a backup that does not say which release it is made for."""
+    if not release:
+        raise Refused(
+            "A backup names the release it is made for.", "p12 host TARGET backup --release=COMMIT12"
+        )
