@@ -16,6 +16,7 @@ from checks.pipes import how
 from checks.postgres_tools import KEPT
 
 ACCEPTED = "Accepted: an absolute path, or ssh://user@host[:port]/path."
+PASSWORD = re.compile(r":[^:@/]*@")
 HOST = re.compile(r"[A-Za-z0-9_.:-]+")
 SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15")
 # Says the digest of what arrived, and gives it its name only if it is the right one.
@@ -54,15 +55,16 @@ def place(text: str, ssh_config: str = "") -> Place:
     """Read where copies go; raises Misused if that is neither a path nor an address."""
     if text.startswith("/"):
         return Place(Path(text))
+    refusal = Misused(f"{PASSWORD.sub(':…@', text)!r} is no place for copies. {ACCEPTED}")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise Misused(f"{text!r} is no place for copies. {ACCEPTED}") from None
+        raise refusal from None
     host, user = parts.hostname or "", parts.username or ""
     is_named = HOST.fullmatch(host) and not host.startswith("-") and not user.startswith("-")
     if parts.scheme != "ssh" or not is_named or len(parts.path) < 2 or parts.password:
-        raise Misused(f"{text!r} is no place for copies. {ACCEPTED}")
+        raise refusal
     return Place(Path(parts.path), host, user, port, ssh_config)
 
 
