@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.integration.checks.backups import ROWS, backup, name_of
 from tests.integration.checks.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
-from tests.integration.checks.servers import BIN, Cluster, cluster
+from tests.integration.checks.servers import BIN, UNPRIVILEGED, Cluster, cluster
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,47 @@ def fired(scratch: Path, postgres: Cluster) -> dict[str, Any]:
     with FrontDoor(postgres.url("burst")) as door:
         burst(door.url, postgres.url("burst"), "--samples", str(samples), "--instances", door.url)
     return dict(json.loads(samples.read_text()))
+
+
+@pytest.fixture
+def out(scratch: Path) -> Iterator[Path]:
+    """A directory that the unprivileged user owns."""
+    place = scratch / "backups"
+    place.mkdir()
+    if UNPRIVILEGED:
+        shutil.chown(place, "nobody", "nogroup")
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def notes(postgres: Cluster, database: str) -> str:
+    postgres.run(ROWS, name_of(database))
+    return database
+
+
+@pytest.fixture(scope="session")
+def made_once(scratch: Path, postgres: Cluster) -> tuple[Path, dict[str, Any]]:
+    """One backup, to be copied, and its report."""
+    postgres.run("CREATE DATABASE kept")
+    postgres.run(SCHEMA + ROWS, "kept")
+    place = scratch / "made"
+    place.mkdir()
+    if UNPRIVILEGED:
+        shutil.chown(place, "nobody", "nogroup")
+    status, report, said = backup(place, postgres.url("kept"))
+    assert status == 0, said
+    return place, report
+
+
+@pytest.fixture
+def kept(out: Path, made_once: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    """A backup in ``out``."""
+    for path in made_once[0].iterdir():
+        copied = Path(shutil.copy(path, out))
+        if UNPRIVILEGED:
+            shutil.chown(copied, "nobody", "nogroup")
+    return made_once[1]
 
 
 SCHEMA = """

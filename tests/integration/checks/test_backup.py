@@ -7,7 +7,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,59 +23,8 @@ from checks.database import connected
 from checks.errors import CannotMeasure
 from checks.postgres_tools import Tools
 from checks.report import Verdict
-from tests.integration.checks.conftest import SCHEMA
-from tests.integration.checks.servers import BIN, ROOT, UNPRIVILEGED, Cluster, wait_for
-
-ROWS = """
-INSERT INTO notes (text, views) SELECT 'note ' || i || ' ünïcödé', i FROM generate_series(1, 500) AS i;
-INSERT INTO view_log (note_id, fingerprint, day)
-    SELECT i % 500 + 1, 'visitor ' || i, '2030-01-01' FROM generate_series(1, 5000) AS i;
-CREATE TABLE "Odd name" ("Ä" float8, "group" bytea, p12 timestamptz DEFAULT now());
-INSERT INTO "Odd name" VALUES (0.1 + 0.2, '\\xdeadbeef'), (NULL, NULL), ('NaN', '');
-"""
-
-
-@pytest.fixture
-def out(scratch: Path) -> Iterator[Path]:
-    """A directory that the unprivileged user owns."""
-    place = scratch / "backups"
-    place.mkdir()
-    if UNPRIVILEGED:
-        shutil.chown(place, "nobody", "nogroup")
-    yield place
-    shutil.rmtree(place)
-
-
-@pytest.fixture
-def notes(postgres: Cluster, database: str) -> str:
-    postgres.run(ROWS, name_of(database))
-    return database
-
-
-def name_of(url: str) -> str:
-    return url.rsplit("/", 1)[1]
-
-
-def command(out: Path, *more: str) -> list[str]:
-    check = [sys.executable, "-P", "-m", "checks", "backup", "--out", str(out), "--bin-dir", str(BIN)]
-    return [*UNPRIVILEGED, *check, "--target", "production", "--release", "0123456789ab" * 2, "--json", *more]
-
-
-def environment(url: str) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": url,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-def backup(out: Path, url: str, *more: str) -> tuple[int, dict[str, Any], str]:
-    done = subprocess.run(
-        command(out, *more), env=environment(url), cwd="/", capture_output=True, text=True, check=False
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+from tests.integration.checks.backups import backup, command, environment, files, name_of
+from tests.integration.checks.servers import BIN, UNPRIVILEGED, Cluster, wait_for
 
 
 @pytest.fixture
@@ -95,10 +43,6 @@ def under_way() -> Iterator[Any]:
     for process in started:
         process.terminate()
         process.wait()
-
-
-def files(out: Path) -> set[str]:
-    return {path.name for path in out.iterdir()} - {".lock"}
 
 
 def test_writes_during_the_dump_do_not_disturb_the_proof(out: Path, postgres: Cluster, notes: str) -> None:
@@ -136,30 +80,6 @@ def test_a_database_without_notes_has_nothing_to_lose(out: Path, postgres: Clust
     assert files(out) == {f"{report['id']}.manifest.json"}
     assert backup(out, "", "--verify", report["id"])[0] == 0
     assert backup(out, postgres.url("postgres"), "--restore", report["id"], "--database", "nothing")[0] == 2
-
-
-@pytest.fixture(scope="module")
-def made_once(scratch: Path, postgres: Cluster) -> tuple[Path, dict[str, Any]]:
-    """One backup, to be copied, and its report."""
-    postgres.run("CREATE DATABASE kept")
-    postgres.run(SCHEMA + ROWS, "kept")
-    place = scratch / "made"
-    place.mkdir()
-    if UNPRIVILEGED:
-        shutil.chown(place, "nobody", "nogroup")
-    status, report, said = backup(place, postgres.url("kept"))
-    assert status == 0, said
-    return place, report
-
-
-@pytest.fixture
-def kept(out: Path, made_once: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
-    """A backup in ``out``."""
-    for path in made_once[0].iterdir():
-        copied = Path(shutil.copy(path, out))
-        if UNPRIVILEGED:
-            shutil.chown(copied, "nobody", "nogroup")
-    return made_once[1]
 
 
 def test_a_backup_is_proven_by_a_restore_and_its_manifest_says_what_it_holds(
