@@ -110,8 +110,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def how(status: int, stderr: str) -> str:
-    """Say how a program ended, with the first error it named."""
+    """Say how a program ended, with the first error it named and the first detail."""
     if status < 0:
         return f"ended by {signal.Signals(-status).name}."
-    lines = [line for line in stderr.splitlines() if "error:" in line.lower()] or stderr.splitlines()
-    return f"{lines[0].strip() if lines else 'it said nothing'} (exit {status})"
+    lines = stderr.splitlines()
+    named = [line.strip() for line in lines if "error:" in line.lower()][:1] or lines[:1]
+    named += [line.split("detail:", 1)[1].strip() for line in lines if "detail:" in line][:1]
+    return f"{' '.join(named) or 'it said nothing'} (exit {status})"

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 
+from checks.advice import explained
 from checks.errors import CannotMeasure, Misused
 from checks.postgres_tools import Tools, environment
 
@@ -50,11 +51,12 @@ def scratch(tools: Tools, place: Path, run_dir: Path) -> Iterator[str]:
         if len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_BYTES:
             raise Misused(f"{run_dir} is too long for a Unix socket. Set --run-dir to such as /tmp.")
         data = home / "data"
-        tools.run(
-            "initdb",
-            ["-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-            environment(),
-        )
+        with explained(place):
+            tools.run(
+                "initdb",
+                ["-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+                environment(),
+            )
         with _running(tools, data, sockets):
             yield f"host={sockets} port=5432 user={USER} dbname=postgres"
     finally:

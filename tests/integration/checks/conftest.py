@@ -76,6 +76,13 @@ def notes(postgres: Cluster, database: str) -> str:
     return database
 
 
+@pytest.fixture
+def empty(postgres: Cluster) -> str:
+    postgres.run("DROP DATABASE IF EXISTS empty")
+    postgres.run("CREATE DATABASE empty")
+    return postgres.url("empty")
+
+
 @pytest.fixture(scope="session")
 def made_once(scratch: Path, postgres: Cluster) -> tuple[Path, dict[str, Any]]:
     """One backup, to be copied, and its report."""
