@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import signal
 import sys
 import time
@@ -22,7 +23,20 @@ from checks.proof import Refused, restore_into, verify
 from checks.report import Finding, Report, compare
 from checks.retention import Keep, prune
 
-__all__ = ["Backup", "Manifest", "Plan", "Refused", "backup", "list_backups", "restore_into", "verify"]
+# The largest niceness there is.
+LAST = 19
+
+__all__ = [
+    "Backup",
+    "Manifest",
+    "Plan",
+    "Refused",
+    "backup",
+    "give_way",
+    "list_backups",
+    "restore_into",
+    "verify",
+]
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
@@ -62,9 +76,15 @@ def main(argv: Sequence[str]) -> int:
         shown = [dataclasses.asdict(kept.manifest) for kept in list_backups(args.out)]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
         return 0
+    give_way()
     # A stopped backup still has its scratch cluster to stop and its half archive to remove.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return command.answer(args, "backup", time.time, lambda: report(args))
+
+
+def give_way() -> None:
+    """Let the service go first: this process, and whatever it starts, gets what nobody else wants."""
+    os.nice(LAST)
 
 
 def report(args: argparse.Namespace) -> Report:

@@ -21,6 +21,7 @@ def backup(target: Target, release: str) -> dict[str, Any]:
     from checks import backup as checking
     from checks import copying, manifest
 
+    checking.give_way()
     wanted = target.settings["backup"]
     directory = target.directory / "backups"
     tools = postgres_tools(target)
@@ -79,14 +80,9 @@ def prune(target: Target, is_dry_run: bool = False) -> dict[str, Any]:
         gone = retention.prune(directory, keep, is_dry_run)
         stay = [b.manifest.id for b in manifest.list_backups(directory) if b.manifest.id not in gone]
     how = "would be removed" if is_dry_run else "removed"
-    lines = [*(f"  {how}  {name}" for name in gone), *(f"  kept  {name}" for name in stay)]
-    listed = "\n".join(lines) or "  none yet: ./p12 backup"
-    return {
-        "changed": bool(gone) and not is_dry_run,
-        "pruned": gone,
-        "summary": f"{len(gone)} backups {how}, {len(stay)} kept",
-        "say": f"{target.name}: {len(gone)} backups {how}, {len(stay)} kept\n{listed}",
-    }
+    listed = [*(f"\n  {how}  {name}" for name in gone), *(f"\n  kept  {name}" for name in stay)]
+    said = f"{target.name}: backups kept {len(stay)}, {how} {len(gone)}{''.join(listed)}"
+    return {"changed": bool(gone) and not is_dry_run, "pruned": gone, "summary": said, "say": said}
 
 
 def require_release(release: str) -> None:
