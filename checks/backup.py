@@ -23,7 +23,7 @@ from checks.proof import Refused, restore_into, verify
 from checks.report import Finding, Report, compare
 from checks.retention import Keep, prune
 
-# The largest niceness there is.
+# The largest niceness there is. An idle class would let a busy host starve it with its snapshot open.
 LAST = 19
 
 __all__ = [
