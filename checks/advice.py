@@ -9,7 +9,7 @@ from pathlib import Path
 
 from checks.errors import CannotMeasure
 
-FULL = re.compile(r"no space left|SIGXFSZ|too large|quota exceeded", re.IGNORECASE)
+FULL = re.compile(r"no space left|could not extend file|SIGXFSZ|too large|quota exceeded", re.IGNORECASE)
 FULL_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GONE = re.compile(r"closed the connection|terminating connection|shutting down|starting up|refused", re.I)
 # A server that could not write its log ends without a word of why.

@@ -168,6 +168,15 @@ def test_options_become_the_playbooks_variables(
     assert ran.variables == variables
 
 
+def test_a_dry_run_is_of_pruning_only(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["backup", "--prune", "--dry-run"]) == 0
+    assert command.main(["backup", "--dry-run"]) == 1
+
+    (line,) = ran.commands
+    assert str(command.CHECKOUT / "playbooks" / "prune.yml") in line
+    assert "./p12 backup --prune --dry-run" in capsys.readouterr().err
+
+
 def test_status_as_json_prints_nothing_else(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(["status", "--json"])
 

@@ -38,7 +38,7 @@ def test_one_that_stops_reading_early_does_not_hide_what_the_writer_finds_at_the
         [sh("echo my fault >&2; exit 1"), sh("cat > /dev/null; echo short >&2; exit 1")],
         [sh(f"exec {MUCH}"), sh("echo my fault >&2; exit 1")],
         [sh(f"{MUCH} || {{ echo Broken pipe >&2; exit 1; }}"), sh("echo my fault >&2; exit 1")],
-        [sh("cat", "s" * 1000), sh("echo my fault >&2; exit 1")],
+        [sh("exec cat", "s" * 1000), sh("echo my fault >&2; exit 1")],
     ],
 )
 def test_the_first_to_fail_is_blamed(programs: list[Program]) -> None:

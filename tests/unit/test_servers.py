@@ -37,6 +37,14 @@ def test_only_what_is_needed_counts_as_missing(tmp_path: Path) -> None:
     assert found.missing(["haproxy", "pgbouncer"]) == ("pgbouncer",)
 
 
+def test_what_only_some_inventories_ask_for_is_missing_only_when_it_is_needed(tmp_path: Path) -> None:
+    found = find(tmp_path)
+    assert "age" not in found.missing()
+    assert found.missing(["age", "haproxy"]) == ("haproxy", "age")
+    program(tmp_path / "sbin/age")
+    assert find(tmp_path).missing(["age"]) == ()
+
+
 def test_the_newest_postgres_wins_by_number_not_by_letter(tmp_path: Path) -> None:
     for version in ("9.6", "15", "17"):
         postgres(tmp_path / "postgresql" / version / "bin")

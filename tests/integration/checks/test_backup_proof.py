@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import encryption, proof
+from checks import encryption, proof, smoke
 from checks.archive import Archive
 from checks.backup import Plan
 from checks.database import connected
@@ -22,7 +23,7 @@ from checks.manifest import Manifest, sha256
 from checks.postgres_tools import Tools, environment
 from tests.integration.checks.backups import ROWS
 from tests.integration.checks.conftest import SCHEMA
-from tests.integration.checks.servers import BIN, Cluster
+from tests.integration.checks.servers import BIN, ROOT, Cluster
 
 TOOLS = Tools(BIN, seconds=30)
 MANY = """
@@ -81,6 +82,21 @@ Proven = Callable[[Archive, Dumped], bool]
 def test_an_archive_as_it_was_dumped_is_proven(made: Made, proven: Proven) -> None:
     assert made.dumped.smoke["notes"] == 20
     assert proven(Archive(made.archive), made.dumped)
+
+
+def test_what_the_service_asks_fits_the_tables_that_its_migrations_make(postgres: Cluster) -> None:
+    postgres.run("CREATE DATABASE migrated")
+    migrating = [sys.executable, "-m", "app.migrate", "upgrade"]
+    variables = {"PATH": os.environ["PATH"], "DATABASE_URL": postgres.url("migrated")}
+    subprocess.run(migrating, cwd=ROOT, env=variables, check=True, capture_output=True)
+
+    with connected(postgres.url("migrated")) as connection:
+        assert smoke.read(connection)["notes"] == 0
+        assert smoke.write(connection) == ""
+    assert postgres.run("SELECT count(*) FROM notes", "migrated") == [(0,)]
+    postgres.run("DROP TABLE view_log", "migrated")
+    with connected(postgres.url("migrated")) as connection:
+        assert "view_log" in smoke.write(connection)
 
 
 COPIES = {

@@ -323,6 +323,17 @@ def test_only_a_verified_backup_is_recorded(live: Steered, report: dict[str, Any
     refused(live, lambda t: records.record(t.steering, "backup", report, t.token))
 
 
+def test_backups_that_were_removed_are_journaled_and_nothing_is_when_all_stayed(live: Steered) -> None:
+    live.take()
+    before = live.events()
+
+    records.record(live.steering, "pruned", {"pruned": [], "summary": "none"}, live.token)
+    assert live.events() == before
+    records.record(live.steering, "pruned", {"pruned": ["old"], "summary": "one"}, live.token)
+
+    assert live.events() == [*before, "backups.pruned"]
+
+
 def test_a_release_that_was_rolled_back_needs_a_reason_to_be_begun_again(offered: Steered) -> None:
     offered.roll_back("notes vanish")
     offered.take()
