@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -39,10 +39,13 @@ SETTINGS = {
 
 
 @contextlib.contextmanager
-def scratch(tools: Tools, place: Path, run_dir: Path) -> Iterator[str]:
+def scratch(
+    tools: Tools, place: Path, run_dir: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run a new cluster with its files in ``place`` and its socket under ``run_dir``; yield its DSN.
 
-    Both are gone afterwards, whatever happens. Raises CannotMeasure if it does not come up, and Misused if
+    ``settings`` are those of postgresql.conf, over the ones that make it quick. Files and socket
+    are gone afterwards, whatever happens. Raises CannotMeasure if it does not come up, and Misused if
     ``run_dir`` is too long for a socket.
     """
     home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
@@ -57,7 +60,7 @@ def scratch(tools: Tools, place: Path, run_dir: Path) -> Iterator[str]:
                 ["-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
                 environment(),
             )
-        with _running(tools, data, sockets):
+        with _running(tools, data, sockets, {**SETTINGS, **(settings or {})}):
             yield f"host={sockets} port=5432 user={USER} dbname=postgres"
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -65,9 +68,9 @@ def scratch(tools: Tools, place: Path, run_dir: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _running(tools: Tools, data: Path, sockets: Path) -> Iterator[None]:
-    settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-    command = [str(tools.bin_dir / "postgres"), "-D", str(data), "-k", str(sockets), "-p", "5432", *settings]
+def _running(tools: Tools, data: Path, sockets: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    command = [str(tools.bin_dir / "postgres"), "-D", str(data), "-k", str(sockets), "-p", "5432", *given]
     with (data / "log").open("wb") as log:
         server = subprocess.Popen(
             command, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL

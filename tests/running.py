@@ -189,6 +189,8 @@ def running_pooler(
     databases = f"[databases]\n* = host=127.0.0.1 port={postgres.port} user=nobody\n"
     options = "".join(f"{name} = {value}\n" for name, value in lines.items())
     (home / "pgbouncer.ini").write_text(f"{databases}[pgbouncer]\n{options}")
-    with running([servers.path("pgbouncer"), "-q", home / "pgbouncer.ini"], home) as process:
+    # With -R it takes over from one that runs, which needs the socket.
+    options_given = ["-q", "-R"] if lines["unix_socket_dir"] else ["-q"]
+    with running([servers.path("pgbouncer"), *options_given, home / "pgbouncer.ini"], home) as process:
         wait_for(lambda: is_listening(port), "pgbouncer listening")
         yield port, process

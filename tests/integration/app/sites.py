@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg2
 
@@ -26,11 +27,17 @@ POOL_SIZE = 4
 class Site:
     """What a host runs: two instances of a slot, behind pgbouncer, on a cluster of their own."""
 
+    database: ClassVar[str] = "postgres"
+
     cluster: Cluster
     postgres: Supervised
     pooler: int
     pgbouncer: Supervised
     slot: Slot
+
+    def run(self, sql: str) -> list[tuple[object, ...]]:
+        """Ask the database, past the pooler."""
+        return self.cluster.run(sql, self.database)
 
     def visitors(self, mode: str) -> Visitors:
         """Set the mode, and have visitors ready for some new notes."""
@@ -38,7 +45,7 @@ class Site:
         return Visitors(self.slot.urls, [self.new_note() for _ in range(3)])
 
     def new_note(self) -> int:
-        ((note,),) = self.cluster.run("INSERT INTO notes (text) VALUES ('hot') RETURNING id")
+        ((note,),) = self.run("INSERT INTO notes (text) VALUES ('hot') RETURNING id")
         assert isinstance(note, int)
         return note
 
@@ -65,16 +72,16 @@ class Site:
             process.wait()
 
     def queued(self) -> object:
-        return self.cluster.run("SELECT count(*) FROM view_queue")[0][0]
+        return self.run("SELECT count(*) FROM view_queue")[0][0]
 
     def views(self, notes: Sequence[int]) -> dict[object, object]:
         ids = ", ".join(map(str, notes))
-        return dict(self.cluster.run(f"SELECT id, views FROM notes WHERE id IN ({ids})"))  # type: ignore[arg-type]
+        return dict(self.run(f"SELECT id, views FROM notes WHERE id IN ({ids})"))  # type: ignore[arg-type]
 
     def must_have_counted(self, visitors: Visitors) -> None:
         """Everyone's view was accepted in the end, and counted once."""
         ids = ", ".join(map(str, visitors.notes))
-        logged = self.cluster.run(f"SELECT note_id, fingerprint FROM view_log WHERE note_id IN ({ids})")
+        logged = self.run(f"SELECT note_id, fingerprint FROM view_log WHERE note_id IN ({ids})")
         accepted = sorted(visitors.accepted)
         assert sorted(visitors.asked) == accepted
         assert sorted(logged) == accepted
