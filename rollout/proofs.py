@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from rollout.errors import Refused, RolloutError
 from rollout.instances import ask
@@ -84,43 +83,6 @@ def counters(target: Target) -> Mapping[str, Any]:
     except ValueError:
         raise RolloutError(f"{target.name}: counters: {last_words(done)}") from None
     return report | {"say": report["summary"]}
-
-
-def restore(target: Target, backup_id: str, into: str) -> dict[str, Any]:
-    """List the backups, or restore one into a new database beside the live one and compare digests.
-
-    The live database is never touched.
-
-    :raises RolloutError: there is no such backup, the database exists, or the copy differs.
-    """
-    from checks import manifest, proof
-
-    directory = target.directory / "backups"
-    kept = manifest.list_backups(directory)
-    if not backup_id:
-        rows = [
-            f"  {b.manifest.id}  {b.manifest.size_bytes / 1e6:8.1f} MB  {b.manifest.release}" for b in kept
-        ]
-        listed = "\n".join(rows) or "  none yet: ./p12 backup"
-        return {
-            "target": target.name,
-            "backups": [asdict(b.manifest) for b in kept],
-            "say": f"{target.name}: verified backups, oldest first\n{listed}",
-        }
-    name = into or f"restored_{backup_id.replace('-', '_').lower()}"
-    socket = quote(target.settings["postgres_socket_directory"], safe="")
-    url = f"postgresql:///postgres?host={socket}&port={target.settings['postgres_port']}"
-    with explained(target, "restore"):
-        found = manifest.find(directory, backup_id)
-        findings = proof.restore_into(url, found, name, postgres_tools(target))
-    wrong = [str(finding) for finding in findings if finding.verdict != "passed"]
-    if wrong:
-        raise RolloutError(f"{target.name}: {name} differs from {backup_id}: {'; '.join(wrong)}")
-    return {
-        "changed": True,
-        "database": name,
-        "say": f"{target.name}: {backup_id} is back in the new database {name}, equal to what was dumped",
-    }
 
 
 def postgres_tools(target: Target) -> Any:

@@ -55,6 +55,18 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Restoration:
+    """A restore over the database; ``id`` is its journal entry, ``ended`` is empty, ``done`` or ``given up``."""
+
+    id: int
+    backup: str
+    begun_at: float
+    was_read_only: bool = False
+    replaced: str = ""
+    ended: str = ""
+
+
+@dataclass(frozen=True)
 class State:
     """Everything the journal says of a target."""
 
@@ -67,6 +79,8 @@ class State:
     backup: Mapping[str, Any] | None = None
     certificate: Mapping[str, Any] | None = None
     verdicts: tuple[Mapping[str, Any], ...] = ()
+    restoration: Restoration | None = None
+    rehearsal: Mapping[str, Any] | None = None
 
     @property
     def open_window(self) -> Window | None:
@@ -177,6 +191,32 @@ def _rolled_back(state: State, entry: Entry) -> State:
     )
 
 
+def _restore_begun(state: State, entry: Entry) -> State:
+    data = entry.data
+    return replace(state, restoration=Restoration(entry.seq, data["backup"], entry.at, data["was_read_only"]))
+
+
+def _restore_ended(state: State, entry: Entry) -> State:
+    if state.restoration is None:
+        return state
+    ended = replace(state.restoration, ended=entry.data["outcome"], replaced=entry.data["replaced"])
+    return replace(state, restoration=ended)
+
+
+def _rehearsal_begun(state: State, entry: Entry) -> State:
+    """Keep what a rollback takes away, for it is only rehearsed."""
+    kept = {"rollout": state.rollout, "good": state.good, "quarantined": state.quarantined}
+    return replace(state, rehearsal={**entry.data, "begun_at": entry.at, "kept": kept})
+
+
+def _rehearsed(state: State, entry: Entry) -> State:
+    kept = (state.rehearsal or {}).get("kept", {})
+    before, now = kept.get("rollout"), state.rollout
+    if before and now and before.begun_at == now.begun_at:
+        state = replace(state, **kept)
+    return replace(state, rehearsal={**entry.data, "at": entry.at})
+
+
 def _judged(state: State, entry: Entry, check: str, summary: str, verdict: str = "passed") -> State:
     row = {"check": check, "verdict": verdict, "summary": summary, "at": entry.at}
     kept = tuple(v for v in state.verdicts if v["check"] != check)
@@ -197,4 +237,8 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "certificate.written": _certified,
     "certificate.accepted": _certified,
     "check.judged": _checked,
+    "restore.begun": _restore_begun,
+    "restore.ended": _restore_ended,
+    "rehearsal.begun": _rehearsal_begun,
+    "rehearsed": _rehearsed,
 }

@@ -1,0 +1,107 @@
+"""The verbs of ``p12 host`` that care for a target between releases: restore, rehearsal, maintenance."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rollout.target import Target
+
+Answer = Mapping[str, Any]
+Verb = Callable[[Target, argparse.Namespace], Answer]
+
+
+def _restore(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import copies, swapping
+
+    match options.action or ("into" if options.backup else "list"):
+        case "losses":
+            return swapping.losses(target, options.backup)
+        case "quiet":
+            return swapping.await_quiet(target)
+        case "copy":
+            return copies.copy(target, options.backup, options.restoration)
+        case "swap":
+            return swapping.swap(target, options.backup, options.restoration)
+        case "drop":
+            return copies.drop(target, options.name)
+        case "into":
+            return copies.into(target, options.backup, options.into)
+    return copies.listed(target)
+
+
+def _restoration(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import restoration
+
+    if options.action == "begin":
+        return restoration.begin(steering_of(target), options.backup, options.token)
+    return restoration.end(steering_of(target), options.token, options.replaced)
+
+
+def _read_only(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import read_only
+
+    return read_only.switch(steering_of(target), on=options.action == "on", token=options.token)
+
+
+def _restart(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import maintenance
+
+    if options.server == "pgbouncer":
+        return maintenance.restart_pgbouncer(target)
+    return maintenance.restart_postgres(target, forced=options.forced)
+
+
+def _resume(target: Target, _: argparse.Namespace) -> Answer:
+    from rollout.pooler import Pooler
+
+    was_held = Pooler.of(target).resume()
+    return {"changed": was_held, "say": f"{target.name}: pgbouncer let its clients go on"} if was_held else {}
+
+
+def _rehearsal(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import rehearsal
+
+    steering = steering_of(target)
+    if options.action == "run":
+        times = json.loads(options.times)
+        return rehearsal.rehearse(steering, options.owner, options.session, options.token, times)
+    days = target.settings["rehearsal_valid_days"]
+    said = rehearsal.complaint(steering.state(), days, time.time())
+    return {"valid": not said, "say": f"warning: {said}"} if said else {"valid": True}
+
+
+VERBS: Mapping[str, Verb] = {
+    "restore": _restore,
+    "restoration": _restoration,
+    "read-only": _read_only,
+    "restart": _restart,
+    "resume": _resume,
+    "rehearsal": _rehearsal,
+}
+
+
+def add_options(asked: Mapping[str, argparse.ArgumentParser]) -> None:
+    """Say what each of these verbs takes."""
+    restore = ("list", "into", "losses", "quiet", "copy", "swap", "drop")
+    asked["restore"].add_argument("action", nargs="?", default="", choices=("", *restore))
+    asked["restore"].add_argument("--into", default="", metavar="NAME")
+    asked["restore"].add_argument("--name", default="")
+    asked["restore"].add_argument("--restoration", type=int, default=0)
+    asked["restoration"].add_argument("action", choices=("begin", "end"))
+    asked["restoration"].add_argument("--replaced", default="")
+    for name in ("restore", "restoration"):
+        asked[name].add_argument("--backup", default="")
+    asked["read-only"].add_argument("action", choices=("on", "off"))
+    asked["restart"].add_argument("server", choices=("postgres", "pgbouncer"))
+    asked["restart"].add_argument("--forced", action="store_true")
+    asked["rehearsal"].add_argument("action", choices=("run", "age"))
+    asked["rehearsal"].add_argument("--session", default="")
+    asked["rehearsal"].add_argument("--times", default="{}")
+
+
+def steering_of(target: Target) -> Any:
+    from rollout.steering import Steering
+
+    return Steering.of(target)

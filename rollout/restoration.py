@@ -1,0 +1,88 @@
+"""A restore over a target's database, as its balancer sees it: begun, read-only, ended or given up.
+
+What has become of the databases themselves is asked on the database host; see ``copies``.
+"""
+
+import time
+from typing import Any
+
+from rollout import read_only
+from rollout.errors import Refused
+from rollout.state import Restoration, State
+from rollout.steering import Steering
+
+
+def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
+    """Open a restore, or find the one that is open, and make the target read-only for it.
+
+    :raises Refused: another one is under way, or a release is going up.
+    :raises Unproven: an instance that serves still takes writes.
+    """
+    with steering.change(token) as owner:
+        state = steering.state()
+        _refuse(state, backup)
+        if state.restoration is None or state.restoration.ended:
+            before = read_only.is_on(steering, state)
+            steering.journal.append(owner, "restore.begun", backup=backup, was_read_only=before)
+    switched = read_only.switch(steering, on=True, token=token)
+    state = steering.state()
+    restoration = state.restoration
+    serving = state.serving
+    made = state.backup["at"] if state.backup else 0.0
+    return {
+        "changed": True,
+        "restoration": restoration.id if restoration else 0,
+        "backed_up": bool(restoration and made > restoration.begun_at),
+        "slot": serving,
+        "release": state.slots[serving].release if serving else "none",
+        "say": switched["say"],
+    }
+
+
+def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
+    """Take writes again, unless the target was read-only before, and close the restore.
+
+    Without ``replaced``, the name of the database that was live before, it is given up: the live database was
+    not touched.
+
+    :raises Refused: none is open.
+    """
+    state = steering.state()
+    restoration = state.restoration
+    if restoration is None or restoration.ended:
+        raise Refused(f"{steering.target.name}: no restore is under way.", "./p12 restore")
+    said = "still read-only, as before"
+    if not restoration.was_read_only:
+        said = read_only.switch(steering, on=False, token=token)["say"].partition(": ")[2]
+    with steering.change(token) as owner:
+        outcome = "done" if replaced else "given up"
+        steering.journal.append(owner, "restore.ended", outcome=outcome, replaced=replaced)
+    seconds = time.time() - restoration.begun_at
+    words = (
+        f"{restoration.backup} is live after {seconds:.0f} s; what it replaced is kept as {replaced}, "
+        f"until: ./p12 restore --drop {replaced}"
+        if replaced
+        else f"the restore of {restoration.backup} was given up; the live database was not touched"
+    )
+    return {"changed": True, "outcome": outcome, "say": f"{steering.target.name}: {words}; {said}"}
+
+
+def next_words(restoration: Restoration) -> str:
+    """Say what an open restore has done so far, and what to type."""
+    return (
+        f"of {restoration.backup} is under way, the target is read-only. "
+        f"Go on: ./p12 restore --backup {restoration.backup} --over; give up: ./p12 restore --give-up"
+    )
+
+
+def _refuse(state: State, backup: str) -> None:
+    restoration, rollout = state.restoration, state.rollout
+    if restoration and not restoration.ended and restoration.backup != backup:
+        raise Refused(
+            f"The restore of {restoration.backup} is under way.",
+            f"Go on with it: ./p12 restore --backup {restoration.backup} --over; or: ./p12 restore --give-up",
+        )
+    if rollout and not rollout.ended and rollout.share < 100:
+        raise Refused(
+            f"{rollout.release} is going up, at {rollout.share} %.", "Turn it back first: ./p12 rollback"
+        )

@@ -1,0 +1,171 @@
+"""Put a restored copy in the live database's place, on the database host."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+from rollout import kept_backups
+from rollout.copies import copy_name, mark_of, set_mark
+from rollout.database import OWNER
+from rollout.errors import Refused, RolloutError
+from rollout.maintenance import Server
+from rollout.pooler import Pooler, paused
+from rollout.programs import database_url
+from rollout.target import Target
+
+# Two looks of a worker and more; nothing may have written for so long.
+QUIET_SECONDS = 2.0
+QUIET_DEADLINE_SECONDS = 30.0
+SMOKE = (
+    "SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp, deleted_at FROM notes"
+    " ORDER BY id DESC LIMIT 20",
+    "SELECT count(*) FROM view_log",
+    "SELECT version_num FROM alembic_version",
+)
+WRITERS = """
+SELECT concat_ws(' ', pid, usename, application_name, coalesce(client_addr::text, 'socket'))
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL LIMIT 3
+"""
+
+
+def losses(target: Target, backup_id: str) -> dict[str, Any]:
+    """Count what the live database has that a backup has not, by the time the backup was begun."""
+    made = kept_backups.require_verified(target.directory / "backups", backup_id).manifest
+    live = target.settings["database"]
+    begun = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(made.started_at))
+    try:
+        with Server.of(target).cursor(live) as cursor:
+            cursor.execute("SELECT to_regclass('notes') IS NOT NULL")
+            notes, views = 0, 0
+            if cursor.fetchone()[0]:
+                cursor.execute(
+                    "SELECT (SELECT count(*) FROM notes WHERE timestamp > %(begun)s),"
+                    " (SELECT count(*) FROM view_log WHERE created_at > %(begun)s)",
+                    {"begun": begun},
+                )
+                notes, views = cursor.fetchone()
+        words = f"{notes} notes and {views} views newer than that will be lost"
+    except RolloutError as error:
+        notes = views = None
+        words = f"what is newer than that cannot be counted: {error}"
+    ago = kept_backups.age(time.time() - made.started_at)
+    return {
+        "backup": backup_id,
+        "notes": notes,
+        "views": views,
+        "say": f"{target.name}: {backup_id}, {ago} old ({begun} UTC), of release {made.release or 'none'}, "
+        f"over the live database {live}: {words} (they stay in the database that is replaced)",
+    }
+
+
+def await_quiet(target: Target) -> dict[str, Any]:
+    """Show that nothing writes any more: read-only slots answered, and their workers have stopped.
+
+    Proven by the server itself, so a worker on a host that does not answer is seen as well.
+
+    :raises Refused: somebody goes on writing; says who.
+    """
+    deadline = time.monotonic() + QUIET_DEADLINE_SECONDS
+    with Server.of(target).cursor() as cursor:
+
+        def seen() -> str:
+            cursor.execute("SELECT pg_current_snapshot()::text")
+            return str(cursor.fetchone()[0])
+
+        last, since = seen(), time.monotonic()
+        while time.monotonic() - since < QUIET_SECONDS:
+            time.sleep(0.1)
+            now = seen()
+            # Two numbers that differ are a transaction that still runs.
+            if now != last or now.split(":")[0] != now.split(":")[1]:
+                last, since = now, time.monotonic()
+            if time.monotonic() >= deadline:
+                cursor.execute(WRITERS)
+                who = "; ".join(row[0] for row in cursor.fetchall()) or "short transactions"
+                raise Refused(
+                    f"{target.name}: something still writes, though the target is read-only: {who}.",
+                    "End it, then the same command again",
+                )
+    return {"say": f"{target.name}: nothing has been written for {QUIET_SECONDS:g} s; workers stand still"}
+
+
+def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
+    """Put a finished copy in the live database's place, by name, while pgbouncer holds its clients.
+
+    :raises Refused: there is no finished copy, or the service could not read it.
+    """
+    server, live, name = Server.of(target), target.settings["database"], copy_name(backup_id)
+    done = mark_of(server, live)
+    if done.get("restoration") == restoration:
+        return {"replaced": done["replaced"], "say": f"{target.name}: {backup_id} is live already"}
+    if mark_of(server, name) != {"backup": backup_id}:
+        raise Refused(f"{name} is not a finished copy of {backup_id}.", "The same command again")
+    smoke(target, name)
+    replaced = time.strftime(f"{live}_replaced_%Y%m%d_%H%M%S", time.gmtime())
+    mark = {"backup": backup_id, "restoration": restoration, "replaced": replaced}
+    seconds = target.settings["pause_seconds"]
+    deadline = time.monotonic() + seconds
+    with paused(Pooler.of(target), seconds) as pause:
+        _exchange(server, live, name, mark, deadline)
+    return {
+        "changed": True,
+        "replaced": replaced,
+        "paused_seconds": pause.seconds,
+        "say": f"{target.name}: {backup_id} is live; readers waited {pause.seconds:.2f} s at most",
+    }
+
+
+def smoke(target: Target, name: str) -> None:
+    """Read from a database what the service reads, as the service's own role.
+
+    :raises Refused: it cannot be read.
+    """
+    from checks.postgres_tools import for_database
+
+    connection = None
+    try:
+        connection = psycopg2.connect(for_database(database_url(target, OWNER), name), connect_timeout=3)
+        with connection.cursor() as cursor:
+            for query in SMOKE:
+                cursor.execute(query)
+    except psycopg2.Error as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise Refused(f"{name} cannot be served from: {reason}.", "Use another backup") from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _exchange(
+    server: Server,
+    live: str,
+    name: str,
+    mark: dict[str, Any],
+    deadline: float,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Rename both in one transaction: a crash leaves either of the two states, and never one between."""
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    with server.cursor() as cursor:
+        while True:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 500) FROM pg_stat_activity WHERE datname IN (%s, %s)",
+                [live, name],
+            )
+            try:
+                cursor.execute("BEGIN")
+                cursor.execute(
+                    f"SET LOCAL statement_timeout = {max(100, (deadline - monotonic()) * 1000):.0f}"
+                )
+                cursor.execute(rename.format(sql.Identifier(live), sql.Identifier(mark["replaced"])))
+                cursor.execute(rename.format(sql.Identifier(name), sql.Identifier(live)))
+                set_mark(cursor, live, mark)
+                cursor.execute("COMMIT")
+                return
+            except (psycopg2.errors.ObjectInUse, psycopg2.errors.QueryCanceled) as error:
+                cursor.execute("ROLLBACK")
+                if monotonic() >= deadline:
+                    raise Refused(f"{live} is still in use: {error}", "The same command again") from error
