@@ -123,7 +123,7 @@ def beside(target: Target) -> dict[str, int]:
     replaced = f"{target.settings['database']}_replaced_"
     with Server.of(target).cursor() as cursor:
         cursor.execute(
-            "SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database') LIKE '{%%scratch_of%%'"
+            "SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database') LIKE '%%scratch_of%%'"
             " FROM pg_database WHERE datname <> %s ORDER BY 1",
             [target.settings["database"]],
         )
@@ -137,7 +137,7 @@ def copy_name(backup_id: str) -> str:
 
 def socket_url(target: Target) -> str:
     """The DSN of the cluster's superuser, for programs that take one."""
-    return psycopg2.extensions.make_dsn(**Server.of(target).dsn)
+    return str(psycopg2.extensions.make_dsn(**Server.of(target).dsn))
 
 
 def mark_of(server: Server, name: str) -> dict[str, Any]:

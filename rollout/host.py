@@ -11,9 +11,11 @@ import os
 import sys
 import time
 
+from rollout import care
+from rollout.care import Answer
 from rollout.errors import RolloutError
 from rollout.target import SLOTS, Target, root_directory
-from rollout.verbs import VERBS, Answer, become_owner
+from rollout.verbs import VERBS, become_owner
 
 
 def main(arguments: list[str]) -> int:
@@ -65,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     asked["backup"].add_argument("--release", default="")
     asked["backup"].add_argument("--prune", action="store_true")
     asked["backup"].add_argument("--dry-run", action="store_true")
-    asked["restore"].add_argument("--backup", default="")
-    asked["restore"].add_argument("--into", default="")
+    care.add_options(asked)
     asked["reload"].add_argument("name")
     asked["reload"].add_argument("--signal", default="HUP")
     asked["shift"].add_argument("--share", type=int, required=True, choices=range(101), metavar="0..100")
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         asked[name].add_argument("--sha256", default="")
     for name in ("prove", "install", "await", "migrate"):
         asked[name].add_argument("--slot", required=True, choices=SLOTS)
+    asked["migrate"].add_argument("--database", default="")
     asked["flags"].add_argument("--slot", default="", choices=("", *SLOTS))
     for name in asked:
         asked[name].add_argument("--owner", default=os.environ.get("SUDO_USER") or getpass.getuser())

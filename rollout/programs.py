@@ -16,11 +16,11 @@ from rollout.errors import RolloutError
 from rollout.target import Target
 
 
-def database_url(target: Target, role: str) -> str:
+def database_url(target: Target, role: str, database: str = "") -> str:
     """The DSN of ``paste12`` or ``p12_monitor``, straight to Postgres and never through the pooler."""
     secret = target.secrets["database" if role == "paste12" else "monitor"]
     place = f"{target.settings['database_address']}:{target.settings['postgres_port']}"
-    return f"postgresql://{role}:{quote(secret, safe='')}@{place}/{target.settings['database']}"
+    return f"postgresql://{role}:{quote(secret, safe='')}@{place}/{database or target.settings['database']}"
 
 
 def console_url(target: Target) -> str:
@@ -29,8 +29,10 @@ def console_url(target: Target) -> str:
     return f"postgresql://p12_monitor:{quote(target.secrets['monitor'], safe='')}@{place}/pgbouncer"
 
 
-def migrate(target: Target, slot: str) -> Mapping[str, Any]:
+def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
     """Run the migrations of the release in a slot, with its own code, straight to Postgres.
+
+    ``database`` is another one than the target's, such as a restored copy.
 
     :raises RolloutError: the release says why not; the schema is as it was.
     """
@@ -38,7 +40,9 @@ def migrate(target: Target, slot: str) -> Mapping[str, Any]:
     done = subprocess.run(
         [target.settings["python"], "-P", "-s", "-m", "app.migrate", "upgrade"],
         cwd=release,
-        env=environment(PYTHONPATH=str(release / "lib"), DATABASE_URL=database_url(target, "paste12")),
+        env=environment(
+            PYTHONPATH=str(release / "lib"), DATABASE_URL=database_url(target, "paste12", database)
+        ),
         capture_output=True,
         text=True,
         check=False,

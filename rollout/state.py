@@ -56,7 +56,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restore over the database; ``id`` is its journal entry, ``ended`` is empty, ``done`` or ``given up``."""
+    """A restore over the database; ``id`` is its journal entry, ``ended`` empty, ``done`` or ``given up``."""
 
     id: int
     backup: str

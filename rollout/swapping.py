@@ -20,8 +20,7 @@ from rollout.target import Target
 QUIET_SECONDS = 2.0
 QUIET_DEADLINE_SECONDS = 30.0
 SMOKE = (
-    "SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp, deleted_at FROM notes"
-    " ORDER BY id DESC LIMIT 20",
+    "SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp, deleted_at FROM notes LIMIT 20",
     "SELECT count(*) FROM view_log",
     "SELECT version_num FROM alembic_version",
 )
@@ -35,11 +34,12 @@ def losses(target: Target, backup_id: str) -> dict[str, Any]:
     """Count what the live database has that a backup has not, by the time the backup was begun."""
     made = kept_backups.require_verified(target.directory / "backups", backup_id).manifest
     live = target.settings["database"]
+    notes: int | None = 0
+    views: int | None = 0
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(made.started_at))
     try:
         with Server.of(target).cursor(live) as cursor:
             cursor.execute("SELECT to_regclass('notes') IS NOT NULL")
-            notes, views = 0, 0
             if cursor.fetchone()[0]:
                 cursor.execute(
                     "SELECT (SELECT count(*) FROM notes WHERE timestamp > %(begun)s),"
@@ -49,7 +49,7 @@ def losses(target: Target, backup_id: str) -> dict[str, Any]:
                 notes, views = cursor.fetchone()
         words = f"{notes} notes and {views} views newer than that will be lost"
     except RolloutError as error:
-        notes = views = None
+        notes, views = None, None
         words = f"what is newer than that cannot be counted: {error}"
     ago = kept_backups.age(time.time() - made.started_at)
     return {
@@ -123,11 +123,9 @@ def smoke(target: Target, name: str) -> None:
 
     :raises Refused: it cannot be read.
     """
-    from checks.postgres_tools import for_database
-
     connection = None
     try:
-        connection = psycopg2.connect(for_database(database_url(target, OWNER), name), connect_timeout=3)
+        connection = psycopg2.connect(database_url(target, OWNER, name), connect_timeout=3)
         with connection.cursor() as cursor:
             for query in SMOKE:
                 cursor.execute(query)

@@ -9,22 +9,20 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from rollout import care
+from rollout.care import Answer, Verb, steering_of
 from rollout.errors import Refused
 from rollout.target import Target, root_directory
-
-Answer = Mapping[str, Any]
-Verb = Callable[[Target, argparse.Namespace], Answer]
 
 
 def _status(target: Target, _: argparse.Namespace) -> Answer:
     from rollout.display import status_text
     from rollout.status import status
 
-    answer = status(_steering(target))
+    answer = status(steering_of(target))
     return {**answer, "say": status_text(answer)}
 
 
@@ -32,7 +30,7 @@ def _summary(target: Target, _: argparse.Namespace) -> Answer:
     from rollout.display import summary_text
     from rollout.status import status
 
-    return {"say": summary_text(status(_steering(target)))}
+    return {"say": summary_text(status(steering_of(target)))}
 
 
 def _preflight(target: Target, options: argparse.Namespace) -> Answer:
@@ -47,30 +45,24 @@ def _evidence(target: Target, _: argparse.Namespace) -> Answer:
     return programs.evidence(target)
 
 
-def _restore(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout import proofs
-
-    return proofs.restore(target, options.backup, options.into)
-
-
 def _rollback(target: Target, options: argparse.Namespace) -> Answer:
     from rollout.rollback import flags_off, roll_back
 
     if options.flags_only:
-        return flags_off(_steering(target), options.owner)
-    return roll_back(_steering(target), options.owner, options.why or "rolled back by hand")
+        return flags_off(steering_of(target), options.owner)
+    return roll_back(steering_of(target), options.owner, options.why or "rolled back by hand")
 
 
 def _flags(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import flag_changes
 
-    return flag_changes.run(_steering(target), options)
+    return flag_changes.run(steering_of(target), options)
 
 
 def _lock(target: Target, options: argparse.Namespace) -> Answer:
     from dataclasses import asdict
 
-    lock = _steering(target).lock
+    lock = steering_of(target).lock
     match options.action:
         case "take":
             try:
@@ -86,7 +78,7 @@ def _lock(target: Target, options: argparse.Namespace) -> Answer:
         case "drop":
             return {"changed": lock.drop(options.token)}
         case "break":
-            steering = _steering(target)
+            steering = steering_of(target)
             broken = lock.holder()
             token = lock.fence()
             steering.journal.append(options.owner, "lock.broken", broken=asdict(broken), why=options.why)
@@ -99,14 +91,14 @@ def _lock(target: Target, options: argparse.Namespace) -> Answer:
 def _plan(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
-    return stages.plan(_steering(target), options.release, options.sha256)
+    return stages.plan(steering_of(target), options.release, options.sha256)
 
 
 def _allow(target: Target, options: argparse.Namespace) -> Answer:
     from rollout.admission import refuse_quarantined
     from rollout.windows import limits_of, refuse_short
 
-    refuse_quarantined(_steering(target).state(), options.release, options.why)
+    refuse_quarantined(steering_of(target).state(), options.release, options.why)
     if target.settings["admission"]:
         refuse_short(target, "monitor", limits_of(target, "monitor", options.minutes), options.why)
     return {}
@@ -115,14 +107,14 @@ def _allow(target: Target, options: argparse.Namespace) -> Answer:
 def _claim(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
-    return stages.claim(_steering(target), options.release, options.token, options.why)
+    return stages.claim(steering_of(target), options.release, options.token, options.why)
 
 
 def _prove(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
     identity = {"release": options.release, "commit": options.commit, "sha256": options.sha256}
-    return stages.prove(_steering(target), options.slot, identity, json.loads(options.flags), options.token)
+    return stages.prove(steering_of(target), options.slot, identity, json.loads(options.flags), options.token)
 
 
 def _admit(target: Target, options: argparse.Namespace) -> Answer:
@@ -134,32 +126,32 @@ def _admit(target: Target, options: argparse.Namespace) -> Answer:
             f"Staging has no certificate of {options.release}: {shown.get('reason')}.", "./p12 verify"
         )
     return stages.accept_certificate(
-        _steering(target), shown["certificate"], options.release, options.sha256, options.token
+        steering_of(target), shown["certificate"], options.release, options.sha256, options.token
     )
 
 
 def _begin(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
-    return stages.begin(_steering(target), options.release, options.token, options.why)
+    return stages.begin(steering_of(target), options.release, options.token, options.why)
 
 
 def _shift(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
-    return stages.shift(_steering(target), options.release, options.share, options.token)
+    return stages.shift(steering_of(target), options.release, options.share, options.token)
 
 
 def _finish(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import stages
 
-    return stages.finish(_steering(target), options.release, options.token)
+    return stages.finish(steering_of(target), options.release, options.token)
 
 
 def _window(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import watching
 
-    steering = _steering(target)
+    steering = steering_of(target)
     if options.action == "open":
         return watching.opened(steering, options.kind, options.token, options.minutes, options.why)
     return watching.wait(steering, options.id, options.token, options.seconds)
@@ -168,19 +160,19 @@ def _window(target: Target, options: argparse.Namespace) -> Answer:
 def _decide(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import watching
 
-    return watching.decide(_steering(target), options.owner, options.action == "pass", options.why)
+    return watching.decide(steering_of(target), options.owner, options.action == "pass", options.why)
 
 
 def _record(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import records
 
-    return records.record(_steering(target), options.action, json.load(sys.stdin), options.token)
+    return records.record(steering_of(target), options.action, json.load(sys.stdin), options.token)
 
 
 def _certificate(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import records
 
-    steering = _steering(target)
+    steering = steering_of(target)
     if options.action == "write":
         return records.write_certificate(steering, options.release, options.token)
     return records.certificate_of(steering, options.release, options.sha256)
@@ -189,7 +181,7 @@ def _certificate(target: Target, options: argparse.Namespace) -> Answer:
 def _journal(target: Target, _: argparse.Namespace) -> Answer:
     from dataclasses import asdict
 
-    return {"entries": [asdict(entry) for entry in _steering(target).journal.entries()]}
+    return {"entries": [asdict(entry) for entry in steering_of(target).journal.entries()]}
 
 
 def _guard(target: Target, _: argparse.Namespace) -> Answer:
@@ -219,7 +211,7 @@ def _prune(target: Target, options: argparse.Namespace) -> Answer:
 def _migrate(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import programs
 
-    return programs.migrate(target, options.slot)
+    return programs.migrate(target, options.slot, options.database)
 
 
 def _burst(target: Target, options: argparse.Namespace) -> Answer:
@@ -312,14 +304,8 @@ VERBS: Mapping[str, Verb] = {
     "summary": _summary,
     "preflight": _preflight,
     "evidence": _evidence,
-    "restore": _restore,
+    **care.VERBS,
 }
-
-
-def _steering(target: Target) -> Any:
-    from rollout.steering import Steering
-
-    return Steering.of(target)
 
 
 def become_owner(directory: Path) -> None:
