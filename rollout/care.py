@@ -1,7 +1,6 @@
 """The verbs of ``p12 host`` that care for a target between releases: restore, rehearsal, maintenance."""
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +25,8 @@ def _restore(target: Target, options: argparse.Namespace) -> Answer:
             return swapping.swap(target, options.backup, options.restoration)
         case "drop":
             return copies.drop(target, options.name)
+        case "rehearse":
+            return copies.rehearse(target, options.backup)
         case "into":
             return copies.into(target, options.backup, options.into)
     return copies.listed(target)
@@ -64,12 +65,14 @@ def _rehearsal(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import rehearsal
 
     steering = steering_of(target)
+    if options.action == "look":
+        return {"release": rehearsal.serving(steering)}
     if options.action == "run":
-        times = json.loads(options.times)
-        return rehearsal.rehearse(steering, options.owner, options.session, options.token, times)
+        times = {"backup": round(options.backup_seconds, 3), "restore": options.restore_seconds}
+        return rehearsal.rehearse(steering, options.token, times)
     days = target.settings["rehearsal_valid_days"]
     said = rehearsal.complaint(steering.state(), days, time.time())
-    return {"valid": not said, "say": f"warning: {said}"} if said else {"valid": True}
+    return {"valid": not said, "say": f"{target.name}: warning: {said}"} if said else {"valid": True}
 
 
 VERBS: Mapping[str, Verb] = {
@@ -84,7 +87,7 @@ VERBS: Mapping[str, Verb] = {
 
 def add_options(asked: Mapping[str, argparse.ArgumentParser]) -> None:
     """Say what each of these verbs takes."""
-    restore = ("list", "into", "losses", "quiet", "copy", "swap", "drop")
+    restore = ("list", "into", "losses", "quiet", "copy", "swap", "drop", "rehearse")
     asked["restore"].add_argument("action", nargs="?", default="", choices=("", *restore))
     asked["restore"].add_argument("--into", default="", metavar="NAME")
     asked["restore"].add_argument("--name", default="")
@@ -96,9 +99,9 @@ def add_options(asked: Mapping[str, argparse.ArgumentParser]) -> None:
     asked["read-only"].add_argument("action", choices=("on", "off"))
     asked["restart"].add_argument("server", choices=("postgres", "pgbouncer"))
     asked["restart"].add_argument("--forced", action="store_true")
-    asked["rehearsal"].add_argument("action", choices=("run", "age"))
-    asked["rehearsal"].add_argument("--session", default="")
-    asked["rehearsal"].add_argument("--times", default="{}")
+    asked["rehearsal"].add_argument("action", choices=("look", "run", "age"))
+    asked["rehearsal"].add_argument("--backup-seconds", type=float, default=0.0)
+    asked["rehearsal"].add_argument("--restore-seconds", type=float, default=0.0)
 
 
 def steering_of(target: Target) -> Any:

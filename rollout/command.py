@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rollout import confirmation
 from rollout.errors import RolloutError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -26,7 +27,9 @@ VERBS = {
     "backup": "back production up, proven by a restore",
     "promote": "take the certified release to production in steps",
     "monitor": "watch the release at 100 % and mark it good",
-    "restore": "list backups, or restore one into a database beside the live one",
+    "restore": "list backups, restore one beside the live database, or, confirmed, over it",
+    "rehearse": "rehearse the way back in staging: backup, restore, rollback, flags off; measured and undone",
+    "maintenance": "change server settings or restart behind a pause; or refuse writes: maintenance on|off",
     "evidence": "collect evidence of a target: logs, health, database diagnostics",
     "lock": "show the lock, or break it: lock break --why …",
     "down": "stop every local process (--purge removes the data too)",
@@ -64,6 +67,8 @@ def main(arguments: list[str]) -> int:
             )
             if options.verb == "provision" and status is not None:
                 return status
+        if options.verb == "restore" and options.over:
+            return confirmation.restore_over(options, lambda: _wait(*_playbook("restore", options)))
         return _become(*_playbook(options.verb, options))
     except RolloutError as error:
         sys.stderr.write(f"{error}\n" + (f"next     {error.hint}\n" if error.hint else ""))
@@ -115,9 +120,11 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 def _variables(options: argparse.Namespace) -> list[str]:
     """Return the verb's options as the playbook's extra variables."""
-    named = ("target", "branch", "why", "minutes", "backup", "into")
+    named = ["target", "branch", "why", "minutes", "backup", "into", "drop", "confirm"]
+    named += ["action", "server"] if options.verb == "maintenance" else []
     pairs = [_variable(name, str(getattr(options, name))) for name in named if getattr(options, name, None)]
-    pairs += [f"{name}=true" for name in ("flags_only", "dry_run") if getattr(options, name, False)]
+    switches = ("flags_only", "dry_run", "over", "ask", "give_up", "skip_backup")
+    pairs += [f"{name}=true" for name in switches if getattr(options, name, False)]
     if getattr(options, "verdict", ""):
         pairs.append(f"verdict={options.verdict}")
     if options.verb in ("flags", "lock"):
@@ -164,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
         made[verb].add_argument("--why", default="", help="the reason, where a rule asks for one")
     for verb in ("rollback", "lock"):
         made[verb].add_argument("--why", default="", help="the reason, for the journal")
-    for verb in ("rollback", "flags", "evidence", "restore", "lock", "backup"):
+    for verb in ("rollback", "flags", "evidence", "restore", "lock", "backup", "maintenance"):
         made[verb].add_argument("--target", default="production", choices=("staging", "production"))
     for verb in ("release", "monitor"):
         made[verb].add_argument("--minutes", type=float, help="how long the monitor window is")
@@ -185,7 +192,17 @@ def _parser() -> argparse.ArgumentParser:
     made["flags"].add_argument("--slot", default="", choices=("", "blue", "green"))
     made["flags"].add_argument("--generation", type=int, help="with off: back to what this generation held")
     made["lock"].add_argument("action", nargs="?", default="show", choices=("show", "break"))
-    made["restore"].add_argument("--backup", default="", help="the backup's id; nothing lists them")
-    made["restore"].add_argument("--into", default="", help="the name of the new database")
+    made["restore"].add_argument(
+        "--backup", default="", help="the id of a backup; without one, they are listed"
+    )
+    made["restore"].add_argument("--into", default="", help="the new database beside the live one")
+    made["restore"].add_argument("--over", action="store_true", help="put it in the live database's place")
+    made["restore"].add_argument("--confirm", default="", metavar="TARGET", help="with --over: its name")
+    made["restore"].add_argument("--skip-backup", action="store_true", help="with --over: it cannot be read")
+    made["restore"].add_argument("--give-up", action="store_true", help="end a restore that is under way")
+    made["restore"].add_argument("--drop", default="", metavar="NAME", help="remove what a restore left")
+    actions = ("apply", "restart", "on", "off")
+    made["maintenance"].add_argument("action", nargs="?", default="apply", choices=actions)
+    made["maintenance"].add_argument("server", nargs="?", default="", choices=("", "postgres", "pgbouncer"))
     made["down"].add_argument("--purge", action="store_true", help="remove data, backups and secrets too")
     return parser

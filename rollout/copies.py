@@ -22,6 +22,10 @@ from rollout.proofs import explained, postgres_tools
 from rollout.target import Target
 
 COPY = "p12_copy_"
+BESIDE = """
+SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database') LIKE '%%scratch_of%%'
+FROM pg_database WHERE datname <> %s ORDER BY 1
+"""
 
 
 def listed(target: Target) -> dict[str, Any]:
@@ -67,6 +71,19 @@ def into(target: Target, backup_id: str, name: str) -> dict[str, Any]:
         "compared": [str(finding) for finding in findings],
         "say": "\n".join([*lines, f"  away again with: ./p12 restore --drop {name}"]),
     }
+
+
+def rehearse(target: Target, backup_id: str) -> dict[str, Any]:
+    """Restore a backup beside the live database, and remove it again; tell how long the restore took."""
+    name = "restored_rehearsal"
+    if name in beside(target):
+        drop(target, name)
+    started = time.monotonic()
+    into(target, backup_id, name)
+    seconds = round(time.monotonic() - started, 3)
+    drop(target, name)
+    said = f"{target.name}: {backup_id} restored and equal in {seconds:.1f} s, and removed again"
+    return {"changed": True, "seconds": seconds, "say": said}
 
 
 def copy(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
@@ -122,11 +139,7 @@ def beside(target: Target) -> dict[str, int]:
     """Return the databases that restores left beside the live one, with their sizes in bytes."""
     replaced = f"{target.settings['database']}_replaced_"
     with Server.of(target).cursor() as cursor:
-        cursor.execute(
-            "SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database') LIKE '%%scratch_of%%'"
-            " FROM pg_database WHERE datname <> %s ORDER BY 1",
-            [target.settings["database"]],
-        )
+        cursor.execute(BESIDE, [target.settings["database"]])
         found = cursor.fetchall()
     return {name: int(size) for name, size, scratch in found if scratch or name.startswith((COPY, replaced))}
 

@@ -37,12 +37,11 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
     :raises RolloutError: the release says why not; the schema is as it was.
     """
     release = (target.directory / "slots" / slot / "release").resolve()
+    url = database_url(target, "paste12", database)
     done = subprocess.run(
         [target.settings["python"], "-P", "-s", "-m", "app.migrate", "upgrade"],
         cwd=release,
-        env=environment(
-            PYTHONPATH=str(release / "lib"), DATABASE_URL=database_url(target, "paste12", database)
-        ),
+        env=environment(PYTHONPATH=str(release / "lib"), DATABASE_URL=url),
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """Rehearse the way back where nobody is hurt: a rollback and flags off, measured, and undone."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rollout import flags
@@ -12,67 +13,73 @@ from rollout.steering import Steering
 DAY_SECONDS = 86_400
 
 
-def rehearse(
-    steering: Steering, owner: str, session: str, token: int, times: dict[str, Any]
-) -> dict[str, Any]:
+def rehearse(steering: Steering, token: int, times: Mapping[str, float]) -> dict[str, Any]:
     """Roll back for real, lower the flags, prove both, and put everything back as it was; journal the times.
 
     ``times`` are seconds that were measured before, by name. A rehearsal that was killed in the middle is
-    undone first. Rolling back breaks the lock, so it is taken again in the same ``session``.
+    undone first. Rolling back breaks the lock, so it is taken again for the same session.
 
     :raises Refused: production, or a release is going up.
     """
-    if steering.target.settings["admission"]:
-        raise Refused(f"{steering.target.name} is not for rehearsals.", "./p12 rehearse")
-    with steering.change(token) as _:
-        state = steering.state()
-        if state.rollout and not state.rollout.ended:
-            raise Refused(f"{state.rollout.release} is going up in {steering.target.name}.", "./p12 status")
-    token = undo(steering, owner, session, token)
+    release = serving(steering)
+    undo(steering, token)
     measured, left_out = dict(times), ""
     try:
         way_back(steering.state())
     except Refused as error:
         left_out = str(error)
     else:
-        token, more = _there_and_back(steering, owner, session, token)
+        token, more = _there_and_back(steering, token)
         measured |= more
-    with steering.change(token) as _:
-        entry = steering.journal.append(owner, "rehearsed", seconds=measured, left_out=left_out)
+    with steering.change(token) as owner:
+        steering.journal.append(owner, "rehearsed", release=release, seconds=measured, left_out=left_out)
     steering.lock.drop(token)
-    listed = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in measured.items())
+    listed = ", ".join(f"{name.replace('_', ' ')} {seconds:.2f} s" for name, seconds in measured.items())
     words = f"; rollback left out: {left_out}" if left_out else "; it serves what it served before"
     return {
         "changed": True,
-        "at": entry.at,
         "seconds": measured,
         "left_out": left_out,
         "say": f"{steering.target.name}: rehearsed: {listed}{words}",
     }
 
 
-def _there_and_back(steering: Steering, owner: str, session: str, token: int) -> tuple[int, dict[str, Any]]:
-    state = steering.state()
-    with steering.change(token) as _:
+def serving(steering: Steering) -> str:
+    """Return the release to rehearse with.
+
+    :raises Refused: production, nothing was released yet, or a release is going up.
+    """
+    name, state = steering.target.name, steering.state()
+    if steering.target.settings["admission"]:
+        raise Refused(f"{name} is not for rehearsals.", "./p12 rehearse")
+    if state.rollout and not state.rollout.ended:
+        raise Refused(f"{state.rollout.release} is going up in {name}.", "./p12 status")
+    if not state.serving:
+        raise Refused(f"{name} serves nothing yet.", "./p12 deploy")
+    return state.slots[state.serving].release
+
+
+def _there_and_back(steering: Steering, token: int) -> tuple[int, dict[str, float]]:
+    state, holder = steering.state(), steering.lock.holder()
+    with steering.change(token) as owner:
         wanted = {slot: dict(each.flags) for slot, each in steering.flags.all().items() if each.generation}
         steering.journal.append(owner, "rehearsal.begun", shares=dict(state.shares), flags=wanted)
     back = roll_back(steering, owner, "rehearsal")
     off = flags_off(steering, owner, slot=back["slot"])
-    token = steering.lock.take(owner, session).token
+    token = steering.lock.take(holder.owner, holder.session).token
     started = time.monotonic()
-    token = undo(steering, owner, session, token)
-    again = round(time.monotonic() - started, 3)
-    return token, {"rollback": back["seconds"], "flags_off": off["seconds"], "undone": again}
+    undo(steering, token)
+    undone = round(time.monotonic() - started, 3)
+    return token, {"rollback": back["seconds"], "flags_off": off["seconds"], "undone": undone}
 
 
-def undo(steering: Steering, owner: str, session: str, token: int) -> int:
-    """Give traffic and flags back to what had them when an open rehearsal began; return a valid token."""
+def undo(steering: Steering, token: int) -> None:
+    """Give traffic and flags back to what had them when an open rehearsal began."""
     state = steering.state()
     begun = state.rehearsal
     if begun is None or "shares" not in begun or not _is_same(state):
-        return token
-    token = steering.lock.take(owner, session).token
-    with steering.change(token) as _:
+        return
+    with steering.change(token) as owner:
         for slot, values in begun["flags"].items():
             wanted = steering.flags.of(slot)
             if dict(wanted.flags) != values:
@@ -87,7 +94,6 @@ def undo(steering: Steering, owner: str, session: str, token: int) -> int:
     state = steering.state()
     if state.serving:
         prove_serving(steering, state.serving, state.slots[state.serving].release)
-    return token
 
 
 def complaint(state: State, valid_days: float, now: float) -> str:

@@ -20,10 +20,15 @@ from rollout.target import Target
 QUIET_SECONDS = 2.0
 QUIET_DEADLINE_SECONDS = 30.0
 SMOKE = (
-    "SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp, deleted_at FROM notes LIMIT 20",
+    "SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp, deleted_at FROM notes LIMIT 9",
     "SELECT count(*) FROM view_log",
     "SELECT version_num FROM alembic_version",
 )
+# The newest transaction that wrote and is over, and how many write now.
+WRITTEN = """
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
+  (SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL)
+"""
 WRITERS = """
 SELECT concat_ws(' ', pid, usename, application_name, coalesce(client_addr::text, 'socket'))
 FROM pg_stat_activity WHERE backend_xid IS NOT NULL LIMIT 3
@@ -70,18 +75,12 @@ def await_quiet(target: Target) -> dict[str, Any]:
     """
     deadline = time.monotonic() + QUIET_DEADLINE_SECONDS
     with Server.of(target).cursor() as cursor:
-
-        def seen() -> str:
-            cursor.execute("SELECT pg_current_snapshot()::text")
-            return str(cursor.fetchone()[0])
-
-        last, since = seen(), time.monotonic()
+        last, since = "", time.monotonic()
         while time.monotonic() - since < QUIET_SECONDS:
-            time.sleep(0.1)
-            now = seen()
-            # Two numbers that differ are a transaction that still runs.
-            if now != last or now.split(":")[0] != now.split(":")[1]:
-                last, since = now, time.monotonic()
+            cursor.execute(WRITTEN)
+            completed, running = cursor.fetchone()
+            if running or completed != last:
+                last, since = completed, time.monotonic()
             if time.monotonic() >= deadline:
                 cursor.execute(WRITERS)
                 who = "; ".join(row[0] for row in cursor.fetchall()) or "short transactions"
@@ -89,6 +88,7 @@ def await_quiet(target: Target) -> dict[str, Any]:
                     f"{target.name}: something still writes, though the target is read-only: {who}.",
                     "End it, then the same command again",
                 )
+            time.sleep(0.1)
     return {"say": f"{target.name}: nothing has been written for {QUIET_SECONDS:g} s; workers stand still"}
 
 

@@ -1,6 +1,7 @@
 """A site whose servers somebody keeps running, and its target directory as provisioning leaves it."""
 
 import contextlib
+import getpass
 import json
 import os
 import shutil
@@ -50,7 +51,9 @@ def kept_site(servers: Servers, scratch: Path) -> Iterator[KeptSite]:
         postgres = stack.enter_context(cluster(servers, home / "pg"))
         file = home / "pg" / "data" / "postgresql.conf"
         file.write_text(file.read_text().replace("max_connections =", "# max_connections ="))
-        postgres.run("CREATE ROLE paste12 SUPERUSER LOGIN; CREATE ROLE p12_monitor SUPERUSER LOGIN")
+        postgres.run("CREATE ROLE paste12 LOGIN")
+        if getpass.getuser() != "nobody":
+            postgres.run(f'CREATE ROLE "{getpass.getuser()}" SUPERUSER LOGIN')
         postgres.new_database("paste12")
         postgres.run("ALTER DATABASE paste12 OWNER TO paste12")
         assert migrate("upgrade", postgres.url("paste12", "paste12"))[0] == 0
@@ -62,7 +65,7 @@ def kept_site(servers: Servers, scratch: Path) -> Iterator[KeptSite]:
             **as_provisioned(),
             "default_pool_size": POOL_SIZE,
             "unix_socket_dir": sockets,
-            "stats_users": "p12_monitor",
+            "admin_users": "nobody, pgbouncer",
         }
         port, process = stack.enter_context(running_pooler(servers, home / "pooler", postgres, **options))
         url = f"postgresql://nobody@127.0.0.1:{port}/paste12"

@@ -1,0 +1,179 @@
+"""A restore over the live database, stage by stage, with readers all the while."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from rollout import backups, copies, swapping
+from rollout.errors import Refused, RolloutError
+from tests.integration.maintenance.kept import KeptSite, kept_site
+from tests.integration.maintenance.readers import Readers
+from tests.running import UNPRIVILEGED, Servers, wait_for
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def site(servers: Servers, scratch: Path) -> Iterator[KeptSite]:
+    with kept_site(servers, scratch) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def backup(site: KeptSite) -> str:
+    """A verified backup of one note, and one more note and a view after it."""
+    site.run("INSERT INTO notes (text) VALUES ('before')")
+    made = _back_up(site)
+    site.run(
+        "INSERT INTO notes (text, timestamp) VALUES ('after', now() AT TIME ZONE 'UTC' + interval '9 s')"
+    )
+    site.run("INSERT INTO view_log (note_id, fingerprint, day, created_at)"
+             " VALUES (1, 'x', '2026-01-01', now() AT TIME ZONE 'UTC' + interval '9 s')")  # fmt: skip
+    return made
+
+
+def test_what_would_be_lost_is_counted_in_the_live_database(site: KeptSite, backup: str) -> None:
+    lost = swapping.losses(site.target, backup)
+
+    assert (lost["notes"], lost["views"]) == (1, 1)
+    assert "1 notes and 1 views newer than that will be lost" in lost["say"]
+
+
+def test_an_unknown_and_an_unverified_backup_are_refused_by_name(site: KeptSite, backup: str) -> None:
+    kept = site.target.directory / "backups"
+    (kept / "20200101T000000Z-production-none.dump").write_bytes(b"PGDMP")
+    try:
+        with pytest.raises(Refused, match="There is no backup nonsense") as unknown:
+            copies.copy(site.target, "nonsense", 1)
+        with pytest.raises(Refused, match=r"Z-production-none is not verified: it has no manifest"):
+            copies.copy(site.target, "20200101T000000Z-production-none", 1)
+        listed = copies.listed(site.target)
+    finally:
+        (kept / "20200101T000000Z-production-none.dump").unlink()
+
+    assert backup in unknown.value.hint
+    assert "20200101T000000Z-production-none  not verified" in listed["say"]
+    assert [each["id"] for each in listed["backups"]] == [backup]
+
+
+def test_a_backup_beside_the_live_database_belongs_to_the_service_and_can_go_again(
+    site: KeptSite, backup: str
+) -> None:
+    done = copies.into(site.target, backup, "beside_it")
+
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    assert site.cluster.run(owners, "beside_it") == [("paste12",)]
+    assert "public.notes" in done["say"]
+    assert "equal" in done["say"]
+    assert "beside_it" in copies.listed(site.target)["databases"]
+    copies.drop(site.target, "beside_it")
+    with pytest.raises(Refused, match="paste12 is no database that a restore left"):
+        copies.drop(site.target, "paste12")
+
+
+def test_writers_are_named_while_the_database_should_stand_still(
+    site: KeptSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swapping, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(swapping, "QUIET_DEADLINE_SECONDS", 0.6)
+    assert "stand still" in swapping.await_quiet(site.target)["say"]
+
+    writer = psycopg2.connect(site.cluster.url("paste12") + "?application_name=stray")
+    try:
+        writer.cursor().execute("UPDATE notes SET likes = likes")
+        with pytest.raises(Refused, match=r"something still writes.*stray"):
+            swapping.await_quiet(site.target)
+    finally:
+        writer.close()
+
+
+def test_a_restore_killed_in_each_phase_is_done_by_running_it_again_and_readers_never_fail(
+    site: KeptSite, backup: str
+) -> None:
+    with Readers(site.slot.urls).reading() as readers:
+        _killed(site, "copy", backup, "checks.proof.restore", after=False)
+        assert copies.mark_of(site.server, copies.copy_name(backup)) == {}
+        _killed(site, "copy", backup, "checks.proof.restore", after=True)
+        copy = copies.copy(site.target, backup, 7)
+        assert copy["changed"]
+        assert not copies.copy(site.target, backup, 7).get("changed")
+
+        _killed(site, "swap", backup, "rollout.swapping._exchange", after=False)
+        assert site.run("SELECT count(*) FROM notes") == [(2,)]
+        killed_at = time.monotonic()
+        _killed(site, "swap", backup, "rollout.swapping._exchange", after=True)
+        assert site.run("SELECT text FROM notes") == [("before",)]
+        done = swapping.swap(site.target, backup, 7)
+        wait_for(lambda: readers.served(killed_at), "readers being served from what was restored")
+
+    assert not done.get("changed")
+    assert copies.copy(site.target, backup, 7)["swapped"]
+    assert site.cluster.run("SELECT text FROM notes ORDER BY id", done["replaced"]) == [
+        ("before",),
+        ("after",),
+    ]
+    assert readers.failed() == []
+    assert readers.longest() < site.target.settings["pause_seconds"]
+    copies.drop(site.target, done["replaced"])
+
+
+def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, backup: str) -> None:
+    copies.copy(site.target, backup, 8)
+    site.cluster.run("ALTER TABLE notes RENAME TO notas", copies.copy_name(backup))
+
+    with pytest.raises(RolloutError, match="cannot be served from"):
+        swapping.swap(site.target, backup, 8)
+
+    assert site.run("SELECT count(*) FROM notes") == [(1,)]
+    copies.drop(site.target, copies.copy_name(backup))
+
+
+def _back_up(site: KeptSite) -> str:
+    kept = site.target.directory / "backups"
+    if UNPRIVILEGED:
+        subprocess.run(["chown", "-R", "nobody:nogroup", str(kept)], check=True)
+    words = [sys.executable, "-P", "-m", "checks", "backup", "--out", kept, "--target", "production"]
+    subprocess.run(
+        [*UNPRIVILEGED, *map(str, words), "--release", "0123456789ab", "--bin-dir", _bin(site)],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "DATABASE_URL": site.cluster.url("paste12")},
+        check=True,
+        capture_output=True,
+    )
+    (made,) = backups.kept(kept)
+    return made.id
+
+
+def _bin(site: KeptSite) -> str:
+    return str(site.target.settings["postgres_bin"])
+
+
+def _killed(site: KeptSite, action: str, backup: str, where: str, *, after: bool) -> None:
+    """Run a stage in a program of its own, which kills itself before or after one of its functions."""
+    module, _, name = where.rpartition(".")
+    program = f"""
+import importlib, os, signal
+from pathlib import Path
+from rollout import copies, swapping
+from rollout.target import Target
+module = importlib.import_module({module!r})
+function = getattr(module, {name!r})
+def fatal(*given, **named):
+    if {after}:
+        function(*given, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(module, {name!r}, fatal)
+target = Target.load("production", Path({str(site.target.directory.parent)!r}))
+{"copies" if action == "copy" else "swapping"}.{action}(target, {backup!r}, 7)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, json.dumps([done.returncode, done.stderr[-800:]])
