@@ -38,6 +38,11 @@ def status_text(answer: Mapping[str, Any]) -> str:
     backup = answer["backup"]
     if backup:
         lines.append(f"  backup      {backup['id']}, verified {_ago(backup['at'])} ago")
+    restoration = answer["restoration"]
+    if restoration and not restoration["ended"]:
+        lines.append(f"  restore     {restore_words(restoration['backup'])}")
+    if answer["rehearsal"]:
+        lines.append(f"  rehearsed   {_ago(answer['rehearsal'])} ago")
     for release, why in answer["quarantined"].items():
         lines.append(f"  quarantine  {release}: {why}")
     lines += [f"  {MARKS[row['verdict']]} {row['check']:<9} {row['summary']}" for row in answer["verdicts"]]
@@ -97,6 +102,12 @@ def flags_text(answer: Mapping[str, Any]) -> str:
         for name, generation in held["instances"].items():
             lines.append(f"  {name:<28} has {generation}")
     return "\n".join(lines) or f"{answer['target']}: no release yet"
+
+
+def restore_words(backup: str) -> str:
+    """Say that a restore is under way, and what to type."""
+    again = f"./p12 restore --backup {backup} --over"
+    return f"of {backup} is under way, read-only meanwhile. Go on: {again}; give up: ./p12 restore --give-up"
 
 
 def _instance(instance: Mapping[str, Any]) -> str:

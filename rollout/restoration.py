@@ -8,7 +8,7 @@ from typing import Any
 
 from rollout import read_only
 from rollout.errors import Refused
-from rollout.state import Restoration, State
+from rollout.state import State
 from rollout.steering import Steering
 
 
@@ -65,14 +65,6 @@ def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
         else f"the restore of {restoration.backup} was given up; the live database was not touched"
     )
     return {"changed": True, "outcome": outcome, "say": f"{steering.target.name}: {words}; {said}"}
-
-
-def next_words(restoration: Restoration) -> str:
-    """Say what an open restore has done so far, and what to type."""
-    return (
-        f"of {restoration.backup} is under way, the target is read-only. "
-        f"Go on: ./p12 restore --backup {restoration.backup} --over; give up: ./p12 restore --give-up"
-    )
 
 
 def _refuse(state: State, backup: str) -> None:

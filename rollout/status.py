@@ -49,6 +49,8 @@ def status(steering: Steering) -> dict[str, Any]:
         "window": asdict(state.open_window) if state.open_window else None,
         "verdicts": list(state.verdicts),
         "backup": dict(state.backup) if state.backup else None,
+        "restoration": asdict(state.restoration) if state.restoration else None,
+        "rehearsal": state.rehearsal["at"] if state.rehearsal and "at" in state.rehearsal else None,
         "quarantined": dict(state.quarantined),
         "guard": beat,
         "visitors": _visitors(steering),
