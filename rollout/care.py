@@ -1,6 +1,8 @@
 """The verbs of ``p12 host`` that care for a target between releases: restore, rehearsal, maintenance."""
 
 import argparse
+import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,6 +56,14 @@ def _restart(target: Target, options: argparse.Namespace) -> Answer:
     return maintenance.restart_postgres(target, forced=options.forced)
 
 
+def _maintained(target: Target, options: argparse.Namespace) -> Answer:
+    done = json.load(sys.stdin)
+    steering = steering_of(target)
+    with steering.change(options.token) as owner:
+        steering.journal.append(owner, "maintained", summary=done["say"], settings=done.get("settings", {}))
+    return {"changed": True}
+
+
 def _resume(target: Target, _: argparse.Namespace) -> Answer:
     from rollout.pooler import Pooler
 
@@ -80,6 +90,7 @@ VERBS: Mapping[str, Verb] = {
     "restoration": _restoration,
     "read-only": _read_only,
     "restart": _restart,
+    "maintained": _maintained,
     "resume": _resume,
     "rehearsal": _rehearsal,
 }

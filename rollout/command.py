@@ -121,14 +121,13 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 def _variables(options: argparse.Namespace) -> list[str]:
     """Return the verb's options as the playbook's extra variables."""
     named = ["target", "branch", "why", "minutes", "backup", "into", "drop", "confirm"]
-    named += ["action", "server"] if options.verb == "maintenance" else []
     pairs = [_variable(name, str(getattr(options, name))) for name in named if getattr(options, name, None)]
     switches = ("flags_only", "dry_run", "over", "ask", "give_up", "skip_backup")
     pairs += [f"{name}=true" for name in switches if getattr(options, name, False)]
     if getattr(options, "verdict", ""):
         pairs.append(f"verdict={options.verdict}")
-    if options.verb in ("flags", "lock"):
-        words = [options.action, *getattr(options, "names", [])]
+    if options.verb in ("flags", "lock", "maintenance"):
+        words = [options.action, *getattr(options, "names", []), *getattr(options, "server", [])]
         words += [f"--slot={options.slot}"] if getattr(options, "slot", "") else []
         words += [f"--generation={options.generation}"] if getattr(options, "generation", None) else []
         pairs.append(_variable("words", " ".join(words)))
@@ -203,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     made["restore"].add_argument("--drop", default="", metavar="NAME", help="remove what a restore left")
     actions = ("apply", "restart", "on", "off")
     made["maintenance"].add_argument("action", nargs="?", default="apply", choices=actions)
-    made["maintenance"].add_argument("server", nargs="?", default="", choices=("", "postgres", "pgbouncer"))
+    servers = ("postgres", "pgbouncer")
+    made["maintenance"].add_argument("server", nargs="*", default=[], metavar="|".join(servers))
     made["down"].add_argument("--purge", action="store_true", help="remove data, backups and secrets too")
     return parser

@@ -38,11 +38,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
     backup = answer["backup"]
     if backup:
         lines.append(f"  backup      {backup['id']}, verified {_ago(backup['at'])} ago")
-    restoration = answer["restoration"]
-    if restoration and not restoration["ended"]:
-        lines.append(f"  restore     {restore_words(restoration['backup'])}")
-    if answer["rehearsal"]:
-        lines.append(f"  rehearsed   {_ago(answer['rehearsal'])} ago")
+    lines += _care(answer)
     for release, why in answer["quarantined"].items():
         lines.append(f"  quarantine  {release}: {why}")
     lines += [f"  {MARKS[row['verdict']]} {row['check']:<9} {row['summary']}" for row in answer["verdicts"]]
@@ -102,6 +98,15 @@ def flags_text(answer: Mapping[str, Any]) -> str:
         for name, generation in held["instances"].items():
             lines.append(f"  {name:<28} has {generation}")
     return "\n".join(lines) or f"{answer['target']}: no release yet"
+
+
+def _care(answer: Mapping[str, Any]) -> list[str]:
+    """What is between releases: a restore under way, the last rehearsal."""
+    restoration, rehearsal = answer.get("restoration"), answer.get("rehearsal")
+    lines = []
+    if restoration and not restoration["ended"]:
+        lines.append(f"  restore     {restore_words(restoration['backup'])}")
+    return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines
 
 
 def restore_words(backup: str) -> str:
