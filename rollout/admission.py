@@ -18,6 +18,16 @@ def refuse_quarantined(state: State, release: str, why: str) -> None:
         )
 
 
+def refuse_while_restoring(state: State) -> None:
+    """Refuse to begin anything while the database is about to be another one."""
+    restoration = state.restoration
+    if restoration and not restoration.ended:
+        raise Refused(
+            f"A restore of {restoration.backup} is under way.",
+            f"Go on with it: ./p12 restore --backup {restoration.backup} --over; or: ./p12 restore --give-up",
+        )
+
+
 def refuse_unadmitted(steering: Steering, state: State, release: str, digest: str) -> None:
     """Refuse a release without a certificate for these bytes or without a fresh verified backup."""
     complaint = certificate_complaint(steering, state, release, digest)

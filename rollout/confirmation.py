@@ -35,9 +35,9 @@ def restore_over(
             return status
         options.ask = False
         options.confirm = typed(f"Type {options.target} to replace its database: ").strip()
-        if options.confirm != options.target:
-            raise Refused(f"{options.confirm!r} is not {options.target}. Nothing was changed.", again)
+    if options.confirm != options.target:
+        raise Refused(f"{options.confirm!r} is not {options.target}. Nothing was changed.", again)
     status = play()
     if status:
-        sys.stderr.write(f"         Where it stands: ./p12 status. To go on, once that is settled: {again}\n")
+        sys.stderr.write("         Where it stands, and how to go on: ./p12 status\n")
     return status

@@ -77,7 +77,7 @@ def undo(steering: Steering, token: int) -> None:
     """Give traffic and flags back to what had them when an open rehearsal began."""
     state = steering.state()
     begun = state.rehearsal
-    if begun is None or "shares" not in begun or not _is_same(state):
+    if begun is None or "kept" not in begun:
         return
     with steering.change(token) as owner:
         for slot, values in begun["flags"].items():
@@ -91,6 +91,7 @@ def undo(steering: Steering, token: int) -> None:
             steering.balancer.shift(begun["shares"])
             release = begun["kept"]["rollout"].release
             steering.journal.append(owner, "traffic.shifted", shares=begun["shares"], release=release)
+        steering.journal.append(owner, "rehearsal.undone")
     state = steering.state()
     if state.serving:
         prove_serving(steering, state.serving, state.slots[state.serving].release)
@@ -106,8 +107,3 @@ def complaint(state: State, valid_days: float, now: float) -> str:
     if days > valid_days:
         return f"the way back was last rehearsed {days:.0f} days ago (limit {valid_days:g}). {said}"
     return f"the last rehearsal left out the rollback. {said}" if last["left_out"] else ""
-
-
-def _is_same(state: State) -> bool:
-    before = (state.rehearsal or {}).get("kept", {}).get("rollout")
-    return bool(before and state.rollout and before.begun_at == state.rollout.begun_at)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from rollout import read_only
+from rollout.admission import refuse_while_restoring
 from rollout.errors import Refused
 from rollout.state import State
 from rollout.steering import Steering
@@ -69,11 +70,8 @@ def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
 
 def _refuse(state: State, backup: str) -> None:
     restoration, rollout = state.restoration, state.rollout
-    if restoration and not restoration.ended and restoration.backup != backup:
-        raise Refused(
-            f"The restore of {restoration.backup} is under way.",
-            f"Go on with it: ./p12 restore --backup {restoration.backup} --over; or: ./p12 restore --give-up",
-        )
+    if restoration and restoration.backup != backup:
+        refuse_while_restoring(state)
     if rollout and not rollout.ended and rollout.share < 100:
         raise Refused(
             f"{rollout.release} is going up, at {rollout.share} %.", "Turn it back first: ./p12 rollback"

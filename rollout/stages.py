@@ -15,6 +15,7 @@ from rollout.admission import (
     refuse_quarantined,
     refuse_skipped_steps,
     refuse_unadmitted,
+    refuse_while_restoring,
 )
 from rollout.errors import Refused, Unproven
 from rollout.instances import Answer, ask, ask_all
@@ -92,6 +93,7 @@ def claim(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         state = steering.state()
         slot = slot_for(state, release)
         refuse_quarantined(state, release, why)
+        refuse_while_restoring(state)
         if state.shares.get(slot):
             raise Refused(
                 f"{slot} serves {state.shares[slot]} % of the requests; nothing is installed there."

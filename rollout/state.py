@@ -118,7 +118,7 @@ def _claimed(state: State, entry: Entry) -> State:
     before = state.slots.get(entry.data["slot"])
     # Until the newcomer is proven, what its predecessor knew says best to what its flags can be lowered.
     slot = Slot(entry.data["release"], known=before.known if before else {})
-    return replace(state, slots={**state.slots, entry.data["slot"]: slot})
+    return replace(_rehearsal_over(state), slots={**state.slots, entry.data["slot"]: slot})
 
 
 def _proven(state: State, entry: Entry) -> State:
@@ -131,7 +131,7 @@ def _begun(state: State, entry: Entry) -> State:
     share = state.shares.get(entry.data["slot"], 0)
     begun = Rollout(begun_at=entry.at, share=share, **{name: entry.data[name] for name in BEGUN})
     released = {release: why for release, why in state.quarantined.items() if release != begun.release}
-    return replace(state, rollout=begun, quarantined=released)
+    return replace(_rehearsal_over(state), rollout=begun, quarantined=released)
 
 
 def _opened(state: State, entry: Entry) -> State:
@@ -205,15 +205,23 @@ def _restore_ended(state: State, entry: Entry) -> State:
 
 def _rehearsal_begun(state: State, entry: Entry) -> State:
     """Keep what a rollback takes away, for it is only rehearsed."""
-    kept = {"rollout": state.rollout, "good": state.good, "quarantined": state.quarantined}
-    return replace(state, rehearsal={**entry.data, "begun_at": entry.at, "kept": kept})
+    names = ("rollout", "good", "quarantined", "rehearsal")
+    kept = {name: getattr(state, name) for name in names}
+    return replace(state, rehearsal={**entry.data, "kept": kept})
+
+
+def _rehearsal_over(state: State) -> State:
+    """Forget an open rehearsal: what goes on now must not be undone for it."""
+    kept = (state.rehearsal or {}).get("kept")
+    return replace(state, rehearsal=kept["rehearsal"]) if kept else state
+
+
+def _rehearsal_undone(state: State, _: Entry) -> State:
+    kept = (state.rehearsal or {}).get("kept")
+    return replace(state, **kept) if kept else state
 
 
 def _rehearsed(state: State, entry: Entry) -> State:
-    kept = (state.rehearsal or {}).get("kept", {})
-    before, now = kept.get("rollout"), state.rollout
-    if before and now and before.begun_at == now.begun_at:
-        state = replace(state, **kept)
     return replace(state, rehearsal={**entry.data, "at": entry.at})
 
 
@@ -240,5 +248,6 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "restore.begun": _restore_begun,
     "restore.ended": _restore_ended,
     "rehearsal.begun": _rehearsal_begun,
+    "rehearsal.undone": _rehearsal_undone,
     "rehearsed": _rehearsed,
 }

@@ -186,6 +186,16 @@ def test_a_guard_that_went_silent_is_not_shown_as_watching() -> None:
     assert line(silent, "guard") == "guard silent for 2 min: ./p12 provision"
 
 
+def test_a_restore_that_is_under_way_says_what_to_type() -> None:
+    open_one = {"id": 7, "backup": "b1", "begun_at": 1.0, "ended": ""}
+
+    said = line(status_text(answer(restoration=open_one)), "restore")
+
+    assert "./p12 restore --backup b1 --over" in said
+    assert "./p12 restore --give-up" in said
+    assert "under way" not in status_text(answer(restoration=open_one | {"ended": "done"}))
+
+
 def test_a_quarantined_release_shows_why() -> None:
     assert (
         line(status_text(answer(quarantined={NEW: "it's slow"})), "quarantine")

@@ -339,6 +339,44 @@ def test_every_view_that_was_answered_200_is_counted_exactly_once(site):
     assert site.status()["visitors"]["requests"] > 500
 
 
+def test_servers_restart_behind_a_pause_and_no_visitor_fails(site):
+    failed = site.failed_requests()
+    settings = site.root / "production" / "postgres" / "postmaster.pid"
+    before = settings.read_text().split()[0]
+
+    done = [site.p12("maintenance", "restart", server) for server in ("postgres", "pgbouncer")]
+
+    said = "".join(map(text_of, done))
+    assert [each.returncode for each in done] == [0, 0], said
+    assert settings.read_text().split()[0] != before
+    assert re.search(r"Postgres restarted; clients waited \d\.\d\d s at most", said), said
+    assert "no connection was closed" in said
+    assert [e["event"] for e in site.host("production", "journal")["entries"]].count("maintained") == 2
+    assert site.failed_requests() == failed
+
+
+def test_a_restore_over_the_live_database_goes_on_where_it_was_killed(site, kill_session):
+    assert site.p12("backup", "--target", "staging", "--branch", site.live("staging")).returncode == 0
+    backup = site.host("staging", "restore")["backups"][-1]["id"]
+    words = ("restore", "--target", "staging", "--backup", backup, "--over", "--confirm", "staging")
+
+    running = site.start(*words)
+    site.await_line(running, "writes get 503 read_only")
+    kill_session(running)
+    status = site.status("staging")
+    done = site.p12(*words)
+
+    assert status["restoration"]["backup"] == backup
+    assert f"./p12 restore --backup {backup} --over" in status["say"]
+    assert done.returncode == 0, text_of(done)
+    assert re.search(r"\d+ notes and \d+ views newer than that will be lost", text_of(done)), text_of(done)
+    assert f"{backup} is live after" in text_of(done)
+    after = site.status("staging")
+    assert after["restoration"]["ended"] == "done"
+    assert all("P12_READ_ONLY" not in slot["raised"] for slot in after["slots"].values() if slot)
+    assert after["restoration"]["replaced"] in site.host("staging", "restore")["databases"]
+
+
 def test_provisioning_a_second_time_changes_nothing(site):
     done = site.p12("provision", "--ansible=--diff")
 

@@ -1,0 +1,197 @@
+"""Between releases: read-only, a restore as the balancer sees it, and the way back rehearsed."""
+
+from typing import Any
+
+import pytest
+
+from rollout import read_only, rehearsal, restoration, stages
+from rollout.errors import Refused, Unproven
+from rollout.status import status
+from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered
+
+READ_ONLY = "P12_READ_ONLY"
+LOCKS = "P12_ENABLE_ADVISORY_LOCKS"
+
+
+@pytest.fixture
+def two(live: Steered) -> Steered:
+    """An old release in blue, and a newer one with a raised flag that serves everything from green."""
+    live.serve(NEW, {LOCKS: "1"})
+    live.take()
+    return live
+
+
+def values(target: Steered, name: str = READ_ONLY) -> dict[str, set[str]]:
+    return {slot: {instance.flags[name] for instance in target.of(slot)} for slot in ("blue", "green")}
+
+
+def switch(target: Steered, on: bool) -> dict[str, Any]:
+    return read_only.switch(target.steering, on=on, token=target.token)
+
+
+def test_read_only_reaches_both_slots_and_leaves_their_other_flags(two: Steered) -> None:
+    on = switch(two, True)
+    again = switch(two, True)
+
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+    assert values(two, LOCKS) == {"blue": {"0"}, "green": {"1"}}
+    assert (on["changed"], again["changed"]) == (True, False)
+    assert "proven at 4 instances" in on["say"]
+
+    switch(two, False)
+
+    assert values(two) == {"blue": {"0"}, "green": {"0"}}
+
+
+def test_an_instance_that_is_away_is_named_and_healed_and_one_that_disobeys_is_no_proof(two: Steered) -> None:
+    gone = two.instances["blue-1.local"]
+    gone.die()
+    assert "blue-1.local" in switch(two, True)["away"]
+    gone.start()
+    two.heal()
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+
+    two.instances["green-2.local"].secret = "another"
+    with pytest.raises(Unproven, match=r"green-2\.local"):
+        switch(two, False)
+
+
+def test_read_only_waits_for_an_open_window(live: Steered) -> None:
+    live.offer(NEW)
+    live.shift(NEW, 5)
+    live.open()
+
+    with pytest.raises(Refused, match=f"a window of {NEW} is open"):
+        switch(live, True)
+
+    assert values(live) == {"blue": {"0"}, "green": {"0"}}
+
+
+def test_a_restore_makes_the_target_read_only_and_its_end_takes_writes_again(two: Steered) -> None:
+    begun = restoration.begin(two.steering, "b1", two.token)
+    again = restoration.begin(two.steering, "b1", two.token)
+
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+    assert (begun["release"], begun["slot"], begun["backed_up"]) == (NEW, "green", False)
+    assert again["restoration"] == begun["restoration"]
+    with pytest.raises(Refused, match="A restore of b1 is under way") as other:
+        restoration.begin(two.steering, "b2", two.token)
+    assert "--give-up" in other.value.hint
+    with pytest.raises(Refused, match="A restore of b1 is under way"):
+        stages.claim(two.steering, NEXT, two.token, "")
+    assert status(two.steering)["restoration"]["backup"] == "b1"
+
+    done = restoration.end(two.steering, two.token, "paste12_replaced_1")
+
+    assert "paste12_replaced_1" in done["say"]
+    assert values(two) == {"blue": {"0"}, "green": {"0"}}
+    with pytest.raises(Refused, match="no restore is under way"):
+        restoration.end(two.steering, two.token)
+
+
+def test_a_restore_needs_a_backup_from_after_the_last_write(two: Steered) -> None:
+    two.admit(NEW)
+    assert restoration.begin(two.steering, "b1", two.token)["backed_up"] is False
+
+    two.admit(NEW)
+
+    assert restoration.begin(two.steering, "b1", two.token)["backed_up"] is True
+
+
+def test_a_restore_that_is_given_up_leaves_a_target_that_was_read_only_before_read_only(two: Steered) -> None:
+    switch(two, True)
+    restoration.begin(two.steering, "b1", two.token)
+
+    done = restoration.end(two.steering, two.token)
+
+    assert "given up" in done["say"]
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+
+
+def test_a_restore_waits_for_a_release_that_goes_up(live: Steered) -> None:
+    live.offer(NEW)
+    live.shift(NEW, 5)
+
+    with pytest.raises(Refused, match="is going up, at 5 %"):
+        restoration.begin(live.steering, "b1", live.token)
+
+
+def test_a_rehearsal_goes_there_and_back_and_leaves_everything_as_it_was(two: Steered) -> None:
+    two.settings["admission"] = False
+    before, flags = two.steering.state(), values(two, LOCKS)
+
+    done = rehearsal.rehearse(two.steering, two.token, {"backup": 1.0})
+
+    state = two.steering.state()
+    assert two.ask_many(8) == {NEW: 8}
+    assert values(two, LOCKS) == flags
+    assert (state.shares, state.good, state.quarantined) == (before.shares, before.good, {})
+    assert state.rollout == before.rollout
+    assert set(done["seconds"]) == {"backup", "rollback", "flags_off", "undone"}
+    assert state.rehearsal is not None
+    assert state.rehearsal["seconds"] == done["seconds"]
+    assert not two.steering.lock.holder().owner
+    assert {"rolled_back", "rehearsed"} <= set(two.events())
+
+
+def test_a_rehearsal_that_was_killed_is_undone_by_the_next_one(
+    two: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.settings["admission"] = False
+    with monkeypatch.context() as killed:
+        killed.setattr(rehearsal, "flags_off", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            rehearsal.rehearse(two.steering, two.token, {})
+    assert two.ask_many(4) == {OLD: 4}
+
+    rehearsal.rehearse(two.steering, two.take(), {})
+
+    assert two.ask_many(8) == {NEW: 8}
+    assert two.steering.state().quarantined == {}
+    assert values(two, LOCKS) == {"blue": {"0"}, "green": {"1"}}
+
+
+def test_a_rehearsal_that_was_killed_is_not_undone_over_a_newer_release(
+    two: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two.settings["admission"] = False
+    with monkeypatch.context() as killed:
+        killed.setattr(rehearsal, "flags_off", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            rehearsal.rehearse(two.steering, two.token, {})
+    two.serve(NEXT)
+    two.settings["admission"] = False
+
+    rehearsal.rehearse(two.steering, two.take(), {})
+
+    assert two.ask_many(8) == {NEXT: 8}
+    assert two.steering.state().quarantined == {NEW: "rehearsal"}
+
+
+def test_a_rehearsal_without_a_release_before_says_what_it_left_out(live: Steered) -> None:
+    live.settings["admission"] = False
+
+    done = rehearsal.rehearse(live.steering, live.take(), {})
+
+    assert "there is nothing before it" in done["left_out"]
+    state = live.steering.state()
+    assert "left out the rollback" in rehearsal.complaint(state, 30, state.rehearsal["at"])  # type: ignore[index]
+
+
+def test_production_is_not_for_rehearsals(two: Steered) -> None:
+    with pytest.raises(Refused, match="production is not for rehearsals"):
+        rehearsal.rehearse(two.steering, two.token, {})
+
+    assert "rehearsal.begun" not in two.events()
+
+
+def test_a_rehearsal_is_complained_about_when_it_is_old_or_never_was(two: Steered) -> None:
+    two.settings["admission"] = False
+    assert "never rehearsed" in rehearsal.complaint(two.steering.state(), 30, 0)
+    rehearsal.rehearse(two.steering, two.token, {})
+    state = two.steering.state()
+    assert state.rehearsal is not None
+    at = state.rehearsal["at"]
+
+    assert rehearsal.complaint(state, 30, at + 29 * 86_400) == ""
+    assert "31 days ago (limit 30)" in rehearsal.complaint(state, 30, at + 31 * 86_400)
