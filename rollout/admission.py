@@ -3,6 +3,7 @@
 import time
 
 from rollout import certificate
+from rollout.display import restore_words
 from rollout.errors import Refused
 from rollout.state import State
 from rollout.steering import Steering
@@ -18,14 +19,12 @@ def refuse_quarantined(state: State, release: str, why: str) -> None:
         )
 
 
-def refuse_while_restoring(state: State) -> None:
+def refuse_while_restoring(target: str, state: State) -> None:
     """Refuse to begin anything while the database is about to be another one."""
     restoration = state.restoration
     if restoration and not restoration.ended:
-        raise Refused(
-            f"A restore of {restoration.backup} is under way.",
-            f"Go on with it: ./p12 restore --backup {restoration.backup} --over; or: ./p12 restore --give-up",
-        )
+        words = restore_words(target, restoration.backup)
+        raise Refused(f"{target}: a restore {words.partition('. ')[0]}.", words.partition(". ")[2])
 
 
 def refuse_unadmitted(steering: Steering, state: State, release: str, digest: str) -> None:

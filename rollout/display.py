@@ -105,14 +105,15 @@ def _care(answer: Mapping[str, Any]) -> list[str]:
     restoration, rehearsal = answer.get("restoration"), answer.get("rehearsal")
     lines = []
     if restoration and not restoration["ended"]:
-        lines.append(f"  restore     {restore_words(restoration['backup'])}")
+        lines.append(f"  restore     {restore_words(answer['target'], restoration['backup'])}")
     return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines
 
 
-def restore_words(backup: str) -> str:
+def restore_words(target: str, backup: str) -> str:
     """Say that a restore is under way, and what to type."""
-    again = f"./p12 restore --backup {backup} --over"
-    return f"of {backup} is under way, read-only meanwhile. Go on: {again}; give up: ./p12 restore --give-up"
+    restore = "./p12 restore" + (f" --target {target}" if target != "production" else "")
+    again = f"{restore} --backup {backup} --over"
+    return f"of {backup} is under way, read-only meanwhile. Go on: {again}; give up: {restore} --give-up"
 
 
 def _instance(instance: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
     """
     with steering.change(token) as owner:
         state = steering.state()
-        _refuse(state, backup)
+        _refuse(steering.target.name, state, backup)
         if state.restoration is None or state.restoration.ended:
             before = read_only.is_on(steering, state)
             steering.journal.append(owner, "restore.begun", backup=backup, was_read_only=before)
@@ -68,10 +68,10 @@ def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
     return {"changed": True, "outcome": outcome, "say": f"{steering.target.name}: {words}; {said}"}
 
 
-def _refuse(state: State, backup: str) -> None:
+def _refuse(target: str, state: State, backup: str) -> None:
     restoration, rollout = state.restoration, state.rollout
     if restoration and restoration.backup != backup:
-        refuse_while_restoring(state)
+        refuse_while_restoring(target, state)
     if rollout and not rollout.ended and rollout.share < 100:
         raise Refused(
             f"{rollout.release} is going up, at {rollout.share} %.", "Turn it back first: ./p12 rollback"

@@ -93,7 +93,7 @@ def claim(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         state = steering.state()
         slot = slot_for(state, release)
         refuse_quarantined(state, release, why)
-        refuse_while_restoring(state)
+        refuse_while_restoring(steering.target.name, state)
         if state.shares.get(slot):
             raise Refused(
                 f"{slot} serves {state.shares[slot]} % of the requests; nothing is installed there."

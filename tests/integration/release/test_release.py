@@ -367,7 +367,7 @@ def test_a_restore_over_the_live_database_goes_on_where_it_was_killed(site, kill
     done = site.p12(*words)
 
     assert status["restoration"]["backup"] == backup
-    assert f"./p12 restore --backup {backup} --over" in status["say"]
+    assert f"./p12 restore --target staging --backup {backup} --over" in status["say"]
     assert done.returncode == 0, text_of(done)
     assert re.search(r"\d+ notes and \d+ views newer than that will be lost", text_of(done)), text_of(done)
     assert f"{backup} is live after" in text_of(done)

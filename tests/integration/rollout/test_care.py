@@ -74,10 +74,10 @@ def test_a_restore_makes_the_target_read_only_and_its_end_takes_writes_again(two
     assert values(two) == {"blue": {"1"}, "green": {"1"}}
     assert (begun["release"], begun["slot"], begun["backed_up"]) == (NEW, "green", False)
     assert again["restoration"] == begun["restoration"]
-    with pytest.raises(Refused, match="A restore of b1 is under way") as other:
+    with pytest.raises(Refused, match="a restore of b1 is under way") as other:
         restoration.begin(two.steering, "b2", two.token)
     assert "--give-up" in other.value.hint
-    with pytest.raises(Refused, match="A restore of b1 is under way"):
+    with pytest.raises(Refused, match="a restore of b1 is under way"):
         stages.claim(two.steering, NEXT, two.token, "")
     assert status(two.steering)["restoration"]["backup"] == "b1"
 
