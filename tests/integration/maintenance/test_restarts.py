@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
@@ -14,16 +13,10 @@ import pytest
 from rollout.errors import Refused, RolloutError
 from rollout.maintenance import pending_settings, restart, take_over
 from rollout.pooler import Pooler, paused
-from tests.integration.maintenance.kept import PAUSE_SECONDS, KeptSite, kept_site
-from tests.running import UNPRIVILEGED, Servers, wait_for
+from tests.integration.maintenance.kept import PAUSE_SECONDS, KeptSite
+from tests.running import UNPRIVILEGED, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def site(servers: Servers, scratch: Path) -> Iterator[KeptSite]:
-    with kept_site(servers, scratch) as made:
-        yield made
 
 
 def test_a_setting_that_needs_a_restart_comes_into_force_and_no_visitor_fails(site: KeptSite) -> None:
