@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from rollout import backups, copies, swapping
+from rollout import copies, kept_backups, swapping
 from rollout.errors import Refused, RolloutError
 from tests.integration.maintenance.kept import KeptSite
 from tests.integration.maintenance.readers import Readers
@@ -146,7 +146,7 @@ def _back_up(site: KeptSite) -> str:
         check=True,
         capture_output=True,
     )
-    (made,) = backups.kept(kept)
+    (made,) = kept_backups.kept(kept)
     return made.id
 
 
