@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg2
 
@@ -162,7 +162,7 @@ def redis_server(
 
 
 @contextlib.contextmanager
-def pooler(servers: Servers, home: Path, postgres: Cluster, **settings: object) -> Iterator[int]:
+def pooler(servers: Servers, home: Path, postgres: Cluster, **settings: Any) -> Iterator[int]:
     """Run pgbouncer in transaction mode in front of a cluster; gives its port."""
     with running_pooler(servers, home, postgres, **settings) as (port, _):
         yield port
@@ -170,9 +170,9 @@ def pooler(servers: Servers, home: Path, postgres: Cluster, **settings: object) 
 
 @contextlib.contextmanager
 def running_pooler(
-    servers: Servers, home: Path, postgres: Cluster, **settings: object
+    servers: Servers, home: Path, postgres: Cluster, connect_query: str = "", **settings: object
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run a ``pooler``; gives its port and process."""
+    """Run a ``pooler``; gives its port and process. ``connect_query`` is run on each server connection."""
     home.mkdir()
     port = free_port()
     lines = {
@@ -186,7 +186,8 @@ def running_pooler(
         "max_client_conn": 500,
         **settings,
     }
-    databases = f"[databases]\n* = host=127.0.0.1 port={postgres.port} user=nobody\n"
+    first = f" connect_query='{connect_query}'" if connect_query else ""
+    databases = f"[databases]\n* = host=127.0.0.1 port={postgres.port} user=nobody{first}\n"
     options = "".join(f"{name} = {value}\n" for name, value in lines.items())
     (home / "pgbouncer.ini").write_text(f"{databases}[pgbouncer]\n{options}")
     # With -R it takes over from one that runs, which needs the socket.

@@ -1,5 +1,6 @@
 """When the database is busy or away, answers are 503 with Retry-After, soon, and never 500."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +144,37 @@ def test_a_full_pooler_is_busy_and_not_away(
 
         occupying.close()
         assert (answer.status_code, answer.get_json()["error"]) == (503, "db_busy")
+
+
+def test_a_table_that_somebody_locked_ends_the_statement_and_not_the_patience_of_everyone(
+    servers: Servers, postgres: Cluster, database: str, scratch: Path, make_client: MakeClient
+) -> None:
+    limited = "SET statement_timeout = 300"
+    with pooler(servers, scratch / "slow", postgres, connect_query=limited) as port:
+        client = make_client(f"postgresql://nobody@127.0.0.1:{port}/{database}")
+        with holding(postgres, database, "LOCK TABLE notes"):
+            answer = client.get("/api/notes")
+
+        assert (answer.status_code, answer.get_json()["error"]) == (503, "db_busy")
+        assert client.get("/api/notes").status_code == 200
+
+
+def test_a_backend_that_hangs_is_given_up_by_the_pooler_and_another_answers(
+    servers: Servers, postgres: Cluster, database: str, scratch: Path, make_client: MakeClient
+) -> None:
+    with pooler(servers, scratch / "hung", postgres, query_timeout=1, server_login_retry=1) as port:
+        client = make_client(f"postgresql://nobody@127.0.0.1:{port}/{database}")
+        assert client.get("/api/notes").status_code == 200
+        ((backend,),) = postgres.run(
+            f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        )
+        os.kill(int(str(backend)), signal.SIGSTOP)
+        try:
+            answer = client.get("/api/notes")
+        finally:
+            os.kill(int(str(backend)), signal.SIGCONT)
+
+        assert answer.status_code == 200
 
 
 def test_a_database_that_hangs_does_not_hang_what_does_not_need_it(
