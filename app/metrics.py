@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
@@ -28,6 +29,15 @@ def bucket_edges(fastest: float = FASTEST_SECONDS, slowest: float = SLOWEST_SECO
     """
     steps = math.ceil(math.log(slowest / fastest, EDGE_RATIO))
     return [float(f"{fastest * EDGE_RATIO**step:.4g}") for step in range(steps + 1)]
+
+
+def resident_bytes() -> float | None:
+    """Return what this process keeps in memory; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,7 @@ class Metrics:
             meter.create_observable_gauge(name, [observe], description=description)
 
         gauge("p12_process_start_time_seconds", "Unix time of the start.", lambda: self._started)
+        gauge("p12_process_resident_bytes", "Memory that the process holds.", resident_bytes)
         gauge(
             "p12_limiter_degraded",
             "1 while rate limits are counted in this process alone.",

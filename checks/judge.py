@@ -16,7 +16,7 @@ from checks.comparisons import Alone, BesideControl
 from checks.deltas import Deltas, Segment
 from checks.limits import WindowLimits
 from checks.report import Finding, Verdict, combine, compare
-from checks.tripwires import Breaker, Database
+from checks.tripwires import Breaker, Database, Memory
 
 REASONS_KEPT = 5
 
@@ -47,7 +47,8 @@ class Window:
     """A window being watched: ``add`` samples as they come; the first verdict stays.
 
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
-    "instances": {name: {"started", "deadlocks", "busy", "limited", "retries", "retried", "latency"}},
+    "instances": {name: {"started", "deadlocks", "busy", "limited", "retries", "retried", "latency",
+    "resident_mb"}},
     "database": a reading as in ``tripwires``}``, counters cumulative, an instance left out when it could not
     be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
     """
@@ -70,6 +71,7 @@ class Window:
         self._threshold = Threshold(self.limits.baseline_requests)
         self._database = Database(self.limits, self.control is None)
         self._breaker = Breaker(self.limits)
+        self._memory = Memory(self.limits)
         self._totals: Counter[tuple[str, str]] = Counter()
         self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
         self._elapsed = self._watched = 0.0
@@ -101,7 +103,7 @@ class Window:
         requests, errors = (segment.count(self.candidate, name) for name in ("requests", "errors"))
         self._breaker.add(self._elapsed, requests, errors)
         self._weigh(segment, requests)
-        self._note_retries(sample)
+        self._note_instances(sample)
         if self._deltas.threshold_seconds is None:
             self._settle_threshold(sample)
 
@@ -120,10 +122,11 @@ class Window:
         if seconds is not None and self._elapsed >= self.limits.warmup_seconds:
             self._deltas.begin_timing(seconds, sample)
 
-    def _note_retries(self, sample: Mapping[str, Any]) -> None:
+    def _note_instances(self, sample: Mapping[str, Any]) -> None:
         instances = sample.get("instances")
         for name, instance in instances.items() if isinstance(instances, dict) else ():
             if self._deltas.arm_of(name) == self.candidate and isinstance(instance, dict):
+                self._memory.add(name, instance)
                 found = instance.get("retried")
                 self._retried.setdefault(name, {"first": found})["last"] = found
 
@@ -155,6 +158,7 @@ class Window:
                 "dead_instances", self._dead, "<=", self.limits.dead_instances, "The balancer saw them down."
             ),
             self._breaker.finding(self.candidate),
+            *self._memory.findings(),
             *self._database.findings(),
         ]
 

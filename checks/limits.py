@@ -30,7 +30,8 @@ class WindowLimits:
     answer of it that is younger than ``database_gap_seconds`` is not watched. ``connections_ratio`` is of
     max_connections less the reserved; ``lock_wait_seconds``, ``transaction_seconds`` and
     ``queue_lag_seconds`` are the oldest of their kind; clients may wait in the pooler's line without a pause
-    for less than ``pooler_waiting_seconds``.
+    for less than ``pooler_waiting_seconds``. ``resident_mb`` is what one instance may keep in memory.
+
     Raises ValueError for a limit that could let a window pass on nothing.
     """
 
@@ -42,6 +43,7 @@ class WindowLimits:
     alpha_weights: Mapping[str, float] = field(default_factory=lambda: dict(ALPHA_WEIGHTS))
     deadlocks: int = 0
     dead_instances: int = 0
+    resident_mb: float = 400.0
     scrape_gap_seconds: float = 15.0
     warmup_seconds: float = 30.0
     baseline_requests: int = 100
@@ -74,7 +76,13 @@ class WindowLimits:
         yield "warmup_seconds", 0 <= self.warmup_seconds < self.max_seconds, "0 or more, below max_seconds"
         for name in (
             *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
-            *("lock_wait_seconds", "transaction_seconds", "queue_lag_seconds", "breaker_burn_rate"),
+            *(
+                "resident_mb",
+                "lock_wait_seconds",
+                "transaction_seconds",
+                "queue_lag_seconds",
+                "breaker_burn_rate",
+            ),
         ):
             yield name, 0 < getattr(self, name) < math.inf, "more than 0"
         for name in ("deadlocks", "dead_instances"):

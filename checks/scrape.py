@@ -11,6 +11,7 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 REQUESTS = "p12_http_requests_total"
 BUCKETS = "p12_http_request_duration_seconds_bucket"
 BUSY, LIMITED = "503", "429"
+MEGABYTE = 1e6
 # No visitor's requests: ours, and those that look whether somebody is there.
 NOT_VISITED = ("/internal", "/healthz", "/api/health")
 
@@ -19,7 +20,8 @@ def scrape(text: str) -> Mapping[str, Any] | None:
     """Return an instance's part of a sample, or None without a full answer.
 
     ``started``, ``deadlocks``, ``busy`` (503s), ``limited`` (429s), ``retries`` and, by SQLSTATE,
-    ``retried``; ``latency`` is the histogram of what visitors asked and was not limited, as in ``baseline``.
+    ``retried``; ``resident_mb``, where the process tells it; ``latency`` is the histogram of what visitors
+    asked and was not limited, as in ``baseline``.
     A service shows its deadlocks and retries from the start, be they 0; where there is no such line, nothing
     is known of them. A 503 has a line only once there was one.
     """
@@ -29,6 +31,8 @@ def scrape(text: str) -> Mapping[str, Any] | None:
     for name, labels, number in METRIC.findall(text):
         if name == "p12_process_start_time_seconds":
             found["started"] = _number(number)
+        elif name == "p12_process_resident_bytes":
+            found["resident_mb"] = _number(number) / MEGABYTE
         elif name == "p12_db_errors_total" and 'sqlstate="40P01"' in labels:
             found["deadlocks"] = found.get("deadlocks", 0.0) + _number(number)
         elif name == "p12_db_retries_total":

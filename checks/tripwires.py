@@ -113,6 +113,26 @@ class Breaker:
         return compare("burning_errors", burning, "<", limits.breaker_errors, where)
 
 
+@dataclass
+class Memory:
+    """What the candidate's processes keep in memory at most, where they tell it."""
+
+    limits: WindowLimits
+    worst: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, instance: Mapping[str, Any]) -> None:
+        megabytes = instance.get("resident_mb")
+        if _is_number(megabytes):
+            self.worst[name] = max(self.worst.get(name, 0.0), float(str(megabytes)))
+
+    def findings(self) -> list[Finding]:
+        if not self.worst:
+            return []
+        name, megabytes = max(self.worst.items(), key=lambda item: item[1])
+        hint = f"{name} is the largest process; does it leak?"
+        return [compare("resident_mb", round(megabytes, 1), "<=", self.limits.resident_mb, hint)]
+
+
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False

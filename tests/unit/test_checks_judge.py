@@ -672,3 +672,24 @@ def test_importing_the_judge_imports_nothing_slow() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def growing(megabytes: int, slot: str = "green") -> list[Sample]:
+    """A window in which one process of a slot grows to so much memory."""
+    samples = window()
+    for i, sample in enumerate(samples):
+        sample["instances"][f"{slot}-1@app1"]["resident_mb"] = 80 + (megabytes - 80) * i / (len(samples) - 1)
+    return samples
+
+
+def test_a_process_that_outgrows_its_limit_fails_the_window_and_is_named() -> None:
+    judgement = held(growing(401))
+
+    assert names(judgement, Verdict.FAILED) == {"resident_mb"}
+    (finding,) = [f for f in judgement.findings if f.name == "resident_mb"]
+    assert "green-1@app1 is the largest process" in finding.hint
+
+
+def test_a_process_that_grows_within_its_limit_passes_and_the_old_slots_is_not_judged() -> None:
+    assert held(growing(399)).verdict is Verdict.PASSED
+    assert held(growing(900, "blue")).verdict is Verdict.PASSED

@@ -31,6 +31,7 @@ def test_a_service_that_has_answered_nothing_shows_its_counters_and_no_latency(m
 
     assert {found[name] for name in ("deadlocks", "busy", "limited", "retries")} == {0}
     assert "latency" not in found
+    assert 20 < float(str(found["resident_mb"])) < 1000
 
 
 def test_what_visitors_asked_is_counted_and_timed_over_all_routes(metrics: Metrics) -> None:
