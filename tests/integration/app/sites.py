@@ -112,5 +112,5 @@ def site_in(home: Path, servers: Servers, scratch: Path, **settings: object) -> 
 
 def as_provisioned() -> dict[str, str]:
     """Return how long pgbouncer waits for what, as provisioning sets it."""
-    lines = (line.split(" = ") for line in PROVISIONED.read_text().splitlines() if " = " in line)
+    lines = (line.split(" = ", 1) for line in PROVISIONED.read_text().splitlines() if " = " in line)
     return {name: value for name, value in lines if name.endswith(("_timeout", "_retry"))}

@@ -83,7 +83,9 @@ def test_a_backup_is_proven_by_a_restore_and_its_manifest_says_what_it_holds(
     assert (kept["verdict"], kept["nothing_to_lose"]) == ("passed", False)
     assert {name: table["rows"] for name, table in manifest["tables"].items()} == {
         "public.alembic_version": 1,
+        "public.like_log": 0,
         "public.notes": 500,
+        "public.report_log": 0,
         "public.view_log": 5000,
         "public.view_queue": 0,
         "public.Odd name": 3,

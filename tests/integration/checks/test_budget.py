@@ -144,7 +144,7 @@ def test_limits_in_memory_on_several_instances_are_refused(
 
 def fake_tools(directory: Path, version: str) -> Path:
     """A bin directory whose programs say a version."""
-    for name in ("pg_dump", "pg_restore", "initdb", "postgres"):
+    for name in ("pg_dump", "pg_dumpall", "pg_restore", "initdb", "postgres"):
         (directory / name).write_text(f"#!/bin/sh\necho '{version}'\n")
         (directory / name).chmod(0o755)
     return directory

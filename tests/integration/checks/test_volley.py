@@ -41,7 +41,12 @@ def fire(answer: Callable[[list[socket.socket]], None], shots: int, seconds: flo
 
 
 def test_no_request_is_complete_before_every_connection_is_open_and_all_are_in_flight_together() -> None:
-    fired = fire(lambda taken: [connection.sendall(WHOLE) for connection in taken] and None, 100)
+    def all_after_a_moment(taken: list[socket.socket]) -> None:
+        time.sleep(0.2)
+        for connection in taken:
+            connection.sendall(WHOLE)
+
+    fired = fire(all_after_a_moment, 100)
 
     assert fired.in_flight_peak == 100
     assert {(hit.status, hit.body, hit.release) for hit in fired.hits} == {(200, b"{}", "abc")}

@@ -173,6 +173,11 @@ target = Target.load("production", Path({str(site.target.directory.parent)!r}))
 {"copies" if action == "copy" else "swapping"}.{action}(target, {backup!r}, 7)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=CHECKOUT, check=False, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        cwd=CHECKOUT,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == -signal.SIGKILL, json.dumps([done.returncode, done.stderr[-800:]])
