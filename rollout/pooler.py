@@ -5,12 +5,14 @@ The console is reached through pgbouncer's own Unix socket, where it knows who r
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, cast
 
 import psycopg2
@@ -18,6 +20,8 @@ import psycopg2.extensions
 
 from rollout.errors import Refused, RolloutError
 from rollout.target import Target
+
+KIT = Path(__file__).resolve().parents[1]
 
 # Between the end of a pause and the moment pgbouncer gives up on who has waited since its start.
 MARGIN_SECONDS = 1.0
@@ -126,6 +130,7 @@ def _resumer(pooler: Pooler, seconds: float) -> Iterator[IO[str]]:
     # In a session of its own: what kills ours, a lost terminal included, does not reach it.
     process = subprocess.Popen(
         [sys.executable, "-P", "-s", "-m", "rollout.resumer"],
+        env={**os.environ, "PYTHONPATH": str(KIT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -109,10 +109,7 @@ def test_a_restore_killed_in_each_phase_is_done_by_running_it_again_and_readers_
 
     assert not done.get("changed")
     assert copies.copy(site.target, backup, 7)["swapped"]
-    assert site.cluster.run("SELECT text FROM notes ORDER BY id", done["replaced"]) == [
-        ("before",),
-        ("after",),
-    ]
+    assert texts(site, done["replaced"]) == ["before", "after"]
     assert readers.failed() == []
     assert readers.longest() < site.target.settings["pause_seconds"]
     copies.drop(site.target, done["replaced"])
