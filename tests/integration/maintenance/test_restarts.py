@@ -85,7 +85,7 @@ def test_a_program_killed_in_the_pause_leaves_nobody_waiting(site: KeptSite) -> 
 
 
 def test_a_pause_ends_at_its_deadline_whatever_the_program_does(site: KeptSite) -> None:
-    with paused(site.console, 0.5):
+    with paused(site.console, 2.0):
         assert _is_paused(site)
         wait_for(lambda: not _is_paused(site), "clients being let go", 5)
 

@@ -1,0 +1,321 @@
+"""Small faulty variants of the service, each of which some gate must stop before all visitors have it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+IN_PRODUCTION = "os.environ['P12_TARGET'] == 'production'"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A piece of a file, found exactly once, and what it is replaced by."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: what is wrong, the edits that make it so, and the gate that is expected to stop it.
+
+    ``options`` are further words of ``p12 release``, for a fault that lies in settings. ``says`` is a regular
+    expression for what the gate then names.
+    """
+
+    name: str
+    what: str
+    gate: str
+    says: str
+    edits: tuple[Edit, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def apply(fault: Fault, checkout: Path) -> None:
+    """Make a checkout faulty; raises ValueError for an edit that no longer fits the source."""
+    for edit in fault.edits:
+        file = checkout / edit.path
+        text = file.read_text()
+        if text.count(edit.before) != 1:
+            raise ValueError(
+                f"{fault.name}: {edit.path} holds {edit.before!r} {text.count(edit.before)} times"
+            )
+        file.write_text(text.replace(edit.before, edit.after))
+
+
+def fail_some(ratio: float) -> tuple[Edit, ...]:
+    """Answer a share of production's requests with an error."""
+    return (
+        Edit(
+            "app/factory.py",
+            "    return app\n",
+            f"""    import os
+    import random
+
+    @app.before_request
+    def fail_some():
+        from flask import request
+        wanted = {IN_PRODUCTION} and request.path.startswith('/api/notes')
+        return ({{'error': 'server_error'}}, 500) if wanted and random.random() < {ratio} else None
+
+    return app
+""",
+        ),
+    )
+
+
+RUN_VIEW = (
+    "    views, is_first = _run(service, SET_LOCK_TIMEOUT + sql, note_id, timed=True, "
+    "fingerprint=fingerprint)\n"
+)
+COUNT_BY_FINGERPRINT = (
+    "    views = count_view(here, flags_in_force(), note_id, fingerprint(request, here.settings))\n"
+)
+LOG_VIEW = (
+    "INSERT INTO view_log (note_id, fingerprint, day, created_at) "
+    "SELECT id, %(fingerprint)s, to_char(timezone('utc', now()), 'YYYY-MM-DD'), timezone('utc', now()) "
+    "FROM notes WHERE id = %(note_id)s ON CONFLICT (note_id, fingerprint, day) DO NOTHING RETURNING note_id"
+)
+FLAGS_OF_NO_FILE = "        if self._path is None:\n            return self._loaded.flags\n"
+COUNT_VIEW = 'COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_1(%(note_id)s, %(fingerprint)s)"\n'
+
+CATALOGUE = (
+    Fault(
+        "index_ddl",
+        "an index is made sure of in every view: the incident",
+        "burst",
+        "deadlocks",
+        (
+            Edit(
+                "app/counting.py",
+                'COUNT_VIEW = "SELECT',
+                'COUNT_VIEW = "CREATE UNIQUE INDEX IF NOT EXISTS view_log_once ON view_log '
+                "(note_id, fingerprint, day);\\nSELECT",
+            ),
+        ),
+    ),
+    Fault(
+        "lost_update",
+        "views are read, added to and written back",
+        "burst",
+        "lost_views|miscounted|counter",
+        (
+            Edit(
+                "app/counting.py",
+                RUN_VIEW,
+                f"""    bound = {{"note_id": note_id, "fingerprint": fingerprint}}
+    is_first = service.database.one({LOG_VIEW!r}, bound) is not None
+    seen = service.database.one("SELECT views FROM notes WHERE id = %(note_id)s", bound)
+    if seen is None:
+        raise NotFoundError
+    views = seen[0] + is_first
+    service.database.one(
+        "UPDATE notes SET views = %(views)s WHERE id = %(note_id)s RETURNING id", {{**bound, "views": views}}
+    )
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "unconditional_update",
+        "a view is counted whether it is the visitor's first or not",
+        "burst",
+        "extra_views|miscounted|counter",
+        (
+            Edit(
+                "app/counting.py",
+                COUNT_VIEW,
+                f'''COUNT_VIEW = """
+WITH logged AS ({LOG_VIEW}),
+counted AS (UPDATE notes SET views = views + 1 WHERE id = %(note_id)s RETURNING views)
+SELECT views, EXISTS (SELECT FROM logged) FROM counted
+"""
+''',
+            ),
+        ),
+    ),
+    Fault(
+        "swallowed_lock_timeout",
+        "a lock that is not had at once becomes a 500",
+        "burst",
+        "server_errors",
+        (
+            Edit(
+                "app/counting.py",
+                "SET LOCAL lock_timeout = %(lock_timeout_ms)s;",
+                "SET LOCAL lock_timeout = 1;",
+            ),
+            Edit(
+                "app/errors.py",
+                '    """The database is there but could not serve in time."""\n\n    status = 503\n',
+                '    """The database is there but could not serve in time."""\n\n    status = 500\n',
+            ),
+        ),
+    ),
+    Fault(
+        "errors_half_percent",
+        "0.5 % of production's answers are errors",
+        "window",
+        "errors",
+        fail_some(0.005),
+    ),
+    Fault(
+        "errors_one_percent", "1 % of production's answers are errors", "window", "errors", fail_some(0.01)
+    ),
+    Fault(
+        "errors_two_percent", "2 % of production's answers are errors", "window", "errors", fail_some(0.02)
+    ),
+    Fault(
+        "busy_under_burst",
+        "more than two requests at once are sent away",
+        "burst",
+        "busy_ratio",
+        (
+            Edit(
+                "app/factory.py",
+                "    return app\n",
+                """    import threading
+    from flask import g, request
+    from app.errors import BusyError
+
+    room = threading.BoundedSemaphore(2)
+
+    @app.before_request
+    def send_away():
+        if request.path.startswith('/api/notes'):
+            g.inside = room.acquire(blocking=False)
+            if not g.inside:
+                raise BusyError
+
+    @app.teardown_request
+    def leave(_):
+        if g.pop('inside', False):
+            room.release()
+
+    return app
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "slow_route",
+        "a view takes half as long again in production",
+        "window",
+        "slow",
+        (
+            Edit(
+                "app/api.py",
+                COUNT_BY_FINGERPRINT,
+                f"""    import os
+    import time
+
+    began = time.perf_counter()
+    views = count_view(here, flags_in_force(), note_id, fingerprint(request, here.settings))
+    if {IN_PRODUCTION}:
+        time.sleep(0.5 * (time.perf_counter() - began))
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "much_slower_route",
+        "a view takes 50 ms longer in production",
+        "window",
+        "slow",
+        (
+            Edit(
+                "app/api.py",
+                COUNT_BY_FINGERPRINT,
+                f"""    import os
+    import time
+
+    if {IN_PRODUCTION}:
+        time.sleep(0.05)
+    views = count_view(here, flags_in_force(), note_id, fingerprint(request, here.settings))
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "stale_flags",
+        "one instance never reads its flags again",
+        "slot",
+        "flag|generation",
+        (
+            Edit(
+                "app/live_flags.py",
+                FLAGS_OF_NO_FILE,
+                """        second = os.environ.get("P12_INSTANCE", "").endswith("2")
+        if self._path is None or (second and self._loaded.key is not None):
+            return self._loaded.flags
+""",
+            ),
+        ),
+    ),
+    Fault(
+        "pool_too_large",
+        "each instance may open 200 connections",
+        "preflight",
+        "connections|budget",
+        options=("--ansible=-e", "--ansible=p12_db_pool_size=200"),
+    ),
+    Fault(
+        "leaked_connections",
+        "one view in twenty keeps its connection",
+        "burst",
+        "busy_ratio|p99_ms|connections",
+        (
+            Edit(
+                "app/counting.py",
+                RUN_VIEW,
+                f"""    import random
+
+    if random.random() < 0.05:
+        KEPT.append(service.database.engine.connect())
+{RUN_VIEW}""",
+            ),
+            Edit("app/counting.py", "LONGEST_REASON = 500\n", "LONGEST_REASON = 500\nKEPT = []\n"),
+        ),
+    ),
+    Fault(
+        "memory_leak",
+        "every view keeps a megabyte in production",
+        "window",
+        "resident_mb",
+        (
+            Edit(
+                "app/counting.py",
+                RUN_VIEW,
+                f"""    import os
+
+    if {IN_PRODUCTION}:
+        KEPT.append(os.urandom(1_000_000))
+{RUN_VIEW}""",
+            ),
+            Edit("app/counting.py", "LONGEST_REASON = 500\n", "LONGEST_REASON = 500\nKEPT = []\n"),
+        ),
+    ),
+    Fault(
+        "starts_and_dies",
+        "in production a process ends 20 seconds after its start",
+        "window",
+        "dead_instances|errors|lost_counters|started anew",
+        (
+            Edit(
+                "app/factory.py",
+                "    return app\n",
+                f"""    import os
+    import threading
+
+    if {IN_PRODUCTION}:
+        timer = threading.Timer(20, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+    return app
+""",
+            ),
+        ),
+    ),
+)
+BY_NAME: Mapping[str, Fault] = {fault.name: fault for fault in CATALOGUE}

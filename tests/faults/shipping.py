@@ -1,0 +1,75 @@
+"""Ship a variant of the service as a branch through the real playbooks, and see what stops it."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from tests.faults.catalogue import Fault, apply
+from tests.whole_site import Site
+
+STOPPED = re.compile(r"^ *stopped +(.*)$", re.MULTILINE)
+GOOD_CHANGE = ("app/health.py", "\n# One more line.\n")
+# A gate by the words with which it stops a release.
+GATES = (
+    ("window", re.compile(r": window (failed|unknown)")),
+    ("burst", re.compile(r": burst:? ")),
+    ("slot", re.compile(r"instances? (run|has|have|is|are|answer)|flag generation|is ready|-\d@")),
+    ("preflight", re.compile(r"preflight|connections|budget")),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a shipment ended: whether it was stopped, by which gate, in which words, after how many seconds.
+
+    ``is_back`` says that production serves what it served before; ``failed_requests`` are the visitors'.
+    """
+
+    name: str
+    is_stopped: bool
+    gate: str
+    says: str
+    seconds: float
+    is_back: bool
+    requests: int
+    failed_requests: int
+
+
+def ship(site: Site, fault: Fault) -> Outcome:
+    """Commit a fault on a branch of its own and release it."""
+    site.git("checkout", "-q", "-B", f"fault-{fault.name}", "main")
+    apply(fault, site.checkout)
+    site.git("commit", "-q", "--allow-empty", "-am", f"Fault: {fault.what}")
+    site.git("checkout", "-q", "main")
+    return release(site, fault.name, f"fault-{fault.name}", fault.options)
+
+
+def ship_good(site: Site, number: int) -> Outcome:
+    """Commit a change that changes nothing, and release it."""
+    path, line = GOOD_CHANGE
+    site.commit("good", path, lambda text: text + line * number)
+    return release(site, f"good {number}", "good", ())
+
+
+def release(site: Site, name: str, branch: str, options: tuple[str, ...]) -> Outcome:
+    before, seen = site.live(), site.visitors()
+    started = time.monotonic()
+    done = site.p12("release", "--branch", branch, *options)
+    seconds = time.monotonic() - started
+    said = done.stdout + done.stderr
+    words = STOPPED.search(said)
+    after = site.visitors()
+    return Outcome(
+        name,
+        done.returncode != 0,
+        gate_of(words[1]) if words else "",
+        words[1].strip() if words else said[-400:] if done.returncode else "",
+        seconds,
+        site.live() == before,
+        after["requests"] - seen["requests"],
+        after["failed"] - seen["failed"],
+    )
+
+
+def gate_of(words: str) -> str:
+    return next((name for name, pattern in GATES if pattern.search(words)), "?")
