@@ -158,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     made = {}
     for verb, help_text in VERBS.items():
-        made[verb] = verbs.add_parser(verb, help=help_text, description=help_text)
+        # argparse takes a lone % for the beginning of a format.
+        shown = help_text.replace("%", "%%")
+        made[verb] = verbs.add_parser(verb, help=shown, description=shown)
         made[verb].add_argument("-i", "--inventory", default="", help="the site (default: inventories/local)")
         made[verb].set_defaults(ansible=[])
         if verb not in ("down", "check", "replay", "test", "host"):

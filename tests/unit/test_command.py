@@ -227,6 +227,17 @@ def test_a_site_that_is_not_there_is_refused_with_those_that_are(
     assert ran.commands == []
 
 
+def test_help_says_what_each_verb_is_for_as_it_was_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(help_text in said for help_text in command.VERBS.values())
+
+
 def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
