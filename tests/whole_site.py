@@ -64,6 +64,9 @@ class Site:
     def status(self, target: str = "production") -> dict[str, Any]:
         return self.host(target, "status")
 
+    def has_release(self) -> bool:
+        return (self.root / "bin" / "p12").exists() and bool(self.status()["live"]["release"])
+
     def live(self, target: str = "production") -> str:
         return str(self.status(target)["live"]["release"])
 
