@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import cache
 
 from flask import Flask, Response, g, request
 
@@ -32,10 +33,10 @@ CORS_MAX_AGE_SECONDS = "600"
 def dress_answers(app: Flask) -> None:
     """Register the hooks: first start of the clock, last the headers and the measurement."""
     app.before_request(_start)
-    for hook in (_measure, _say_who_answered, _secure, _allow_origin):
-        app.after_request(hook)
+    app.after_request(_dress)
 
 
+@cache
 def route_of(rule: str | None) -> str:
     """Return a route as metrics name it: ``/api/notes/{id}/view``; never what a client typed."""
     return (
@@ -50,23 +51,30 @@ def _start() -> None:
     flags_in_force()
 
 
-def _say_who_answered(response: Response) -> Response:
+def _dress(response: Response) -> Response:
+    # One hook, since Flask asks of each whether it is a coroutine.
+    _allow_origin(response)
+    _secure(response)
+    _say_who_answered(response)
+    _measure(response)
+    return response
+
+
+def _say_who_answered(response: Response) -> None:
     here = service()
     response.headers["X-P12-Release"] = here.release.name
     response.headers["X-P12-Flags"] = str(flags_in_force().generation)
-    return response
 
 
-def _secure(response: Response) -> Response:
+def _secure(response: Response) -> None:
     if service().settings.secure_headers:
         for name, value in SECURE_HEADERS.items():
             response.headers.setdefault(name, value)
-    return response
 
 
-def _allow_origin(response: Response) -> Response:
+def _allow_origin(response: Response) -> None:
     if not request.path.startswith("/api/"):
-        return response
+        return
     response.vary.add("Origin")
     settings = service().settings
     origin = request.headers.get("Origin", "").lower()
@@ -77,14 +85,12 @@ def _allow_origin(response: Response) -> Response:
             response.headers["Access-Control-Allow-Methods"] = CORS_METHODS
             response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
             response.headers["Access-Control-Max-Age"] = CORS_MAX_AGE_SECONDS
-    return response
 
 
-def _measure(response: Response) -> Response:
+def _measure(response: Response) -> None:
     rule = request.url_rule.rule if request.url_rule else None
     if rule and (rule == "/healthz" or rule.startswith(UNCOUNTED)):
-        return response
+        return
     method = request.method if request.method in METHODS else "OTHER"
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     service().metrics.count_request(route_of(rule), method, response.status_code, seconds)
-    return response

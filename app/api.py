@@ -29,8 +29,9 @@ KEPT_IN_LINKS = ("wrap", "active_only")
 @api.before_request
 def refuse_what_is_too_large() -> None:
     """Refuse a body that came in chunks and fills the limit: what is read of it ends there without a word."""
-    limit = request.max_content_length or 0
-    if request.method == "POST" and request.content_length is None and len(request.get_data()) >= limit:
+    if request.method != "POST" or request.content_length is not None:
+        return
+    if len(request.get_data()) >= (request.max_content_length or 0):
         abort(413)
 
 

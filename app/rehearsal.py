@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 FURTHEST_EXPIRY_SECONDS = 600
+SHAPE = re.compile(r"([0-9]{1,12})\.[0-9a-f]{64}")
 
 
 def rehearsal_header(secret: str, target: str, expiry: int) -> str:
@@ -17,7 +18,7 @@ def rehearsal_header(secret: str, target: str, expiry: int) -> str:
 
 def is_rehearsal(given: str, secret: str, target: str, now: Callable[[], float] = time.time) -> bool:
     """Check a header: signed for this target, not expired, and not for longer than ten minutes."""
-    match = re.fullmatch(r"([0-9]{1,12})\.[0-9a-f]{64}", given)
+    match = SHAPE.fullmatch(given)
     if not match or not secret:
         return False
     expiry = int(match[1])
