@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rollout import certificate
@@ -42,7 +43,9 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
                 summary=report["summary"],
                 release=report.get("inputs", {}).get("release", ""),
             )
-    return {"changed": True, "say": report["summary"]}
+    # What did not pass is said by whoever stops for it.
+    said = {"say": report["summary"]} if report.get("verdict", "passed") == "passed" else {}
+    return {"changed": True, **said}
 
 
 def write_certificate(steering: Steering, release: str, token: int) -> dict[str, Any]:
@@ -57,9 +60,7 @@ def write_certificate(steering: Steering, release: str, token: int) -> dict[str,
         if held is None or slot is None or held.release != release or state.shares.get(slot) != 100:
             raise Refused(f"{release} does not serve all of {steering.target.name}.", "./p12 deploy")
         report = read_json(steering.target.steering / "burst.json")
-        proven_for = (report or {}).get("inputs", {}).get("release")
-        if proven_for != release or report.get("verdict") != "passed":
-            raise Refused(f"No passed burst of {release} is on record.", "./p12 verify")
+        _require_passed(report, release, steering.target.steering / "burst.json")
         now = time.time()
         paper = certificate.issue(
             steering.target.secrets["certificate"],
@@ -79,6 +80,13 @@ def write_certificate(steering: Steering, release: str, token: int) -> dict[str,
         "certificate": paper,
         "say": f"{steering.target.name}: certificate of {release} written",
     }
+
+
+def _require_passed(report: Mapping[str, Any] | None, release: str, path: Path) -> None:
+    if report is None or report.get("inputs", {}).get("release") != release:
+        raise Refused(f"No burst of {release} is on record.", "./p12 verify")
+    if report.get("verdict") != "passed":
+        raise Refused(report["summary"], f"All of it: {path}. Once it is mended: the same command again")
 
 
 def certificate_of(steering: Steering, release: str, digest: str) -> dict[str, Any]:

@@ -496,8 +496,11 @@ def test_staging_certifies_what_serves_everything_and_passed_its_burst(live: Ste
     live.take()
     report = {"check": "burst", "verdict": "passed", "summary": "no deadlock", "inputs": {"release": OLD}}
     refused(live, lambda t: records.write_certificate(t.steering, OLD, t.token))
-    records.record(live.steering, "check", report | {"verdict": "failed"}, live.token)
-    refused(live, lambda t: records.write_certificate(t.steering, OLD, t.token))
+    failed = report | {"verdict": "failed", "summary": "staging: burst: failed: deadlocks 3"}
+    recorded = records.record(live.steering, "check", failed, live.token)
+    refusal = refused(live, lambda t: records.write_certificate(t.steering, OLD, t.token))
+    assert str(refusal) == "staging: burst: failed: deadlocks 3"
+    assert "say" not in recorded
     records.record(live.steering, "check", report, live.token)
     refused(live, lambda t: records.write_certificate(t.steering, NEW, t.token))
 
