@@ -18,13 +18,13 @@ from tests.faults.catalogue import BY_NAME, CATALOGUE
 from tests.faults.shipping import Outcome, ship, ship_good
 from tests.whole_site import whole_site
 
-# Steps of a minute at a hundred requests a second can see half a percent of errors.
+# Steps of two minutes at a hundred requests a second can see half a percent of errors.
 SETTINGS = """\
 p12_start_seconds: 60
 p12_steps: [50, 100]
 p12_windows:
   step:
-    {seconds: 60, max_seconds: 120, min_requests: 500, max_error_ratio: 0.01,
+    {seconds: 120, max_seconds: 180, min_requests: 500, max_error_ratio: 0.01,
       warmup_seconds: 5, baseline_requests: 200}
   monitor:
     {seconds: 15, max_seconds: 60, min_requests: 500, max_error_ratio: 0.01,
