@@ -11,6 +11,8 @@ from rollout.storage import read_json
 from rollout.windows import find_window, open_window
 
 GUARD_SILENT_SECONDS = 15.0
+# How long a rollback may take until its window has its verdict.
+VERDICT_SECONDS = 5.0
 
 
 def opened(
@@ -100,7 +102,13 @@ def wait(steering: Steering, window_id: str, token: int, seconds: float) -> dict
             return {"verdict": "passed", "say": _words(steering, window)}
         if window.verdict:
             raise Refused(_words(steering, window), _next(steering, window))
-        steering.lock.renew(token)
+        try:
+            steering.lock.renew(token)
+        except Refused:
+            # The guard turns traffic back first, which breaks the lock, and then journals why.
+            if not _is_closed_within(steering, window_id, VERDICT_SECONDS):
+                raise
+            continue
         _require_guard(steering)
         if time.monotonic() >= deadline:
             left = window.opened_at + window.limits["seconds"] - time.time()
@@ -108,12 +116,18 @@ def wait(steering: Steering, window_id: str, token: int, seconds: float) -> dict
         time.sleep(0.2)
 
 
+def _is_closed_within(steering: Steering, window_id: str, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not find_window(steering.state(), window_id).verdict:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def _words(steering: Steering, window: Window) -> str:
-    seconds = window.limits["seconds"]
-    return (
-        f"{steering.target.name}: {window.share} % on {window.release}: window {window.verdict} "
-        f"after {seconds:g} s: {window.summary}"
-    )
+    watched = f"{window.share} % on {window.release}: window {window.verdict}"
+    return f"{steering.target.name}: {watched}: {window.summary}"
 
 
 def _next(steering: Steering, window: Window) -> str:

@@ -36,7 +36,7 @@ def test_an_edit_that_no_longer_fits_is_refused_by_name(tmp_path: Path) -> None:
     ("words", "gate"),
     [
         ("staging: burst: failed: deadlocks 3 (limit <= 0)", "burst"),
-        ("production: 50 % on 0123456789ab: window failed after 60 s: 100 requests, 12 errors", "window"),
+        ("production: 50 % on 0123456789ab: window failed: 100 requests, 12 errors", "window"),
         ("something else", "?"),
     ],
 )

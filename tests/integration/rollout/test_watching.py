@@ -1,10 +1,13 @@
 """Opening a window and waiting for the guard's verdict."""
 
+import threading
 import time
+from typing import Any
 
 import pytest
 
 from rollout.errors import Refused, RolloutError
+from rollout.guard import Guard
 from rollout.watching import decide, opened, wait
 from rollout.windows import open_window
 from tests.integration.rollout.steered import NEW, Steered
@@ -274,7 +277,7 @@ def test_a_passed_window_ends_the_waiting_in_words(stepping: Steered) -> None:
     answer = wait(stepping.steering, window.id, stepping.token, 0)
 
     assert answer["verdict"] == "passed"
-    assert answer["say"].startswith(f"production: 25 % on {NEW}: window passed after 30 s: ")
+    assert answer["say"].startswith(f"production: 25 % on {NEW}: window passed: ")
 
 
 def test_a_failed_window_stops_with_what_the_guard_did(stepping: Steered) -> None:
@@ -283,10 +286,31 @@ def test_a_failed_window_stops_with_what_the_guard_did(stepping: Steered) -> Non
     stepping.instances["green-1.local"].deadlocks = 1
     stepping.watch(12, 10)
 
-    with pytest.raises(Refused, match=r"window failed after 30 s: .* deadlocks 1") as raised:
+    with pytest.raises(Refused, match=r"window failed: .* deadlocks 1") as raised:
         wait(stepping.steering, window.id, stepping.token, 0)
 
     assert raised.value.hint == "The guard has turned traffic back. See: ./p12 status"
+
+
+def test_a_failed_window_is_told_although_the_guard_broke_the_lock_before_it_said_why(
+    stepping: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = stepping.open()
+    stepping.watch(12, 10)
+    stepping.instances["green-1.local"].deadlocks = 1
+    journal, late = Guard.journal_verdict, []
+
+    def journal_late(*verdict: Any) -> None:
+        late.append(threading.Timer(0.3, journal, verdict))
+        late[-1].start()
+
+    monkeypatch.setattr(Guard, "journal_verdict", journal_late)
+    stepping.watch(12, 10)
+
+    with pytest.raises(Refused, match=r"window failed: .* deadlocks 1"):
+        wait(stepping.steering, window.id, stepping.token, 0)
+
+    late[0].join()
 
 
 def test_a_failed_window_that_could_not_be_turned_back_does_not_claim_it_was(stepping: Steered) -> None:
