@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> int:
 
             status = local.provision(
                 _inventory(options),
+                options.ansible,
                 lambda: _wait(*_playbook("provision", options)),
                 options.verb == "provision",
             )

@@ -1,12 +1,13 @@
 """What only the local site needs from the engineer's side: provisioning by itself, and being taken down."""
 
+import argparse
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from rollout.errors import RolloutError
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def provision(inventory: Path, run: Callable[[], int], always: bool) -> int | None:
-    """Provision a local site, unless it was from exactly these files and all of it runs.
+def provision(inventory: Path, options: Sequence[str], run: Callable[[], int], always: bool) -> int | None:
+    """Provision a local site, unless it was from exactly these files and variables and all of it runs.
+
+    ``options`` are Ansible's, as given for this command; variables among them are part of the site.
 
     Returns the exit status when it was provisioned, ``None`` when that was not needed or the site is not
     a local one.
@@ -27,7 +30,7 @@ def provision(inventory: Path, run: Callable[[], int], always: bool) -> int | No
     if not _is_local(hosts):
         return None
     marks = [Path(host["p12_root"]) / host["p12_target"] / "provisioned" for host in hosts.values()]
-    wanted = fingerprint(inventory, hosts)
+    wanted = fingerprint(inventory, hosts, variables_in(options))
     if not always and all(_read(mark) == wanted for mark in marks) and all(map(_runs, hosts.values())):
         return None
     for mark in marks:
@@ -69,15 +72,22 @@ def down(inventory: Path, purge: bool) -> int:
     return 0
 
 
-def fingerprint(inventory: Path, hosts: Mapping[str, Mapping[str, Any]]) -> str:
+def fingerprint(inventory: Path, hosts: Mapping[str, Mapping[str, Any]], variables: Sequence[str]) -> str:
     """Hash everything that provisioning depends on: kit, playbooks and the site's variables."""
-    digest = hashlib.sha256(json.dumps(hosts, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([hosts, *variables], sort_keys=True).encode())
     sources = [inventory, CHECKOUT / "playbooks", CHECKOUT / "rollout", CHECKOUT / "checks"]
     files = [path for source in sources for path in sorted(source.rglob("*")) if path.is_file()]
     for path in [*files, CHECKOUT / "requirements.lock"]:
         if "__pycache__" not in path.parts:
             digest.update(str(path).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def variables_in(options: Sequence[str]) -> list[str]:
+    """Return what ``-e`` and ``--extra-vars`` say among Ansible's options, in any of their spellings."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-e", "--extra-vars", action="append", default=[])
+    return list(parser.parse_known_args(list(options))[0].extra_vars)
 
 
 def _hosts(inventory: Path) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ evidence, whoever asks.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rollout import certificate, flags
@@ -107,6 +107,7 @@ def prove(
 ) -> dict[str, Any]:
     """Show that every instance of a slot runs the release and has its flags; only then may it get traffic.
 
+    A release that is proven for the first time is shown to obey: its flags are turned off and on once.
     ``identity`` holds ``release``, ``commit`` and ``sha256``. Flags that the release does not know are left
     out of its document.
 
@@ -123,12 +124,12 @@ def prove(
         have = steering.flags.of(slot)
         settled = have.flags == values and have.generation >= max(seen, 1)
         if not settled or held is None or not held.proven:
+            _push(steering, steering.flags.put(slot, flags.lowered(values, known)), instances)
             have = steering.flags.put(slot, values)
             steering.journal.append(
                 owner, "flags.wanted", slot=slot, generation=have.generation, flags=dict(have.flags)
             )
-        pushed = flags.push(steering.target, have, instances)
-        _require_all(f"{steering.target.name}: flags were not taken", pushed)
+        _push(steering, have, instances)
         steering.journal.append(owner, "slot.proven", slot=slot, known=known, **identity)
     return {
         "changed": True,
@@ -251,6 +252,18 @@ def _reported(target: str, instances: tuple[Instance, ...]) -> tuple[dict[str, s
     _require_all(f"{target}: flags cannot be read", answers)
     documents = [answer.document for answer in answers.values()]
     return dict(documents[0]["known"]), max(document.get("generation") or 0 for document in documents)
+
+
+def _push(steering: Steering, wanted: flags.Wanted, instances: Sequence[Instance]) -> None:
+    """Push flags to all instances of a slot and require that each has them in force."""
+    answers = flags.push(steering.target, wanted, instances)
+    _require_all(f"{steering.target.name}: flags were not taken", answers)
+    for name, answer in answers.items():
+        if answer.document.get("generation") != wanted.generation:
+            raise Unproven(
+                f"{steering.target.name}: {name} took flag generation {wanted.generation} and still has "
+                f"{answer.document.get('generation')} in force: it would not obey a flag turned off."
+            )
 
 
 def _require_all(said: str, answers: Mapping[str, Answer]) -> None:

@@ -255,10 +255,10 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
     ),
     Fault(
         "pool_too_large",
-        "each instance may open 200 connections",
+        "each instance may open 100 connections and 8 more",
         "preflight",
         "connections|budget",
-        options=("--ansible=-e", "--ansible=p12_db_pool_size=200"),
+        options=("--ansible=-e", "--ansible=p12_db_pool_size=100"),
     ),
     Fault(
         "leaked_connections",

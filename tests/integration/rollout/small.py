@@ -56,6 +56,7 @@ class SmallInstance:
         self.took = "0.004"
         self.metrics_text: str | None = None
         self.broken_flags = False
+        self.deaf = False
         self.body: bytes | None = None
         self.seen: Counter[str] = Counter()
         self.paths: list[str] = []
@@ -201,7 +202,7 @@ class SmallInstance:
             if document["generation"] <= self.generation and body != self.body:
                 return 409, {"error": "stale_generation", "generation": self.generation}
             self.pushes.append(document["generation"])
-            self.body = body
+            self.body = self.body if self.deaf and self.body else body
         return 200, self._shown()
 
     def _metrics(self) -> str:

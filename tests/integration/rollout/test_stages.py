@@ -179,12 +179,29 @@ def test_proving_again_hands_out_no_new_generation(claimed: Steered) -> None:
     assert claimed.prove(NEW, "green", {LOCKS: "1"})["generation"] == first["generation"]
 
 
+def test_a_release_is_shown_to_obey_by_turning_its_flags_off_and_on_once(claimed: Steered) -> None:
+    answer = claimed.prove(NEW, "green", {LOCKS: "1"})
+
+    assert claimed.steering.flags.at_generation(answer["generation"] - 1).flags == {LOCKS: "0"}
+    assert claimed.steering.flags.at_generation(answer["generation"]).flags == {LOCKS: "1"}
+
+
+def test_an_instance_that_keeps_the_flags_it_had_gets_no_traffic(claimed: Steered) -> None:
+    claimed.instances["green-2.local"].deaf = True
+
+    with pytest.raises(Unproven, match=r"green-2\.local took flag generation \d+ and still has"):
+        claimed.prove(NEW, "green", {LOCKS: "1"})
+
+    assert not claimed.steering.state().slots["green"].proven
+
+
 def test_a_generation_that_an_instance_has_seen_is_never_handed_out(claimed: Steered) -> None:
     claimed.instances[
         "green-2.local"
     ].body = b'{"flags":{},"generation":41,"slot":"green","target":"production"}'
 
-    assert claimed.prove(NEW, "green", {LOCKS: "1"})["generation"] == 42
+    assert claimed.prove(NEW, "green", {LOCKS: "1"})["generation"] == 43
+    assert claimed.instances["green-1.local"].pushes == [42, 43]
 
 
 def away(target: Steered) -> None:
