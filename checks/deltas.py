@@ -20,7 +20,8 @@ class Segment:
 
     ``seconds`` is the time between them if everything in it was seen, else 0. ``counts`` holds one total
     per (arm, counter) for what is known, ``broken`` the reasons why the segment does not count as watched,
-    ``lost`` the candidate's counters that can never be known again, ``dead`` the candidate's dead servers.
+    ``lost`` the candidate's counters that can never be known again, ``dead`` the candidate's dead servers and
+    ``restarted`` its instances that started anew.
     """
 
     elapsed: float
@@ -29,6 +30,7 @@ class Segment:
     dead: tuple[str, ...]
     broken: tuple[str, ...]
     lost: tuple[str, ...]
+    restarted: tuple[str, ...] = ()
 
     def count(self, arm: str, counter: str) -> int:
         return self.counts.get((arm, counter), 0)
@@ -62,7 +64,7 @@ class Deltas:
         lost: list[str] = []
         counts: dict[tuple[str, str], int] = {}
         self._learn_arms(servers)
-        self._note_restarts(instances, broken, lost)
+        restarted = self._note_restarts(instances, broken, lost)
         seen = dict(self._readings(servers, instances))
         for (name, counter), value in list(seen.items()):
             before = self._known.get((name, counter))
@@ -85,7 +87,9 @@ class Deltas:
         dead = tuple(
             name for name in self._of(self.candidate) if _mapping(servers.get(name)).get("up") is False
         )
-        return Segment(elapsed, 0.0 if broken else elapsed, counts, dead, tuple(broken), tuple(lost))
+        return Segment(
+            elapsed, 0.0 if broken else elapsed, counts, dead, tuple(broken), tuple(lost), restarted
+        )
 
     def begin_timing(self, threshold_seconds: float, sample: Mapping[str, Any]) -> None:
         """Count slow requests from this sample on, which was added already."""
@@ -123,8 +127,11 @@ class Deltas:
     def _of(self, arm: str | None) -> list[str]:
         return [name for name, slot in self._arms.items() if slot == arm]
 
-    def _note_restarts(self, instances: Mapping[str, Any], broken: list[str], lost: list[str]) -> None:
+    def _note_restarts(
+        self, instances: Mapping[str, Any], broken: list[str], lost: list[str]
+    ) -> tuple[str, ...]:
         """Forget the counters of a process that is not the one seen before: they began at zero again."""
+        restarted = []
         for name in self._arms:
             started = _number(_mapping(instances.get(name)).get("started"))
             before = self._started.get(name)
@@ -138,6 +145,8 @@ class Deltas:
             broken.append(f"{name}: started anew")
             if self._arms[name] == self.candidate:
                 lost.append(f"{name}: started anew")
+                restarted.append(name)
+        return tuple(restarted)
 
     def _readings(
         self, servers: Mapping[str, Any], instances: Mapping[str, Any]

@@ -77,6 +77,7 @@ class Window:
         self._elapsed = self._watched = 0.0
         self._broken: deque[str] = deque(maxlen=REASONS_KEPT)
         self._lost: list[str] = []
+        self._restarted: list[str] = []
         self._retried: dict[str, dict[str, Any]] = {}
 
     def add(self, sample: Mapping[str, Any]) -> Judgement:
@@ -94,6 +95,7 @@ class Window:
         self._watched += 0.0 if unread else segment.seconds
         self._dead = max(self._dead, len(segment.dead))
         self._lost += segment.lost
+        self._restarted += segment.restarted
         if broken and self._samples:
             self._broken_segments += 1
             self._broken.extend(broken)
@@ -157,10 +159,17 @@ class Window:
             compare(
                 "dead_instances", self._dead, "<=", self.limits.dead_instances, "The balancer saw them down."
             ),
+            compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
             self._breaker.finding(self.candidate),
             *self._memory.findings(),
             *self._database.findings(),
         ]
+
+    def _who_restarted(self) -> str:
+        times = Counter(self._restarted).most_common()
+        return (
+            f"Started anew: {', '.join(f'{name} {n} times' for name, n in times)}; see the instances' logs."
+        )
 
     def _compared(self) -> list[Finding]:
         hints = {name: self._counted(name, of) for name, of in (("errors", "requests"), ("busy", "requests"))}

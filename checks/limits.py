@@ -32,6 +32,9 @@ class WindowLimits:
     ``queue_lag_seconds`` are the oldest of their kind; clients may wait in the pooler's line without a pause
     for less than ``pooler_waiting_seconds``. ``resident_mb`` is what one instance may keep in memory.
 
+    ``restarts`` is how often the candidate's processes may start anew: once may be a person, and then a
+    person decides; more is a release that does not stay up.
+
     Raises ValueError for a limit that could let a window pass on nothing.
     """
 
@@ -43,6 +46,7 @@ class WindowLimits:
     alpha_weights: Mapping[str, float] = field(default_factory=lambda: dict(ALPHA_WEIGHTS))
     deadlocks: int = 0
     dead_instances: int = 0
+    restarts: int = 1
     resident_mb: float = 400.0
     scrape_gap_seconds: float = 15.0
     warmup_seconds: float = 30.0
@@ -85,7 +89,7 @@ class WindowLimits:
             ),
         ):
             yield name, 0 < getattr(self, name) < math.inf, "more than 0"
-        for name in ("deadlocks", "dead_instances"):
+        for name in ("deadlocks", "dead_instances", "restarts"):
             yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
         accepted = f"a share above 0 for each of {', '.join(ALPHA_WEIGHTS)}; together 1"
         yield "alpha_weights", _shares_of_one(self.alpha_weights), accepted

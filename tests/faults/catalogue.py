@@ -300,7 +300,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
         "starts_and_dies",
         "in production a process ends 20 seconds after its start",
         "window",
-        "dead_instances|errors|lost_counters|started anew",
+        "dead_instances|restarts|errors",
         (
             Edit(
                 "app/factory.py",

@@ -458,6 +458,20 @@ def test_a_candidate_that_started_anew_can_never_pass() -> None:
     assert "lost_counters" in names(judgement, Verdict.UNKNOWN)
 
 
+def test_a_candidate_that_does_not_stay_up_fails_and_is_named() -> None:
+    samples = window(seconds=180)
+    for i, started in ((5, 1024.0), (9, 1044.0)):
+        for sample in samples[i:]:
+            sample["instances"]["green-1@app1"]["started"] = started
+
+    judgement = held(samples)
+
+    assert judgement.verdict is Verdict.FAILED
+    (finding,) = [f for f in judgement.findings if f.verdict is Verdict.FAILED]
+    assert (finding.name, finding.measured) == ("restarts", 2)
+    assert "green-1@app1 2 times" in finding.hint
+
+
 def without(sample: Sample, part: str) -> None:
     sample[part] = {}
 
