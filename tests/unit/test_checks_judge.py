@@ -514,12 +514,14 @@ def test_a_broken_sample_never_lets_the_window_pass_on_time(mutation: str, where
 
 
 @pytest.mark.parametrize("mutation", BREAKS)
-def test_a_break_in_every_second_sample_ends_unknown_or_open_never_passed(mutation: str) -> None:
+def test_a_break_in_every_second_sample_never_passes(mutation: str) -> None:
     samples = window(seconds=400)
     for sample in samples[2::2]:
         BREAKS[mutation](sample)
 
-    assert held(samples).verdict in (Verdict.UNKNOWN, None)
+    # What nobody saw is no harm either; only a process that is another one each time is.
+    harmful = mutation == "another process answers"
+    assert held(samples).verdict in ((Verdict.FAILED,) if harmful else (Verdict.UNKNOWN, None))
 
 
 def test_a_hole_between_samples_is_not_watched_time() -> None:
