@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         answer = VERBS[options.verb](Target.load(options.target, root), options)
     except RolloutError as error:
         return _print({"error": str(error), "hint": error.hint}, 1)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever it is, the playbook gets an answer and no stack trace
         reason = f"{type(error).__name__}: {error}"
         return _print({"error": f"{options.target}: {options.verb}: {reason}", "hint": ""}, 1)
     return _print(answer, 0)

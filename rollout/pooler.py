@@ -148,9 +148,9 @@ def _resumer(pooler: Pooler, seconds: float) -> Iterator[IO[str]]:
 
 
 def _dismiss(resumer: IO[str]) -> None:
-    with contextlib.suppress(OSError):
+    # Past the deadline it has let go and is gone; closing within, so that nothing is left to be written.
+    with contextlib.suppress(OSError), resumer:
         resumer.write("done\n")
-        resumer.flush()
 
 
 def _await(connection: psycopg2.extensions.connection, deadline: float) -> None:

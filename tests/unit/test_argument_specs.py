@@ -1,5 +1,6 @@
 """What every role says of its variables, held against what it gives them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,24 @@ def test_a_variable_is_the_same_in_every_role() -> None:
         for name, option in options(role).items():
             here = {key: option.get(key) for key in ("type", "default", "elements", "choices", "required")}
             assert said.setdefault(name, here) == here, f"{name} in {role}"
+
+
+def settings(value: Any) -> list[str]:
+    """Return every template of the settings file, however deep."""
+    if isinstance(value, dict):
+        return [template for each in value.values() for template in settings(each)]
+    return [str(value)]
+
+
+def test_a_number_given_for_one_command_is_a_number_in_the_settings() -> None:
+    """``-e p12_threads=4`` gives Ansible a text; the programs that read the settings want a number."""
+    kinds = {name: option["type"] for name, option in options("kit").items()}
+    given = settings(read(ROLES / "kit" / "vars" / "main.yml")["__p12_settings"])
+    numbers = [
+        (template, kinds[name])
+        for template in given
+        for name in re.findall(r"p12_\w+", template)
+        if kinds.get(name) in ("int", "float")
+    ]
+    assert len(numbers) >= 15
+    assert [template for template, kind in numbers if f"| {kind} }}}}" not in template] == []
