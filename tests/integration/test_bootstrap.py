@@ -217,7 +217,9 @@ def test_two_first_runs_at_once_install_once_and_both_run(tmp_path: Path) -> Non
 )
 def test_an_interrupted_first_run_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
-    first = subprocess.Popen([checkout / "p12"], env=environment(), stderr=subprocess.PIPE, text=True)
+    # A shell cannot trap what was ignored when it was started, as it is below nohup.
+    heeding = ["env", "--default-signal=INT,HUP", checkout / "p12"]
+    first = subprocess.Popen(heeding, env=environment(), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list(checkout.glob(".venv.build.*/boot/bin")), first)
     first.send_signal(sent)
     first.communicate(timeout=30)
