@@ -14,10 +14,13 @@ from typing import Any
 from rollout.errors import Refused, RolloutError
 from rollout.instances import Answer, ask, ask_all
 from rollout.logs import telling_part
+from rollout.ports import listening_pid
 from rollout.target import Target
 from rollout.unpacking import unpack
 
 LOG_CHARACTERS = 20_000
+# A process that listens as often under another id does not come up by waiting.
+LIVES = 4
 
 
 def install(target: Target, slot: str, artifact: Path, sha256: str, release: str) -> dict[str, Any]:
@@ -49,24 +52,28 @@ def install(target: Target, slot: str, artifact: Path, sha256: str, release: str
 def await_instances(target: Target, slot: str, release: str, host: str, seconds: float) -> dict[str, Any]:
     """Wait until this host's instances of a slot are ready and run ``release``.
 
-    :raises RolloutError: one is not, by the deadline; shows the end of its log.
+    :raises RolloutError: one is not, by the deadline, or ends again and again; shows the end of its log.
     """
     instances = [i for i in target.instances_of(slot) if i.name.endswith(f".{host}")]
-    deadline = time.monotonic() + seconds
+    started, lives = time.monotonic(), {i.name: set[int]() for i in instances}
     while True:
+        for instance in instances:
+            lives[instance.name] |= {listening_pid(instance.address, instance.port) or 0} - {0}
         answers = ask_all(instances, lambda i: ask(i, "GET", "/internal/ready", timeout_seconds=2.0))
         late = {name: a for name, a in answers.items() if a.status != 200 or a.release != release}
         if instances and not late:
             return {"changed": False, "say": f"{target.name}: {slot} is ready on {host}"}
-        if time.monotonic() >= deadline:
-            name, answer = (
-                next(iter(late.items())) if late else (f"{slot} on {host}", Answer(0, error="no instance"))
-            )
+        restless = next((name for name in late if len(lives[name]) >= LIVES), None)
+        passed = time.monotonic() - started
+        if restless or passed >= seconds:
+            name = restless or next(iter(late), f"{slot} on {host}")
+            again = f" and was started {LIVES} times" if restless else ""
+            said = _said(late.get(name, Answer(0, error="no instance")))
             raise RolloutError(
-                f"{target.name}: {name} was not ready within {seconds:g} s: {_said(answer)}",
+                f"{target.name}: {name} was not ready within {passed:.0f} s{again}: {said}",
                 f"The end of its log:\n{log_tail(target, name)}",
             )
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def prune(target: Target, keep: Iterable[str]) -> dict[str, Any]:

@@ -14,6 +14,17 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+# Shorter than a laptop's patience; the same stages, gates and proofs.
+QUICK = """\
+p12_start_seconds: 60
+p12_windows:
+  step:
+    {seconds: 4, max_seconds: 60, min_requests: 4, max_error_ratio: 0.02,
+      warmup_seconds: 1, baseline_requests: 20}
+  monitor:
+    {seconds: 5, max_seconds: 60, min_requests: 40, max_error_ratio: 0.02,
+      warmup_seconds: 1, max_slow_ratio: 0.5}
+"""
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,6 @@ class Site:
 
     def status(self, target: str = "production") -> dict[str, Any]:
         return self.host(target, "status")
-
-    def has_release(self) -> bool:
-        return (self.root / "bin" / "p12").exists() and bool(self.status()["live"]["release"])
 
     def live(self, target: str = "production") -> str:
         return str(self.status(target)["live"]["release"])

@@ -3,6 +3,10 @@
 import hashlib
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -165,3 +169,21 @@ def test_a_log_is_shown_from_its_end_and_a_missing_one_says_so(target: Target) -
 def test_instances_of_a_host_that_has_none_are_never_ready(target: Target) -> None:
     with pytest.raises(RolloutError, match="no instance"):
         releases.await_instances(target, "blue", NEW, "local", 0)
+
+
+def test_an_instance_that_ends_again_and_again_is_not_waited_for(target: Target) -> None:
+    port = 20999
+    target.settings["instances"].append(
+        {"name": "blue-1.local", "slot": "blue", "address": "127.0.0.1", "port": port}
+    )
+    program = "import socket, time; s = socket.create_server(('127.0.0.1', %d)); time.sleep(0.7)"
+    restarted = [sys.executable, "-c", program % port]
+    with subprocess.Popen(
+        ["sh", "-c", 'for _ in 1 2 3 4 5 6 7 8; do "$@" 2>/dev/null; done', "sh", *restarted],
+        start_new_session=True,
+    ) as again:
+        try:
+            with pytest.raises(RolloutError, match="was started 4 times"):
+                releases.await_instances(target, "blue", NEW, "local", 60)
+        finally:
+            os.killpg(again.pid, signal.SIGKILL)

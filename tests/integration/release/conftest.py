@@ -10,24 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.whole_site import Site, whole_site
-
-# Shorter than a laptop's patience; the same stages, gates and proofs.
-SETTINGS = """\
-p12_start_seconds: 60
-p12_windows:
-  step:
-    {seconds: 4, max_seconds: 60, min_requests: 4, max_error_ratio: 0.02,
-      warmup_seconds: 1, baseline_requests: 20}
-  monitor:
-    {seconds: 5, max_seconds: 60, min_requests: 40, max_error_ratio: 0.02,
-      warmup_seconds: 1, max_slow_ratio: 0.5}
-"""
+from tests.whole_site import QUICK, Site, whole_site
 
 
 @pytest.fixture(scope="session")
 def site(servers: object) -> Iterator[Site]:  # noqa: ARG001 - the servers must be found or installed
-    with whole_site(SETTINGS) as made:
+    with whole_site(QUICK) as made:
         yield made
 
 

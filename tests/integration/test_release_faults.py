@@ -1,19 +1,27 @@
 """Two faults of the catalogue, shipped through the real playbooks; ``tests.faults`` ships them all."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.faults.__main__ import is_caught
 from tests.faults.catalogue import BY_NAME
 from tests.faults.shipping import ship
+from tests.whole_site import QUICK, Site, whole_site
 
 pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(scope="module")
+def site(servers: object) -> Iterator[Site]:  # noqa: ARG001 - the servers must be found or installed
+    with whole_site(QUICK) as made:
+        assert made.p12("release").returncode == 0
+        yield made
 
 
 @pytest.mark.parametrize("name", ["pool_too_large", "index_ddl"])
 def test_a_fault_is_stopped_by_its_gate_in_its_words_and_no_visitor_meets_it(site, name):
     fault = BY_NAME[name]
-    if not site.has_release():
-        assert site.p12("release").returncode == 0
 
     outcome = ship(site, fault)
 
