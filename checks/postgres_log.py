@@ -20,7 +20,10 @@ QUERY = re.compile(r"^\s*Process (?P<process>\d+): (?P<query>.*)$")
 RELATION = re.compile(r"relation (\d+)")
 DATABASE = re.compile(r"of database (\d+)")
 # Values are visitors' own, and nobody needs them to see which statements met.
-VALUE = re.compile(r"'(?:[^']|'')*'")
+# The last one may be cut off: Postgres keeps the first 1024 bytes of a statement.
+VALUE = re.compile(r"'(?:[^']|'')*(?:'|$)")
+# What only prepares the transaction says nothing about why two of them met.
+PREPARES = re.compile(r"^(?:\s*SET LOCAL [^;]*;\s*)+")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def since(connection: Any, marked: Mapping[str, Any]) -> dict[str, Any]:
         cursor.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()")
         (database,) = cursor.fetchone()
     found = [str_pairs(pair) for pair in deadlocks(text, relations, database)]
-    return {"asked": True, "deadlocks": len(found), "pairs": found[:3]}
+    return {"asked": True, "deadlocks": len(found), "pairs": list(dict.fromkeys(found))[:3]}
 
 
 def deadlocks(text: str, relations: Mapping[str, str], database: str = "") -> list[tuple[Wait, ...]]:
@@ -93,7 +96,7 @@ def deadlocks(text: str, relations: Mapping[str, str], database: str = "") -> li
 
 def str_pairs(waits: Iterable[Wait]) -> str:
     """Say who blocked whom."""
-    return "; ".join(map(str, waits)) or "the log does not say who"
+    return "; ".join(dict.fromkeys(map(str, waits))) or "the log does not say who"
 
 
 def _details(lines: Iterable[str]) -> Iterable[str]:
@@ -111,13 +114,21 @@ def _details(lines: Iterable[str]) -> Iterable[str]:
 def _waits(lines: Iterable[str], relations: Mapping[str, str]) -> tuple[Wait, ...]:
     queries: dict[str, str] = {}
     waits = []
+    process = ""
     for line in lines:
         if found := WAITS.search(line):
             named = RELATION.sub(lambda oid: f"relation {relations.get(oid[1], oid[1])}", found["object"])
             waits.append((found["waiter"], found["mode"], DATABASE.sub("", named).strip(), found["by"]))
         elif said := QUERY.match(line):
-            queries[said["process"]] = " ".join(VALUE.sub("'…'", said["query"]).split())[:QUERY_CHARACTERS]
-    return tuple(Wait(*wait, query=queries.get(wait[0], "")) for wait in waits)
+            process = said["process"]
+            queries[process] = said["query"]
+        elif process:
+            queries[process] += f" {line}"
+    return tuple(Wait(*wait, query=_shown(queries.get(wait[0], ""))) for wait in waits)
+
+
+def _shown(query: str) -> str:
+    return " ".join(PREPARES.sub("", VALUE.sub("'…'", query)).split())[:QUERY_CHARACTERS]
 
 
 def _read(connection: Any, marked: Mapping[str, Any]) -> str:

@@ -146,11 +146,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
                 "SET LOCAL lock_timeout = %(lock_timeout_ms)s;",
                 "SET LOCAL lock_timeout = 1;",
             ),
-            Edit(
-                "app/errors.py",
-                '    """The database is there but could not serve in time."""\n\n    status = 503\n',
-                '    """The database is there but could not serve in time."""\n\n    status = 500\n',
-            ),
+            Edit("app/retry.py", '    "55P03": "lock not available in time",\n', ""),
         ),
     ),
     Fault(

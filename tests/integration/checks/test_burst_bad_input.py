@@ -232,5 +232,19 @@ def test_the_incident_s_pair_is_read_with_its_relation() -> None:
     assert other.query == "INSERT INTO view_log VALUES (1, '…')"
 
 
+def test_a_statement_is_named_without_what_prepares_it_and_without_a_value_that_was_cut_off() -> None:
+    told = INCIDENT.replace("INSERT", "SET LOCAL lock_timeout = 250;\n\tINSERT").replace("it''s me')", "my")
+
+    ((_, other),) = postgres_log.deadlocks(told, RELATIONS, "7")
+
+    assert other.query == "INSERT INTO view_log VALUES (1, '…'"
+
+
+def test_a_pair_that_met_again_and_again_is_named_once() -> None:
+    (waits,) = postgres_log.deadlocks(INCIDENT, RELATIONS, "7")
+
+    assert postgres_log.str_pairs([*waits, *waits]) == postgres_log.str_pairs(waits)
+
+
 def test_another_database_s_deadlock_is_not_ours() -> None:
     assert postgres_log.deadlocks(INCIDENT, RELATIONS, "8") == []
