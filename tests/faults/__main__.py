@@ -31,6 +31,8 @@ p12_windows:
       warmup_seconds: 3, max_slow_ratio: 0.5}
 """
 VISITORS = "p12_visitors_rate: 100\n"
+# A gate that stops a release names everything that is wrong; a table has room for the first.
+FIRST_FINDING = re.compile(r".*?\(limit [^)]*\)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,9 +83,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for each in outcomes:
         what = BY_NAME[each.name].what if each.name in BY_NAME else each.name
         gate = each.gate if each.is_stopped else "nothing"
-        says = each.says.replace("|", "\\|")
+        says = FIRST_FINDING.match(each.says)
+        said = (says[0] if says else each.says).replace("|", "\\|")
         failed = f"{each.failed_requests} of {each.requests}"
-        lines.append(f"| {what} | {gate} | {each.seconds:.0f} s | {failed} | {says} |")
+        lines.append(f"| {what} | {gate} | {each.seconds:.0f} s | {failed} | {said} |")
     return "\n".join(lines)
 
 
