@@ -1,7 +1,7 @@
 """Which backups stay: the newest few, one a day, one a week; and never the last one out."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,10 @@ def _latest_of_each(
     return list(latest.values())[:number]
 
 
-def prune(directory: Path, keep: Keep, is_dry_run: bool = False) -> list[str]:
+def prune(directory: Path, keep: Keep, is_dry_run: bool = False, spare: Collection[str] = ()) -> list[str]:
     """Remove what need not stay, each target's backups by themselves; return their ids, oldest first.
+
+    Those that ``spare`` names stay besides.
 
     To be called under the directory's lock. A manifest goes first, so what is left of an interrupted removal
     is no backup, and the next backup clears it away.
@@ -53,6 +55,7 @@ def prune(directory: Path, keep: Keep, is_dry_run: bool = False) -> list[str]:
         backup
         for target in targets
         for backup in superfluous([b for b in backups if b.manifest.target == target], keep)
+        if backup.manifest.id not in spare
     ]
     if not is_dry_run:
         for backup in gone:

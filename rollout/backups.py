@@ -13,8 +13,10 @@ from rollout.target import Target
 QUEUE_SECONDS = 600.0
 
 
-def backup(target: Target, release: str) -> dict[str, Any]:
+def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
     """Back up, prove the backup by restoring it, keep it, copy it, prune older ones; return its manifest.
+
+    ``spare`` is a backup that is not pruned, because it is about to be restored.
 
     :raises RolloutError: it is not proven, so it is none, or it has no copy; earlier ones are untouched.
     """
@@ -43,7 +45,7 @@ def backup(target: Target, release: str) -> dict[str, Any]:
         )
         if to:
             copying.copy(manifest.find(directory, made.id), to, tools.seconds)
-    pruned = prune(target)["pruned"]
+    pruned = prune(target, spare=spare)["pruned"]
     summary = f"{target.name}: backup {made.id}: {_words(asdict(made), str(to or ''), len(pruned))}"
     return {
         **asdict(made),
@@ -67,8 +69,8 @@ def _words(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
     return words + (f", {pruned} older removed" if pruned else "")
 
 
-def prune(target: Target, is_dry_run: bool = False) -> dict[str, Any]:
-    """Remove the backups that ``p12_backup_keep`` does not keep, or only say which.
+def prune(target: Target, is_dry_run: bool = False, spare: str = "") -> dict[str, Any]:
+    """Remove the backups that ``p12_backup_keep`` does not keep, or only say which; never ``spare``.
 
     :raises RolloutError: a backup is being made all the while.
     """
@@ -77,7 +79,7 @@ def prune(target: Target, is_dry_run: bool = False) -> dict[str, Any]:
     directory = target.directory / "backups"
     keep = retention.Keep(**target.settings["backup"]["keep"])
     with explained(target, "backup"), backup_directory.sole_backup(directory, QUEUE_SECONDS, not is_dry_run):
-        gone = retention.prune(directory, keep, is_dry_run)
+        gone = retention.prune(directory, keep, is_dry_run, [spare])
         stay = [b.manifest.id for b in manifest.list_backups(directory) if b.manifest.id not in gone]
     how = "would be removed" if is_dry_run else "removed"
     listed = [*(f"\n  {how}  {name}" for name in gone), *(f"\n  kept  {name}" for name in stay)]

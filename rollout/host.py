@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     asked["backup"].add_argument("--release", default="")
     asked["backup"].add_argument("--prune", action="store_true")
     asked["backup"].add_argument("--dry-run", action="store_true")
+    asked["backup"].add_argument("--spare", default="", metavar="ID")
     care.add_options(asked)
     asked["reload"].add_argument("name")
     asked["reload"].add_argument("--signal", default="HUP")

@@ -232,7 +232,7 @@ def _backup(target: Target, options: argparse.Namespace) -> Answer:
     if options.prune:
         return backups.prune(target, options.dry_run)
     backups.require_release(options.release)
-    return backups.backup(target, options.release)
+    return backups.backup(target, options.release, options.spare)
 
 
 def _visitors(target: Target, _: argparse.Namespace) -> Answer:

@@ -1,5 +1,6 @@
 """Which backups stay: never fewer than one, never the last one lost."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from checks.manifest import Backup, Manifest, list_backups
 from checks.retention import Keep, prune, superfluous
+from rollout import backups
+from rollout.target import Target
 from tests.unit.backups import DAY, keep_backup
 
 # A Monday, noon UTC.
@@ -100,3 +103,15 @@ def test_targets_that_share_a_directory_do_not_push_each_other_out(tmp_path: Pat
     keep_backup(tmp_path, NOON + 60)
 
     assert prune(tmp_path, Keep(1, 0, 0)) == []
+
+
+def test_a_backup_that_is_about_to_be_restored_outlives_the_one_made_before_it(tmp_path: Path) -> None:
+    (tmp_path / "production" / "backups").mkdir(parents=True)
+    for name, content in (("target", {"backup": {"keep": vars(Keep(latest=3))}}), ("secrets", {})):
+        (tmp_path / "production" / f"{name}.json").write_text(json.dumps(content))
+    target = Target.load("production", tmp_path)
+    oldest, *_ = (keep_backup(target.directory / "backups", NOON + 60 * n).manifest.id for n in range(4))
+
+    assert backups.prune(target, spare=oldest)["pruned"] == []
+
+    assert backups.prune(target)["pruned"] == [oldest]
