@@ -117,9 +117,7 @@ def restore_into(
     tools, said = tools or Tools(), kept.manifest
     if kept.archive is None:
         raise Misused(f"{said.id} holds nothing: there was nothing to lose when it was made.")
-    if said.encrypted_to and not identity:
-        to = ", ".join(said.encrypted_to)
-        raise Misused(f"{said.id} is encrypted to {to}. Give the private key of it: --identity FILE")
+    require_key(kept, identity, tools)
     archive = Archive(kept.archive, identity if said.encrypted_to else "")
     found = verify(kept.archive, said, tools, identity)
     if not is_proven(found):
@@ -137,6 +135,25 @@ def restore_into(
         drop(url, dbname)
         raise
     return found
+
+
+def require_key(kept: Backup, identity: str, tools: Tools | None = None) -> None:
+    """Raise Misused unless a backup is plain, or ``identity`` is a private key that opens it.
+
+    Tried on the roles, which are small and encrypted to the same keys.
+    """
+    said = kept.manifest
+    if not said.encrypted_to:
+        return
+    to = ", ".join(said.encrypted_to)
+    if not identity:
+        raise Misused(f"{said.id} is encrypted to {to}. Give the private key: --identity FILE")
+    if said.globals:
+        try:
+            Archive(kept.directory / said.globals, identity).require_globals(tools or Tools())
+        except CannotMeasure as error:
+            words = f"{said.id} cannot be opened with the key that was given: {error}"
+            raise Misused(f"{words} Give the private key of {to}: --identity FILE") from None
 
 
 def is_proven(findings: tuple[Finding, ...]) -> bool:

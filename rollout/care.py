@@ -16,21 +16,23 @@ Verb = Callable[[Target, argparse.Namespace], Answer]
 def _restore(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import copies, swapping
 
+    # Never on a command line, where everybody on the host could read it.
+    identity = sys.stdin.read() if options.identity else ""
     match options.action or ("into" if options.backup else "list"):
         case "losses":
-            return swapping.losses(target, options.backup)
+            return swapping.losses(target, options.backup, identity)
         case "quiet":
             return swapping.await_quiet(target)
         case "copy":
-            return copies.copy(target, options.backup, options.restoration)
+            return copies.copy(target, options.backup, options.restoration, identity)
         case "swap":
             return swapping.swap(target, options.backup, options.restoration)
         case "drop":
             return copies.drop(target, options.name)
         case "rehearse":
-            return copies.rehearse(target, options.backup)
+            return copies.rehearse(target, options.backup, identity)
         case "into":
-            return copies.into(target, options.backup, options.into)
+            return copies.into(target, options.backup, options.into, identity)
     return copies.listed(target)
 
 
@@ -76,6 +78,7 @@ def _rehearsal(target: Target, options: argparse.Namespace) -> Answer:
 
     steering = steering_of(target)
     if options.action == "look":
+        rehearsal.refuse_unopened(target, options.identity)
         return {"release": rehearsal.serving(steering)}
     if options.action == "run":
         times = {"backup": round(options.backup_seconds, 3), "restore": options.restore_seconds}
@@ -107,6 +110,8 @@ def add_options(asked: Mapping[str, argparse.ArgumentParser]) -> None:
     asked["restoration"].add_argument("--replaced", default="")
     for name in ("restore", "restoration"):
         asked[name].add_argument("--backup", default="")
+    asked["restore"].add_argument("--identity", action="store_true", help="a private key on standard input")
+    asked["rehearsal"].add_argument("--identity", action="store_true", help="there will be a private key")
     asked["read-only"].add_argument("action", choices=("on", "off"))
     asked["restart"].add_argument("server", choices=("postgres", "pgbouncer"))
     asked["restart"].add_argument("--forced", action="store_true")

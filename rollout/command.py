@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rollout import confirmation
+from rollout import confirmation, identity
 from rollout.errors import RolloutError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -121,7 +121,7 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 def _variables(options: argparse.Namespace) -> list[str]:
     """Return the verb's options as the playbook's extra variables."""
-    named = ["target", "branch", "why", "minutes", "backup", "into", "drop", "confirm"]
+    named = ["target", "branch", "why", "minutes", "backup", "into", "drop", "confirm", "identity"]
     pairs = [_variable(name, str(getattr(options, name))) for name in named if getattr(options, name, None)]
     switches = ("flags_only", "dry_run", "over", "ask", "give_up", "skip_backup")
     pairs += [f"{name}=true" for name in switches if getattr(options, name, False)]
@@ -175,6 +175,10 @@ def _parser() -> argparse.ArgumentParser:
         made[verb].add_argument("--why", default="", help="the reason, for the journal")
     for verb in ("rollback", "flags", "evidence", "restore", "lock", "backup", "maintenance"):
         made[verb].add_argument("--target", default="production", choices=("staging", "production"))
+    for verb in ("restore", "rehearse"):
+        made[verb].add_argument(
+            "--identity", type=identity.file, metavar="FILE", help="opens an encrypted backup"
+        )
     for verb in ("release", "monitor"):
         made[verb].add_argument("--minutes", type=float, help="how long the monitor window is")
     verdicts = made["decide"].add_mutually_exclusive_group(required=True)

@@ -21,6 +21,7 @@ def restore_over(
         nothing was changed.
     """
     again = f"./p12 restore --target {options.target} --backup {options.backup or 'ID'} --over"
+    again += f" --identity {options.identity}" if options.identity else ""
     if not options.backup:
         raise Refused("Which backup? Nothing was changed.", f"See them: ./p12 restore; then: {again}")
     if not options.confirm:

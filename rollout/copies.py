@@ -43,17 +43,19 @@ def listed(target: Target) -> dict[str, Any]:
     }
 
 
-def into(target: Target, backup_id: str, name: str) -> dict[str, Any]:
+def into(target: Target, backup_id: str, name: str, identity: str = "") -> dict[str, Any]:
     """Restore a backup into a new database beside the live one, and compare digests with its manifest.
 
-    :raises RolloutError: there is no such verified backup, the database exists, or the copy differs.
+    ``identity`` is the private key that opens an encrypted one.
+
+    :raises RolloutError: it cannot be opened, there is no such verified backup, the database exists, or the copy differs.
     """
     from checks import proof
 
     kept = kept_backups.require_verified(target.directory / "backups", backup_id)
     name = name or "restored_" + backup_id.replace("-", "_").lower()
     with explained(target, "restore"):
-        findings = proof.restore_into(socket_url(target), kept, name, postgres_tools(target))
+        findings = proof.restore_into(socket_url(target), kept, name, postgres_tools(target), identity)
     with Server.of(target).cursor(name) as cursor:
         give(cursor, name, OWNER)
         set_mark(cursor, name, {"scratch_of": backup_id})
@@ -73,23 +75,23 @@ def into(target: Target, backup_id: str, name: str) -> dict[str, Any]:
     }
 
 
-def rehearse(target: Target, backup_id: str) -> dict[str, Any]:
+def rehearse(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]:
     """Restore a backup beside the live database, and remove it again; tell how long the restore took."""
     name = "restored_rehearsal"
     if name in beside(target):
         drop(target, name)
     started = time.monotonic()
-    into(target, backup_id, name)
+    into(target, backup_id, name, identity)
     seconds = round(time.monotonic() - started, 3)
     drop(target, name)
     said = f"{target.name}: {backup_id} restored and equal in {seconds:.1f} s, and removed again"
     return {"changed": True, "seconds": seconds, "say": said}
 
 
-def copy(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
+def copy(target: Target, backup_id: str, restoration: int, identity: str = "") -> dict[str, Any]:
     """Restore a backup into a database of its own and compare; one that was finished before is kept.
 
-    :raises RolloutError: the backup is not verified or damaged, or the copy differs.
+    :raises RolloutError: the backup is not verified, damaged or cannot be opened with ``identity``, or the copy differs.
     """
     server, live = Server.of(target), target.settings["database"]
     done = mark_of(server, live)
@@ -105,7 +107,7 @@ def copy(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     started = time.monotonic()
     with explained(target, "restore"):
-        findings = proof.restore_into(socket_url(target), kept, name, postgres_tools(target))
+        findings = proof.restore_into(socket_url(target), kept, name, postgres_tools(target), identity)
     with server.cursor(name) as cursor:
         give(cursor, name, OWNER)
         set_mark(cursor, name, {"backup": backup_id})

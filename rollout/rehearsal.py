@@ -9,6 +9,7 @@ from rollout.errors import Refused
 from rollout.rollback import flags_off, prove_serving, roll_back, way_back
 from rollout.state import State
 from rollout.steering import Steering
+from rollout.target import Target
 
 DAY_SECONDS = 86_400
 
@@ -57,6 +58,16 @@ def serving(steering: Steering) -> str:
     if not state.serving:
         raise Refused(f"{name} serves nothing yet.", "./p12 deploy")
     return state.slots[state.serving].release
+
+
+def refuse_unopened(target: Target, has_identity: bool) -> None:
+    """Refuse to make a backup for a rehearsal that could not be restored for want of its private key."""
+    recipients = target.settings["backup"]["age_recipients"]
+    if recipients and not has_identity:
+        raise Refused(
+            f"Backups of {target.name} are encrypted to {', '.join(recipients)}.",
+            "Give the private key: --identity FILE",
+        )
 
 
 def _there_and_back(steering: Steering, token: int) -> tuple[int, dict[str, float]]:

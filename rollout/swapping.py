@@ -14,6 +14,7 @@ from rollout.errors import Refused, RolloutError
 from rollout.maintenance import Server
 from rollout.pooler import Pooler, paused
 from rollout.programs import database_url
+from rollout.proofs import explained, postgres_tools
 from rollout.target import Target
 
 # Two looks of a worker and more; nothing may have written for so long.
@@ -35,9 +36,17 @@ FROM pg_stat_activity WHERE backend_xid IS NOT NULL LIMIT 3
 """
 
 
-def losses(target: Target, backup_id: str) -> dict[str, Any]:
-    """Count what the live database has that a backup has not, by the time the backup was begun."""
-    made = kept_backups.require_verified(target.directory / "backups", backup_id).manifest
+def losses(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]:
+    """Count what the live database has that a backup has not, by the time the backup was begun.
+
+    :raises RolloutError: the backup cannot be restored, which is better known before writes are refused.
+    """
+    from checks import proof
+
+    kept = kept_backups.require_verified(target.directory / "backups", backup_id)
+    with explained(target, "restore"):
+        proof.require_key(kept, identity, postgres_tools(target))
+    made = kept.manifest
     live = target.settings["database"]
     notes: int | None = 0
     views: int | None = 0

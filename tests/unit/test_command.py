@@ -266,3 +266,31 @@ def test_no_secret_is_among_the_words_of_any_line(
     command.main(["rollback"])
 
     assert "hidden" not in json.dumps(ran.commands) + capsys.readouterr().err
+
+
+def test_a_private_key_is_named_to_the_playbook_and_never_shown(
+    ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key.txt"
+    key.write_text("AGE-SECRET-KEY-1ABC\n")
+
+    for words in (["restore", "--backup=b1"], ["rehearse"]):
+        assert command.main([*words, "--identity", str(key)]) == 0
+
+    assert all(f"identity={key}" in line for line in ran.commands)
+    assert "SECRET" not in str(ran.commands) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("age1public", "holds no private key"), (None, "cannot be read")]
+)
+def test_a_file_without_a_private_key_is_refused_with_what_is_accepted(
+    ran: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, words: str
+) -> None:
+    if content:
+        (tmp_path / "key").write_text(content)
+
+    assert command.main(["restore", "--backup=b1", "--identity", str(tmp_path / "key")]) == 1
+
+    assert words in capsys.readouterr().err
+    assert ran.commands == []

@@ -23,7 +23,7 @@ class Playing:
 
 def given(**changes: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"target": "production", "backup": "b1", "confirm": "", "ask": False} | changes
+        **{"target": "production", "backup": "b1", "confirm": "", "ask": False, "identity": ""} | changes
     )
 
 

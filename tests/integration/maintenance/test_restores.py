@@ -1,23 +1,45 @@
 """A restore over the live database, stage by stage, with readers all the while."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
 
+from checks import encryption
 from rollout import copies, kept_backups, swapping
+from rollout import host as program
 from rollout.errors import Refused, RolloutError
 from tests.integration.maintenance.kept import KeptSite
 from tests.integration.maintenance.readers import Readers
 from tests.running import UNPRIVILEGED, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+Host = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def host(site: KeptSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Host:
+    """Run ``p12 host production``, as a playbook does; return its status and answer."""
+    monkeypatch.setenv("P12_ROOT", str(site.target.directory.parent))
+
+    def run(*words: str, told: str = "") -> tuple[int, dict[str, Any]]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(told))
+        capsys.readouterr()
+        status = program.main(["production", *words])
+        return status, json.loads(capsys.readouterr().out)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -126,25 +148,63 @@ def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, back
     copies.drop(site.target, copies.copy_name(backup))
 
 
+@pytest.fixture
+def encrypted(site: KeptSite, backup: str) -> Iterator[tuple[str, encryption.Key]]:
+    """A verified backup that only one private key opens; gone after the test."""
+    key = encryption.new_key()
+    made = _back_up(site, "--age-recipient", key.recipient)
+    assert made != backup
+    yield made, key
+    for path in (site.target.directory / "backups").glob(f"{made}*"):
+        path.unlink()
+
+
+def test_an_encrypted_backup_comes_back_with_its_key_from_standard_input(
+    site: KeptSite, encrypted: tuple[str, encryption.Key], host: Host
+) -> None:
+    made, key = encrypted
+
+    status, answer = host("restore", f"--backup={made}", "--into=opened", "--identity", told=key.identity)
+
+    assert status == 0, answer
+    assert texts(site, "opened") == texts(site)
+    assert key.identity not in json.dumps(answer)
+    copies.drop(site.target, "opened")
+
+
+@pytest.mark.parametrize("action", ["losses", "into", "rehearse", "copy"])
+def test_an_encrypted_backup_without_its_key_is_refused_with_what_to_give(
+    encrypted: tuple[str, encryption.Key], host: Host, action: str
+) -> None:
+    made, _ = encrypted
+
+    without = host("restore", action, f"--backup={made}")
+    wrong = host("restore", action, f"--backup={made}", "--identity", told=encryption.new_key().identity)
+
+    assert [status for status, _ in (without, wrong)] == [1, 1]
+    assert f"{made} is encrypted to age1" in without[1]["error"]
+    assert "Give the private key: --identity FILE" in without[1]["error"]
+    assert "cannot be opened with the key that was given: age failed" in wrong[1]["error"]
+
+
 def texts(site: KeptSite, database: str = "paste12") -> list[object]:
     """The notes of these tests; others are visitors'."""
     found = site.cluster.run("SELECT text FROM notes WHERE text IN ('before', 'after') ORDER BY id", database)
     return [text for (text,) in found]
 
 
-def _back_up(site: KeptSite) -> str:
+def _back_up(site: KeptSite, *more: str) -> str:
     kept = site.target.directory / "backups"
     if UNPRIVILEGED:
         subprocess.run(["chown", "-R", "nobody:nogroup", str(kept)], check=True)
     words = [sys.executable, "-P", "-m", "checks", "backup", "--out", kept, "--target", "production"]
     subprocess.run(
-        [*UNPRIVILEGED, *map(str, words), "--release", "0123456789ab", "--bin-dir", _bin(site)],
+        [*UNPRIVILEGED, *map(str, words), "--release", "0123456789ab", "--bin-dir", _bin(site), *more],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), "DATABASE_URL": site.cluster.url("paste12")},
         check=True,
         capture_output=True,
     )
-    (made,) = kept_backups.kept(kept)
-    return made.id
+    return kept_backups.kept(kept)[-1].id
 
 
 def _bin(site: KeptSite) -> str:

@@ -195,3 +195,13 @@ def test_a_rehearsal_is_complained_about_when_it_is_old_or_never_was(two: Steere
 
     assert rehearsal.complaint(state, 30, at + 29 * 86_400) == ""
     assert "31 days ago (limit 30)" in rehearsal.complaint(state, 30, at + 31 * 86_400)
+
+
+def test_a_rehearsal_whose_backup_nobody_could_open_is_refused_at_once(two: Steered) -> None:
+    two.settings["backup"] = {"age_recipients": ["age1abc"]}
+
+    with pytest.raises(Refused, match="are encrypted to age1abc") as refused:
+        rehearsal.refuse_unopened(two.steering.target, has_identity=False)
+
+    assert refused.value.hint == "Give the private key: --identity FILE"
+    rehearsal.refuse_unopened(two.steering.target, has_identity=True)
