@@ -1,10 +1,13 @@
 """Prove an archive by restoring it, and restore one that was proven."""
 
 import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 
 from checks import contents, manifest, smoke
@@ -19,6 +22,8 @@ from checks.report import Finding, Verdict, combine, compare
 from checks.scratch import scratch
 
 RESTORED = "restored"
+# libpq would take postgresql://… or name=value for more than a name.
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 SCHEMA_ONLY = ("--schema-only", "--no-owner", "--no-privileges")
 
 
@@ -63,10 +68,27 @@ def examine(
 def restore(
     tools: Tools, archive: Archive, url: str, dbname: str, encoding: str, options: list[str]
 ) -> Contents:
-    """Restore an archive into a new database of a server and return what it then holds."""
-    with connected(url, tools.seconds) as connection, connection.cursor() as cursor:
+    """Restore an archive into a new database of a server and return what it then holds.
+
+    Raises Misused if the database is there.
+    """
+    create(url, dbname, encoding)
+    return fill(tools, archive, url, dbname, options)
+
+
+def create(url: str, dbname: str, encoding: str) -> None:
+    """Create an empty database; raises Misused if it is there."""
+    with connected(url) as connection, connection.cursor() as cursor:
         name = psycopg2.extensions.quote_ident(dbname, connection)
-        cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING %s", (encoding,))
+        try:
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING %s", (encoding,))
+        except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
+            words = f"Database {dbname} is there already."
+            raise Misused(f"{words} Name a new one; nothing is overwritten.") from None
+
+
+def fill(tools: Tools, archive: Archive, url: str, dbname: str, options: list[str]) -> Contents:
+    """Restore an archive into an empty database and return what it then holds."""
     target = for_database(url, dbname)
     archive.restore(tools, [*options, f"--dbname={dbname}"], environment(target))
     schema = tools.run("pg_dump", SCHEMA_ONLY, environment(target))
@@ -106,15 +128,24 @@ def verify(
 
 
 def restore_into(
-    url: str, kept: Backup, dbname: str, tools: Tools | None = None, identity: str = ""
+    url: str,
+    kept: Backup,
+    dbname: str,
+    tools: Tools | None = None,
+    identity: str = "",
+    comment: str = "",
 ) -> tuple[Finding, ...]:
     """Restore a kept backup into a new database beside the one in ``url``, and compare.
 
-    The database named in ``url`` is not touched. ``identity`` is the private key that opens an encrypted one.
-    Raises Misused if ``dbname`` exists, there is nothing to restore or no key to open it, Refused if the
+    The database named in ``url`` is not touched. ``identity`` is the private key that opens an encrypted one;
+    ``comment`` stands at the new database from its first moment, so one that was killed is known by it.
+    Raises Misused if ``dbname`` exists or is no name, there is nothing to restore or no key to open it, Refused if the
     archive or the copy is not what the manifest says; the copy is dropped then.
     """
     tools, said = tools or Tools(), kept.manifest
+    if not NAME.fullmatch(dbname):
+        accepted = "Accepted: up to 63 of a-z, 0-9 and _, the first of them not a digit."
+        raise Misused(f"{dbname!r} is no name for a database. {accepted}")
     if kept.archive is None:
         raise Misused(f"{said.id} holds nothing: there was nothing to lose when it was made.")
     require_key(kept, identity, tools)
@@ -122,12 +153,12 @@ def restore_into(
     found = verify(kept.archive, said, tools, identity)
     if not is_proven(found):
         raise Refused(f"{said.id} is damaged; nothing was restored. Use another backup.", found)
-    with connected(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_database WHERE datname = %s)", (dbname,))
-        if (cursor.fetchone() or (True,))[0]:
-            raise Misused(f"Database {dbname} is there already. Name a new one; nothing is overwritten.")
+    # Outside of what drops it again: another one's database is not ours to drop.
+    create(url, dbname, said.encoding)
     try:
-        copy = restore(tools, archive, url, dbname, said.encoding, ["--no-owner"])
+        if comment:
+            _note(url, dbname, comment)
+        copy = fill(tools, archive, url, dbname, ["--no-owner"])
         found += contents.same(said.contents, copy)
         if not is_proven(found):
             raise Refused(f"{dbname} did not become what {said.id} says; it was dropped.", found)
@@ -154,6 +185,12 @@ def require_key(kept: Backup, identity: str, tools: Tools | None = None) -> None
         except CannotMeasure as error:
             words = f"{said.id} cannot be opened with the key that was given: {error}"
             raise Misused(f"{words} Give the private key of {to}: --identity FILE") from None
+
+
+def _note(url: str, dbname: str, comment: str) -> None:
+    with connected(url) as connection, connection.cursor() as cursor:
+        name = psycopg2.extensions.quote_ident(dbname, connection)
+        cursor.execute(f"COMMENT ON DATABASE {name} IS %s", (comment,))
 
 
 def is_proven(findings: tuple[Finding, ...]) -> bool:

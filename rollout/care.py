@@ -27,6 +27,8 @@ def _restore(target: Target, options: argparse.Namespace) -> Answer:
             return copies.copy(target, options.backup, options.restoration, identity)
         case "swap":
             return swapping.swap(target, options.backup, options.restoration)
+        case "give-up":
+            return copies.give_up(target, options.backup, options.restoration)
         case "drop":
             return copies.drop(target, options.name)
         case "rehearse":
@@ -41,6 +43,8 @@ def _restoration(target: Target, options: argparse.Namespace) -> Answer:
 
     if options.action == "begin":
         return restoration.begin(steering_of(target), options.backup, options.token)
+    if options.action == "look":
+        return restoration.look(steering_of(target))
     return restoration.end(steering_of(target), options.token, options.replaced)
 
 
@@ -101,12 +105,12 @@ VERBS: Mapping[str, Verb] = {
 
 def add_options(asked: Mapping[str, argparse.ArgumentParser]) -> None:
     """Say what each of these verbs takes."""
-    restore = ("list", "into", "losses", "quiet", "copy", "swap", "drop", "rehearse")
+    restore = ("list", "into", "losses", "quiet", "copy", "swap", "give-up", "drop", "rehearse")
     asked["restore"].add_argument("action", nargs="?", default="", choices=("", *restore))
     asked["restore"].add_argument("--into", default="", metavar="NAME")
     asked["restore"].add_argument("--name", default="")
     asked["restore"].add_argument("--restoration", type=int, default=0)
-    asked["restoration"].add_argument("action", choices=("begin", "end"))
+    asked["restoration"].add_argument("action", choices=("begin", "look", "end"))
     asked["restoration"].add_argument("--replaced", default="")
     for name in ("restore", "restoration"):
         asked[name].add_argument("--backup", default="")

@@ -4,41 +4,38 @@ What has become of a restore is read from the databases' own comments, so a stag
 far as it came: a copy is only marked once it was restored and equal, and the swap is one transaction.
 """
 
-import json
-import re
 import time
 from dataclasses import asdict
 from typing import Any
 
 import psycopg2
-from psycopg2 import sql
 
+from checks.manifest import Backup
+from checks.report import Finding
 from rollout import kept_backups
 from rollout.database import OWNER
 from rollout.errors import Refused
 from rollout.maintenance import Server
+from rollout.marks import COPY, alone, beside, copy_name, drop_database, mark_of, set_mark, written
 from rollout.ownership import give
 from rollout.proofs import explained, postgres_tools
 from rollout.target import Target
-
-COPY = "p12_copy_"
-BESIDE = """
-SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database') LIKE '%%scratch_of%%'
-FROM pg_database WHERE datname <> %s ORDER BY 1
-"""
 
 
 def listed(target: Target) -> dict[str, Any]:
     """List the backups with age, size and release, verified or not, and the databases of restores."""
     found = kept_backups.kept(target.directory / "backups")
+    left = beside(Server.of(target), target.settings["database"])
     lines = [kept_backups.listed(target.name, found)]
-    left = beside(target)
-    lines += [f"  {name}  {size / 1e6:.0f} MB, beside the live database" for name, size in left.items()]
+    lines += [
+        f"  {name}  {size / 1e6:.0f} MB, {'' if whole else 'unfinished, '}beside the live database"
+        for name, (size, whole) in left.items()
+    ]
     return {
         "target": target.name,
         "backups": [asdict(each.backup.manifest) for each in found if each.backup],
         "unverified": {each.id: each.unverified for each in found if each.unverified},
-        "databases": left,
+        "databases": {name: size for name, (size, _) in left.items()},
         "say": "\n".join(lines),
     }
 
@@ -46,19 +43,16 @@ def listed(target: Target) -> dict[str, Any]:
 def into(target: Target, backup_id: str, name: str, identity: str = "") -> dict[str, Any]:
     """Restore a backup into a new database beside the live one, and compare digests with its manifest.
 
-    ``identity`` is the private key that opens an encrypted one.
+    ``identity`` is the private key that opens an encrypted one. A database of that name that an earlier
+    restore left unfinished goes first.
 
-    :raises RolloutError: it cannot be opened, there is no such verified backup, the database exists, or the copy differs.
+    :raises RolloutError: there is no such verified backup, it cannot be opened, the name is taken or none,
+        or the copy differs.
     """
-    from checks import proof
-
     kept = kept_backups.require_verified(target.directory / "backups", backup_id)
-    name = name or "restored_" + backup_id.replace("-", "_").lower()
-    with explained(target, "restore"):
-        findings = proof.restore_into(socket_url(target), kept, name, postgres_tools(target), identity)
-    with Server.of(target).cursor(name) as cursor:
-        give(cursor, name, OWNER)
-        set_mark(cursor, name, {"scratch_of": backup_id})
+    name = name or copy_name(backup_id, "restored_")
+    refuse_name(target, name)
+    findings = _restored(target, kept, name, {"scratch_of": backup_id}, identity)
     tables = [
         f"  {table:<28} {content['rows']:>9} rows  digest {str(content['digest'])[-12:]}  equal"
         for table, content in kept.manifest.tables.items()
@@ -75,10 +69,20 @@ def into(target: Target, backup_id: str, name: str, identity: str = "") -> dict[
     }
 
 
+def refuse_name(target: Target, name: str) -> None:
+    """Refuse to restore into the live database, or into one that a restore over it would take for its own."""
+    live = target.settings["database"]
+    if name == live or name.startswith((COPY, f"{live}_replaced_")):
+        raise Refused(
+            f"{name} is no name for a database beside {live}.",
+            f"Accepted: any but {live}, {COPY}… and {live}_replaced_…",
+        )
+
+
 def rehearse(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]:
     """Restore a backup beside the live database, and remove it again; tell how long the restore took."""
     name = "restored_rehearsal"
-    if name in beside(target):
+    if name in beside(Server.of(target), target.settings["database"]):
         drop(target, name)
     started = time.monotonic()
     into(target, backup_id, name, identity)
@@ -89,28 +93,24 @@ def rehearse(target: Target, backup_id: str, identity: str = "") -> dict[str, An
 
 
 def copy(target: Target, backup_id: str, restoration: int, identity: str = "") -> dict[str, Any]:
-    """Restore a backup into a database of its own and compare; one that was finished before is kept.
+    """Restore a backup into a database of its own and compare; one finished for this restore is kept.
 
-    :raises RolloutError: the backup is not verified, damaged or cannot be opened with ``identity``, or the copy differs.
+    One of another restore is not: nobody knows what was done to it since.
+
+    :raises RolloutError: the restore was given up, the backup is not verified, damaged or cannot be opened
+        with ``identity``, or the copy differs.
     """
-    server, live = Server.of(target), target.settings["database"]
+    server, live, name = Server.of(target), target.settings["database"], copy_name(backup_id)
     done = mark_of(server, live)
     if done.get("restoration") == restoration:
         return {"swapped": True, "database": live, "replaced": done["replaced"]}
+    refuse_given_up(done, restoration)
     kept = kept_backups.require_verified(target.directory / "backups", backup_id)
-    name = copy_name(backup_id)
-    if mark_of(server, name) == {"backup": backup_id}:
+    mark = {"backup": backup_id, "restoration": restoration}
+    if mark_of(server, name) == mark:
         return {"swapped": False, "database": name, "say": f"{target.name}: {name} is there already"}
-    from checks import proof
-
-    with server.cursor() as cursor:
-        cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     started = time.monotonic()
-    with explained(target, "restore"):
-        findings = proof.restore_into(socket_url(target), kept, name, postgres_tools(target), identity)
-    with server.cursor(name) as cursor:
-        give(cursor, name, OWNER)
-        set_mark(cursor, name, {"backup": backup_id})
+    findings = _restored(target, kept, name, mark, identity)
     seconds = time.monotonic() - started
     return {
         "changed": True,
@@ -122,32 +122,41 @@ def copy(target: Target, backup_id: str, restoration: int, identity: str = "") -
     }
 
 
+def give_up(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
+    """Take a restore's copy away, so that nobody can swap it in any more, and say whether somebody has.
+
+    ``replaced`` names the database that was live before, empty if it still is. Whoever drove this restore may
+    only be asleep, so this comes before writes are taken again.
+    """
+    server, live = Server.of(target), target.settings["database"]
+    # First, and then asked: a swap under way has either happened by then or finds no copy.
+    drop_database(server, copy_name(backup_id))
+    done = mark_of(server, live)
+    if done.get("restoration") == restoration:
+        return {"replaced": done["replaced"], "say": f"{target.name}: {backup_id} is live already"}
+    with server.cursor() as cursor:
+        set_mark(cursor, live, {**done, "given_up": restoration})
+    return {"changed": True, "replaced": ""}
+
+
+def refuse_given_up(live: dict[str, Any], restoration: int) -> None:
+    """Refuse a restore that somebody else gave up, going by the mark of the live database."""
+    if restoration <= live.get("given_up", -1):
+        raise Refused(f"Restore {restoration} was given up; nothing was changed.", "./p12 status")
+
+
 def drop(target: Target, name: str) -> dict[str, Any]:
     """Remove a database that a restore made or replaced, for good.
 
     :raises Refused: it is none of those; names those there are.
     """
     server = Server.of(target)
-    there = beside(target)
+    there = beside(server, target.settings["database"])
     if name not in there:
-        listed = ", ".join(f"{each} ({size / 1e6:.0f} MB)" for each, size in there.items()) or "none"
+        listed = ", ".join(f"{each} ({size / 1e6:.0f} MB)" for each, (size, _) in there.items()) or "none"
         raise Refused(f"{name} is no database that a restore left.", f"Accepted: {listed}")
-    with server.cursor() as cursor:
-        cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    return {"changed": True, "say": f"{target.name}: {name} is gone, {there[name] / 1e6:.0f} MB"}
-
-
-def beside(target: Target) -> dict[str, int]:
-    """Return the databases that restores left beside the live one, with their sizes in bytes."""
-    replaced = f"{target.settings['database']}_replaced_"
-    with Server.of(target).cursor() as cursor:
-        cursor.execute(BESIDE, [target.settings["database"]])
-        found = cursor.fetchall()
-    return {name: int(size) for name, size, scratch in found if scratch or name.startswith((COPY, replaced))}
-
-
-def copy_name(backup_id: str) -> str:
-    return COPY + re.sub(r"\W", "_", backup_id.lower())[:50]
+    drop_database(server, name)
+    return {"changed": True, "say": f"{target.name}: {name} is gone, {there[name][0] / 1e6:.0f} MB"}
 
 
 def socket_url(target: Target) -> str:
@@ -155,20 +164,21 @@ def socket_url(target: Target) -> str:
     return str(psycopg2.extensions.make_dsn(**Server.of(target).dsn))
 
 
-def mark_of(server: Server, name: str) -> dict[str, Any]:
-    """Return what we noted at a database, empty when nothing or when it is not there."""
-    with server.cursor() as cursor:
-        cursor.execute(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
+def _restored(
+    target: Target, kept: Backup, name: str, mark: dict[str, Any], identity: str
+) -> tuple[Finding, ...]:
+    """Restore into a new database and mark it once it is whole; until then it is marked as unfinished."""
+    from checks import proof
+
+    server = Server.of(target)
+    with alone(server, name), explained(target, "restore"):
+        if name.startswith(COPY) or "unfinished" in mark_of(server, name):
+            drop_database(server, name)
+        unfinished = written({"unfinished": kept.manifest.id})
+        findings = proof.restore_into(
+            socket_url(target), kept, name, postgres_tools(target), identity, unfinished
         )
-        row = cursor.fetchone()
-    try:
-        noted = json.loads((row or ("",))[0] or "{}")
-    except ValueError:
-        return {}
-    return noted if isinstance(noted, dict) else {}
-
-
-def set_mark(cursor: Any, name: str, mark: dict[str, Any]) -> None:
-    comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
-    cursor.execute(comment.format(sql.Identifier(name), sql.Literal(json.dumps(mark, sort_keys=True))))
+        with server.cursor(name) as cursor:
+            give(cursor, name, OWNER)
+            set_mark(cursor, name, mark)
+    return findings

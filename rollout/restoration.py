@@ -9,7 +9,7 @@ from typing import Any
 from rollout import read_only
 from rollout.admission import refuse_while_restoring
 from rollout.errors import Refused
-from rollout.state import State
+from rollout.state import Restoration, State
 from rollout.steering import Steering
 
 
@@ -40,18 +40,24 @@ def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
     }
 
 
+def look(steering: Steering) -> dict[str, Any]:
+    """Return which restore is under way, of which backup.
+
+    :raises Refused: none is.
+    """
+    restoration = _open(steering)
+    return {"restoration": restoration.id, "backup": restoration.backup}
+
+
 def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
     """Take writes again, unless the target was read-only before, and close the restore.
 
-    Without ``replaced``, the name of the database that was live before, it is given up: the live database was
-    not touched.
+    Without ``replaced``, the name of the database that was live before, it is given up: the database host has
+    said that the live one is the same as ever, and that it stays so.
 
     :raises Refused: none is open.
     """
-    state = steering.state()
-    restoration = state.restoration
-    if restoration is None or restoration.ended:
-        raise Refused(f"{steering.target.name}: no restore is under way.", "./p12 restore")
+    restoration = _open(steering)
     said = "still read-only, as before"
     if not restoration.was_read_only:
         said = read_only.switch(steering, on=False, token=token)["say"].partition(": ")[2]
@@ -66,6 +72,13 @@ def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
         else f"the restore of {restoration.backup} was given up; the live database was not touched"
     )
     return {"changed": True, "outcome": outcome, "say": f"{steering.target.name}: {words}; {said}"}
+
+
+def _open(steering: Steering) -> Restoration:
+    restoration = steering.state().restoration
+    if restoration is None or restoration.ended:
+        raise Refused(f"{steering.target.name}: no restore is under way.", "./p12 restore")
+    return restoration
 
 
 def _refuse(target: str, state: State, backup: str) -> None:

@@ -8,10 +8,11 @@ import psycopg2
 from psycopg2 import sql
 
 from rollout import kept_backups
-from rollout.copies import copy_name, mark_of, set_mark
+from rollout.copies import refuse_given_up
 from rollout.database import OWNER
 from rollout.errors import Refused, RolloutError
 from rollout.maintenance import Server
+from rollout.marks import copy_name, mark_of, set_mark
 from rollout.pooler import Pooler, paused
 from rollout.programs import database_url
 from rollout.proofs import explained, postgres_tools
@@ -104,15 +105,22 @@ def await_quiet(target: Target) -> dict[str, Any]:
 def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
     """Put a finished copy in the live database's place, by name, while pgbouncer holds its clients.
 
-    :raises Refused: there is no finished copy, or the service could not read it.
+    :raises Refused: this restore has no finished copy or was given up, the service could not use it, or
+        something writes.
     """
     server, live, name = Server.of(target), target.settings["database"], copy_name(backup_id)
     done = mark_of(server, live)
     if done.get("restoration") == restoration:
         return {"replaced": done["replaced"], "say": f"{target.name}: {backup_id} is live already"}
-    if mark_of(server, name) != {"backup": backup_id}:
-        raise Refused(f"{name} is not a finished copy of {backup_id}.", "The same command again")
+    refuse_given_up(done, restoration)
+    if mark_of(server, name) != {"backup": backup_id, "restoration": restoration}:
+        raise Refused(
+            f"{name} is not a finished copy of {backup_id} for restore {restoration}.",
+            "The same command again",
+        )
     smoke(target, name)
+    # Asked again, for whoever drives this may have slept since it was asked.
+    await_quiet(target)
     replaced = time.strftime(f"{live}_replaced_%Y%m%d_%H%M%S", time.gmtime())
     mark = {"backup": backup_id, "restoration": restoration, "replaced": replaced}
     seconds = target.settings["pause_seconds"]

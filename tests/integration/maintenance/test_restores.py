@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psycopg2
 import pytest
 
 from checks import encryption
-from rollout import copies, kept_backups, swapping
+from rollout import copies, kept_backups, marks, swapping
 from rollout import host as program
 from rollout.errors import Refused, RolloutError
 from tests.integration.maintenance.kept import KeptSite
@@ -94,6 +95,59 @@ def test_a_backup_beside_the_live_database_belongs_to_the_service_and_can_go_aga
         copies.drop(site.target, "paste12")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dbname=paste12", r"'dbname=paste12' is no name for a database\. Accepted: up to 63 of a-z"),
+        ("postgresql:///paste12", "is no name for a database"),
+        ("Copy", "is no name for a database"),
+        ("x" * 64, "is no name for a database"),
+        ("paste12", "paste12 is no name for a database beside paste12"),
+        ("p12_copy_x", "p12_copy_x is no name for a database beside paste12"),
+    ],
+)
+def test_a_restore_beside_the_live_database_never_reaches_it_whatever_name_is_given(
+    site: KeptSite, backup: str, name: str, words: str
+) -> None:
+    before = texts(site)
+
+    with pytest.raises(RolloutError, match=words):
+        copies.into(site.target, backup, name)
+
+    assert texts(site) == before
+
+
+def test_a_copy_that_somebody_else_made_is_not_dropped_for_having_the_same_name(
+    site: KeptSite, backup: str
+) -> None:
+    copies.into(site.target, backup, "taken")
+
+    with pytest.raises(RolloutError, match="Database taken is there already"):
+        copies.into(site.target, backup, "taken")
+    with marks.alone(site.server, "under_way"), pytest.raises(Refused, match="restored by somebody else"):
+        copies.into(site.target, backup, "under_way")
+
+    assert texts(site, "taken") == ["before"]
+    copies.drop(site.target, "taken")
+
+
+def test_a_killed_restore_beside_the_live_database_is_listed_and_can_be_run_again_or_dropped(
+    site: KeptSite, backup: str
+) -> None:
+    into = f"copies.into(target, {backup!r}, 'killed')"
+    _killed(site, into, "checks.proof.fill", after=True)
+    assert re.search("killed .* unfinished, beside the live database", copies.listed(site.target)["say"])
+
+    assert copies.into(site.target, backup, "killed")["changed"]
+    copies.drop(site.target, "killed")
+    _killed(site, into, "checks.proof.fill", after=False)
+    copies.drop(site.target, "killed")
+
+    assert "killed" not in copies.listed(site.target)["databases"]
+    _killed(site, f"copies.rehearse(target, {backup!r})", "checks.proof.fill", after=True)
+    assert copies.rehearse(site.target, backup)["changed"]
+
+
 def test_writers_are_named_while_the_database_should_stand_still(
     site: KeptSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,17 +168,18 @@ def test_a_restore_killed_in_each_phase_is_done_by_running_it_again_and_readers_
     site: KeptSite, backup: str
 ) -> None:
     with Readers(site.slot.urls).reading() as readers:
-        _killed(site, "copy", backup, "checks.proof.restore", after=False)
-        assert copies.mark_of(site.server, copies.copy_name(backup)) == {}
-        _killed(site, "copy", backup, "checks.proof.restore", after=True)
+        for after in (False, True):
+            _killed(site, f"copies.copy(target, {backup!r}, 7)", "checks.proof.fill", after=after)
+            assert marks.mark_of(site.server, marks.copy_name(backup)) == {"unfinished": backup}
         copy = copies.copy(site.target, backup, 7)
         assert copy["changed"]
         assert not copies.copy(site.target, backup, 7).get("changed")
 
-        _killed(site, "swap", backup, "rollout.swapping._exchange", after=False)
+        swap = f"swapping.swap(target, {backup!r}, 7)"
+        _killed(site, swap, "rollout.swapping._exchange", after=False)
         assert texts(site) == ["before", "after"]
         killed_at = time.monotonic()
-        _killed(site, "swap", backup, "rollout.swapping._exchange", after=True)
+        _killed(site, swap, "rollout.swapping._exchange", after=True)
         assert texts(site) == ["before"]
         done = swapping.swap(site.target, backup, 7)
         wait_for(lambda: readers.served(killed_at), "readers being served from what was restored")
@@ -139,13 +194,66 @@ def test_a_restore_killed_in_each_phase_is_done_by_running_it_again_and_readers_
 
 def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, backup: str) -> None:
     copies.copy(site.target, backup, 8)
-    site.cluster.run("ALTER TABLE notes RENAME TO notas", copies.copy_name(backup))
+    site.cluster.run("ALTER TABLE notes RENAME TO notas", marks.copy_name(backup))
 
     with pytest.raises(RolloutError, match="cannot be served from"):
         swapping.swap(site.target, backup, 8)
 
     assert texts(site) == ["before"]
-    copies.drop(site.target, copies.copy_name(backup))
+    copies.drop(site.target, marks.copy_name(backup))
+
+
+def test_a_restore_that_was_given_up_is_never_swapped_in_whoever_wakes_up(
+    site: KeptSite, backup: str
+) -> None:
+    copies.copy(site.target, backup, 21)
+
+    answer = copies.give_up(site.target, backup, 21)
+
+    assert answer["replaced"] == ""
+    with pytest.raises(Refused, match="Restore 21 was given up"):
+        swapping.swap(site.target, backup, 21)
+    with pytest.raises(Refused, match="Restore 21 was given up"):
+        copies.copy(site.target, backup, 21)
+    assert marks.copy_name(backup) not in copies.listed(site.target)["databases"]
+
+
+def test_a_copy_of_another_restore_is_restored_again_and_not_swapped_in(site: KeptSite, backup: str) -> None:
+    copies.copy(site.target, backup, 22)
+    site.cluster.run("UPDATE notes SET text = 'forged'", marks.copy_name(backup))
+
+    with pytest.raises(Refused, match="not a finished copy .* for restore 23"):
+        swapping.swap(site.target, backup, 23)
+    assert copies.copy(site.target, backup, 23)["changed"]
+
+    assert texts(site, marks.copy_name(backup)) == ["before"]
+    copies.give_up(site.target, backup, 23)
+
+
+def test_giving_up_after_the_swap_says_that_the_backup_is_live(site: KeptSite, backup: str) -> None:
+    copies.copy(site.target, backup, 24)
+    swapped = swapping.swap(site.target, backup, 24)
+
+    answer = copies.give_up(site.target, backup, 24)
+
+    assert answer["replaced"] == swapped["replaced"]
+    assert "is live already" in answer["say"]
+    copies.drop(site.target, swapped["replaced"])
+
+
+def test_nothing_is_swapped_while_something_writes(
+    site: KeptSite, backup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swapping, "QUIET_DEADLINE_SECONDS", 0.6)
+    copies.copy(site.target, backup, 25)
+    writer = psycopg2.connect(site.cluster.url("paste12") + "?application_name=stray")
+    try:
+        writer.cursor().execute("UPDATE notes SET likes = likes")
+        with pytest.raises(Refused, match=r"something still writes.*stray"):
+            swapping.swap(site.target, backup, 25)
+    finally:
+        writer.close()
+    copies.give_up(site.target, backup, 25)
 
 
 @pytest.fixture
@@ -178,8 +286,9 @@ def test_an_encrypted_backup_without_its_key_is_refused_with_what_to_give(
 ) -> None:
     made, _ = encrypted
 
-    without = host("restore", action, f"--backup={made}")
-    wrong = host("restore", action, f"--backup={made}", "--identity", told=encryption.new_key().identity)
+    words = ("restore", action, f"--backup={made}", "--restoration=99")
+    without = host(*words)
+    wrong = host(*words, "--identity", told=encryption.new_key().identity)
 
     assert [status for status, _ in (without, wrong)] == [1, 1]
     assert f"{made} is encrypted to age1" in without[1]["error"]
@@ -211,7 +320,7 @@ def _bin(site: KeptSite) -> str:
     return str(site.target.settings["postgres_bin"])
 
 
-def _killed(site: KeptSite, action: str, backup: str, where: str, *, after: bool) -> None:
+def _killed(site: KeptSite, doing: str, where: str, *, after: bool) -> None:
     """Run a stage in a program of its own, which kills itself before or after one of its functions."""
     module, _, name = where.rpartition(".")
     program = f"""
@@ -227,7 +336,7 @@ def fatal(*given, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(module, {name!r}, fatal)
 target = Target.load("production", Path({str(site.target.directory.parent)!r}))
-{"copies" if action == "copy" else "swapping"}.{action}(target, {backup!r}, 7)
+{doing}
 """
     done = subprocess.run(
         [sys.executable, "-c", program],

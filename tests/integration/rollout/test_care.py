@@ -108,6 +108,15 @@ def test_a_restore_that_is_given_up_leaves_a_target_that_was_read_only_before_re
     assert values(two) == {"blue": {"1"}, "green": {"1"}}
 
 
+def test_the_restore_under_way_is_named_for_whoever_gives_it_up(two: Steered) -> None:
+    with pytest.raises(Refused, match="no restore is under way"):
+        restoration.look(two.steering)
+
+    begun = restoration.begin(two.steering, "b1", two.token)
+
+    assert restoration.look(two.steering) == {"restoration": begun["restoration"], "backup": "b1"}
+
+
 def test_a_restore_waits_for_a_release_that_goes_up(live: Steered) -> None:
     live.offer(NEW)
     live.shift(NEW, 5)
