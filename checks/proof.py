@@ -139,8 +139,8 @@ def restore_into(
 
     The database named in ``url`` is not touched. ``identity`` is the private key that opens an encrypted one;
     ``comment`` stands at the new database from its first moment, so one that was killed is known by it.
-    Raises Misused if ``dbname`` exists or is no name, there is nothing to restore or no key to open it, Refused if the
-    archive or the copy is not what the manifest says; the copy is dropped then.
+    Raises Misused if ``dbname`` exists or is no name, there is nothing to restore or no key to open it, and
+    Refused if the archive or the copy is not what the manifest says; the copy is dropped then.
     """
     tools, said = tools or Tools(), kept.manifest
     if not NAME.fullmatch(dbname):

@@ -12,7 +12,7 @@ from rollout.storage import read_json, write_json
 
 OF_A_BACKUP = (
     "id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release",
-    "encrypted_to", "copied_to", "pruned",
+    "encrypted_to", "copied_to", "pruned", "started_at",
 )  # fmt: skip
 
 

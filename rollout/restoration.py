@@ -22,18 +22,21 @@ def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
     with steering.change(token) as owner:
         state = steering.state()
         _refuse(steering.target.name, state, backup)
+        # What would refuse to be read-only is asked before a restore is open, which would stay open.
+        read_only._refuse(steering.target.name, state)
         if state.restoration is None or state.restoration.ended:
             before = read_only.is_on(steering, state)
             steering.journal.append(owner, "restore.begun", backup=backup, was_read_only=before)
     switched = read_only.switch(steering, on=True, token=token)
+    with steering.change(token) as owner:
+        if not _open(steering).read_only_at:
+            steering.journal.append(owner, "restore.read_only", proven=switched["proven"])
     state = steering.state()
-    restoration = state.restoration
     serving = state.serving
-    made = state.backup["at"] if state.backup else 0.0
     return {
         "changed": True,
-        "restoration": restoration.id if restoration else 0,
-        "backed_up": bool(restoration and made > restoration.begun_at),
+        "restoration": _open(steering).id,
+        "backed_up": _is_backed_up(state),
         "slot": serving,
         "release": state.slots[serving].release if serving else "none",
         "say": switched["say"],
@@ -72,6 +75,12 @@ def end(steering: Steering, token: int, replaced: str = "") -> dict[str, Any]:
         else f"the restore of {restoration.backup} was given up; the live database was not touched"
     )
     return {"changed": True, "outcome": outcome, "say": f"{steering.target.name}: {words}; {said}"}
+
+
+def _is_backed_up(state: State) -> bool:
+    """Whether a backup was begun after the last write: one that was only recorded since has not all of it."""
+    since = state.restoration.read_only_at if state.restoration else 0.0
+    return bool(since and state.backup and state.backup.get("started_at", 0.0) > since)
 
 
 def _open(steering: Steering) -> Restoration:

@@ -56,12 +56,16 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restore over the database; ``id`` is its journal entry, ``ended`` empty, ``done`` or ``given up``."""
+    """A restore over the database; ``id`` is its journal entry, ``ended`` empty, ``done`` or ``given up``.
+
+    ``read_only_at`` is since when it is proven that nothing is written, 0 while it is not.
+    """
 
     id: int
     backup: str
     begun_at: float
     was_read_only: bool = False
+    read_only_at: float = 0.0
     replaced: str = ""
     ended: str = ""
 
@@ -98,6 +102,7 @@ class State:
         return tuple(w for w in self.windows if w.release == release and w.opened_at >= begun)
 
 
+READ_ONLY = "P12_READ_ONLY"
 BEGUN = ("release", "slot", "from_slot", "from_release")
 
 
@@ -196,6 +201,19 @@ def _restore_begun(state: State, entry: Entry) -> State:
     return replace(state, restoration=Restoration(entry.seq, data["backup"], entry.at, data["was_read_only"]))
 
 
+def _restore_read_only(state: State, entry: Entry) -> State:
+    if state.restoration is None or state.restoration.ended:
+        return state
+    return replace(state, restoration=replace(state.restoration, read_only_at=entry.at))
+
+
+def _flags_wanted(state: State, entry: Entry) -> State:
+    """Take writes for possible again as soon as a slot need not refuse them."""
+    if state.restoration is None or state.restoration.ended or entry.data["flags"].get(READ_ONLY) == "1":
+        return state
+    return replace(state, restoration=replace(state.restoration, read_only_at=0.0))
+
+
 def _restore_ended(state: State, entry: Entry) -> State:
     if state.restoration is None:
         return state
@@ -246,7 +264,9 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "certificate.accepted": _certified,
     "check.judged": _checked,
     "restore.begun": _restore_begun,
+    "restore.read_only": _restore_read_only,
     "restore.ended": _restore_ended,
+    "flags.wanted": _flags_wanted,
     "rehearsal.begun": _rehearsal_begun,
     "rehearsal.undone": _rehearsal_undone,
     "rehearsed": _rehearsed,

@@ -203,7 +203,7 @@ def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, back
     copies.drop(site.target, marks.copy_name(backup))
 
 
-def test_a_restore_that_was_given_up_is_never_swapped_in_whoever_wakes_up(
+def test_a_restore_that_was_given_up_is_never_swapped_in_by_whoever_wakes_up(
     site: KeptSite, backup: str
 ) -> None:
     copies.copy(site.target, backup, 21)
@@ -222,7 +222,7 @@ def test_a_copy_of_another_restore_is_restored_again_and_not_swapped_in(site: Ke
     copies.copy(site.target, backup, 22)
     site.cluster.run("UPDATE notes SET text = 'forged'", marks.copy_name(backup))
 
-    with pytest.raises(Refused, match="not a finished copy .* for restore 23"):
+    with pytest.raises(Refused, match=r"not a finished copy .* for restore 23"):
         swapping.swap(site.target, backup, 23)
     assert copies.copy(site.target, backup, 23)["changed"]
 

@@ -1,10 +1,11 @@
 """Between releases: read-only, a restore as the balancer sees it, and the way back rehearsed."""
 
+import time
 from typing import Any
 
 import pytest
 
-from rollout import read_only, rehearsal, restoration, stages
+from rollout import read_only, records, rehearsal, restoration, stages
 from rollout.errors import Refused, Unproven
 from rollout.status import status
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered
@@ -27,6 +28,13 @@ def values(target: Steered, name: str = READ_ONLY) -> dict[str, set[str]]:
 
 def switch(target: Steered, on: bool) -> dict[str, Any]:
     return read_only.switch(target.steering, on=on, token=target.token)
+
+
+def is_backed_up(target: Steered, started_at: float) -> bool:
+    """Record a backup begun at a time, and ask the restore of b1 whether it will do."""
+    made = {"id": "fresh", "verdict": "passed", "summary": "restored", "started_at": started_at}
+    records.record(target.steering, "backup", made, target.token)
+    return bool(restoration.begin(target.steering, "b1", target.token)["backed_up"])
 
 
 def test_read_only_reaches_both_slots_and_leaves_their_other_flags(two: Steered) -> None:
@@ -90,12 +98,34 @@ def test_a_restore_makes_the_target_read_only_and_its_end_takes_writes_again(two
 
 
 def test_a_restore_needs_a_backup_from_after_the_last_write(two: Steered) -> None:
-    two.admit(NEW)
+    earlier = time.time()
+    restoration.begin(two.steering, "b1", two.token)
+
+    assert is_backed_up(two, earlier) is False
+    assert is_backed_up(two, time.time()) is True
+
+
+def test_a_backup_from_before_writes_were_taken_in_the_midst_of_a_restore_is_none(two: Steered) -> None:
+    restoration.begin(two.steering, "b1", two.token)
+    assert is_backed_up(two, time.time()) is True
+
+    switch(two, False)
+    switch(two, True)
+
     assert restoration.begin(two.steering, "b1", two.token)["backed_up"] is False
+    assert is_backed_up(two, time.time()) is True
 
-    two.admit(NEW)
 
-    assert restoration.begin(two.steering, "b1", two.token)["backed_up"] is True
+def test_a_restore_that_is_refused_for_an_open_window_is_not_begun(live: Steered) -> None:
+    live.settings["admission"] = False
+    live.offer(NEW)
+    live.shift(NEW, 100)
+    live.open("monitor")
+
+    with pytest.raises(Refused, match=f"a window of {NEW} is open"):
+        restoration.begin(live.steering, "b1", live.token)
+
+    assert "restore.begun" not in live.events()
 
 
 def test_a_restore_that_is_given_up_leaves_a_target_that_was_read_only_before_read_only(two: Steered) -> None:
