@@ -4,8 +4,10 @@ What has become of a restore is read from the databases' own comments, so a stag
 far as it came: a copy is only marked once it was restored and equal, and the swap is one transaction.
 """
 
+import shutil
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -159,6 +161,18 @@ def drop(target: Target, name: str) -> dict[str, Any]:
     return {"changed": True, "say": f"{target.name}: {name} is gone, {there[name][0] / 1e6:.0f} MB"}
 
 
+def require_room(target: Target, kept: Backup) -> None:
+    """Refuse to restore where it would fill the disk of the live database; asks that where its files are."""
+    with Server.of(target).cursor() as cursor:
+        cursor.execute("SHOW data_directory")
+        data = Path(cursor.fetchone()[0])
+    kept_backups.require_room(target.name, kept, data, free_bytes(data))
+
+
+def free_bytes(place: Path) -> int:
+    return shutil.disk_usage(place).free
+
+
 def socket_url(target: Target) -> str:
     """The DSN of the cluster's superuser, for programs that take one."""
     return str(psycopg2.extensions.make_dsn(**Server.of(target).dsn))
@@ -174,6 +188,7 @@ def _restored(
     with alone(server, name), explained(target, "restore"):
         if name.startswith(COPY) or "unfinished" in mark_of(server, name):
             drop_database(server, name)
+        require_room(target, kept)
         unfinished = written({"unfinished": kept.manifest.id})
         findings = proof.restore_into(
             socket_url(target), kept, name, postgres_tools(target), identity, unfinished

@@ -11,6 +11,9 @@ from rollout.errors import Refused
 # What a backup's files are named after: when it was begun, for which target, of which release.
 IDS = "[0-9]*T[0-9]*Z-*"
 HOURS = 3600
+GROWTH = 1.3
+# For the WAL of a restore, and for what the service writes meanwhile.
+MARGIN_BYTES = 400 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,26 @@ def require_verified(directory: Path, backup_id: str) -> Backup:
     if found.backup.archive is None:
         raise Refused(f"{backup_id} holds nothing: there was nothing to lose.", hint)
     return found.backup
+
+
+def require_room(name: str, backup: Backup, data: Path, free: int) -> None:
+    """Refuse to restore where it would fill the disk that the live database writes to.
+
+    A restored database may be larger than its source was, for its indexes are built while rows still come.
+
+    :raises Refused: ``free`` bytes at ``data`` are too few.
+    """
+    needed = GROWTH * backup.manifest.database_bytes + MARGIN_BYTES
+    if free < needed:
+        raise Refused(
+            f"{name}: {data} has {free // 1024**2} MB free; restoring {backup.manifest.id} beside the live "
+            f"database needs {needed / 1024**2:.0f} MB.",
+            f"Free some space there, such as with ./p12 restore --drop NAME{_on(name)}",
+        )
+
+
+def _on(target: str) -> str:
+    return "" if target == "production" else f" --target {target}"
 
 
 def listed(target: str, found: Sequence[Kept], now: float | None = None) -> str:

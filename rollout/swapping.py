@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2 import sql
 
 from rollout import kept_backups
-from rollout.copies import refuse_given_up
+from rollout.copies import refuse_given_up, require_room
 from rollout.database import OWNER
 from rollout.errors import Refused, RolloutError
 from rollout.maintenance import Server
@@ -48,12 +48,15 @@ def losses(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]
     with explained(target, "restore"):
         proof.require_key(kept, identity, postgres_tools(target))
     made = kept.manifest
-    live = target.settings["database"]
+    server, live = Server.of(target), target.settings["database"]
+    # A restore that was killed may be further than to need any.
+    if not mark_of(server, copy_name(backup_id)) and mark_of(server, live).get("backup") != backup_id:
+        require_room(target, kept)
     notes: int | None = 0
     views: int | None = 0
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(made.started_at))
     try:
-        with Server.of(target).cursor(live) as cursor:
+        with server.cursor(live) as cursor:
             cursor.execute("SELECT to_regclass('notes') IS NOT NULL")
             if cursor.fetchone()[0]:
                 cursor.execute(

@@ -148,6 +148,21 @@ def test_a_killed_restore_beside_the_live_database_is_listed_and_can_be_run_agai
     assert copies.rehearse(site.target, backup)["changed"]
 
 
+@pytest.mark.parametrize("stage", ["losses", "into", "copy"])
+def test_too_little_space_at_the_live_database_is_seen_before_anything_is_restored(
+    site: KeptSite, backup: str, host: Host, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    size = kept_backups.require_verified(site.target.directory / "backups", backup).manifest.database_bytes
+    monkeypatch.setattr(copies, "free_bytes", lambda _: int(1.3 * size + kept_backups.MARGIN_BYTES) - 1)
+
+    status, answer = host("restore", stage, f"--backup={backup}", "--restoration=99")
+
+    assert status == 1
+    assert re.search(r"data has \d+ MB free; restoring .* needs \d+ MB", answer["error"])
+    assert "restore --drop NAME" in answer["hint"]
+    assert copies.listed(site.target)["databases"] == {}
+
+
 def test_writers_are_named_while_the_database_should_stand_still(
     site: KeptSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
