@@ -90,13 +90,15 @@ def read(path: Path) -> Manifest:
 def list_backups(directory: Path) -> list[Backup]:
     """Return the backups of a directory, oldest first.
 
-    Only those whose manifest, written after the proof, is whole, and whose archive has the size it had then.
+    Only those whose manifest, written after the proof, is whole, which have all of their files, and whose
+    archive has the size it had then.
     """
     found = []
     for path in directory.glob(f"*{SUFFIX}"):
         try:
             backup = Backup(directory, read(path))
-            if backup.archive is None or backup.archive.stat().st_size == backup.manifest.size_bytes:
+            sizes = {file: file.stat().st_size for file in backup.files}
+            if backup.archive is None or sizes[backup.archive] == backup.manifest.size_bytes:
                 found.append(backup)
         except (CannotMeasure, OSError):
             continue

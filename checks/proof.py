@@ -111,17 +111,19 @@ def verify(
     """
     if archive is None:
         return (compare("nothing_to_lose", int(said.nothing_to_lose), "==", 1),)
+    roles = archive.with_name(said.globals) if said.globals else None
     try:
         size, digest = archive.stat().st_size, manifest.sha256(archive)
+        roles_digest = manifest.sha256(roles) if roles else ""
     except OSError as error:
-        raise CannotMeasure(f"{archive} cannot be read: {error}. Use another backup.") from None
+        raise CannotMeasure(f"{said.id} cannot be read: {error}. Use another backup.") from None
     found: tuple[Finding, ...] = (
         compare("size_bytes", size, "==", said.size_bytes, "The archive was cut short or added to."),
         compare("sha256", digest, "==", said.sha256, "The archive is not the one that was proven."),
     )
-    if said.globals:
-        roles = manifest.sha256(archive.with_name(said.globals))
-        found += (compare("globals_sha256", roles, "==", said.globals_sha256, "The roles were changed."),)
+    if roles:
+        words = "The roles were changed."
+        found += (compare("globals_sha256", roles_digest, "==", said.globals_sha256, words),)
     if is_proven(found) and (identity or not said.encrypted_to):
         Archive(archive, identity if said.encrypted_to else "").read_to_its_end(tools or Tools())
     return found

@@ -142,9 +142,13 @@ def give_up(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
 
 
 def refuse_given_up(live: dict[str, Any], restoration: int) -> None:
-    """Refuse a restore that somebody else gave up, going by the mark of the live database."""
-    if restoration <= live.get("given_up", -1):
-        raise Refused(f"Restore {restoration} was given up; nothing was changed.", "./p12 status")
+    """Refuse a restore that somebody gave up or a later one overtook, by the mark of the live database."""
+    last = max(live.get("given_up", -1), live.get("restoration", -1))
+    if restoration <= last:
+        raise Refused(
+            f"Restore {restoration} was given up or overtaken (the last one is {last}); nothing was changed.",
+            "./p12 status",
+        )
 
 
 def drop(target: Target, name: str) -> dict[str, Any]:

@@ -96,5 +96,5 @@ def age(seconds: float) -> str:
 
 def _reason(directory: Path, name: str) -> str:
     if (directory / f"{name}{SUFFIX}").exists():
-        return "its archive is missing or not as long as its manifest says, or the manifest cannot be read"
+        return "a file of it is missing or not as long as its manifest says, or the manifest cannot be read"
     return "it has no manifest, so it was never restored and compared"

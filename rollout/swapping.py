@@ -124,6 +124,7 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
     smoke(target, name)
     # Asked again, for whoever drives this may have slept since it was asked.
     await_quiet(target)
+    carry_sequences_on(server, live, name)
     replaced = time.strftime(f"{live}_replaced_%Y%m%d_%H%M%S", time.gmtime())
     mark = {"backup": backup_id, "restoration": restoration, "replaced": replaced}
     seconds = target.settings["pause_seconds"]
@@ -139,22 +140,52 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
 
 
 def smoke(target: Target, name: str) -> None:
-    """Read from a database what the service reads, as the service's own role.
+    """Read from a database what the service reads, as its own role, and write as it does, which is undone.
 
-    :raises Refused: it cannot be read.
+    :raises Refused: either is not possible.
     """
+    from checks.smoke import write
+
     connection = None
     try:
         connection = psycopg2.connect(database_url(target, OWNER, name), connect_timeout=3)
+        connection.autocommit = True
         with connection.cursor() as cursor:
             for query in SMOKE:
                 cursor.execute(query)
+        reason = write(connection)
     except psycopg2.Error as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise Refused(f"{name} cannot be served from: {reason}.", "Use another backup") from error
+        reason = f"{str(error).strip().partition(chr(10))[0]}."
     finally:
         if connection is not None:
             connection.close()
+    if reason:
+        raise Refused(f"{name} cannot be served from: {reason}", "Use another backup")
+
+
+def carry_sequences_on(server: Server, live: str, name: str) -> int:
+    """Let a copy go on counting where the live database has got to; return how many sequences were behind.
+
+    Otherwise ids of what is lost would be given out again, and old links would lead to new notes. A live
+    database that cannot be read holds nothing up.
+    """
+    try:
+        reached = _sequences(server, live)
+    except RolloutError:
+        return 0
+    behind = {key for key, value in _sequences(server, name).items() if value < reached.get(key, 0)}
+    with server.cursor(name) as cursor:
+        for schema, sequence in sorted(behind):
+            place = sql.SQL("SELECT setval(quote_ident({}) || '.' || quote_ident({}), {})")
+            literals = (sql.Literal(each) for each in (schema, sequence, reached[schema, sequence]))
+            cursor.execute(place.format(*literals))
+    return len(behind)
+
+
+def _sequences(server: Server, database: str) -> dict[tuple[str, str], int]:
+    with server.cursor(database) as cursor:
+        cursor.execute("SELECT schemaname, sequencename, coalesce(last_value, 0) FROM pg_sequences")
+        return {(schema, sequence): int(value) for schema, sequence, value in cursor.fetchall()}
 
 
 def _exchange(

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from checks.errors import CannotMeasure
 from checks.manifest import Backup, Manifest, list_backups
+from checks.proof import verify
 from checks.retention import Keep, prune, superfluous
 from rollout import backups
 from rollout.target import Target
@@ -115,3 +117,13 @@ def test_a_backup_that_is_about_to_be_restored_outlives_the_one_made_before_it(t
     assert backups.prune(target, spare=oldest)["pruned"] == []
 
     assert backups.prune(target)["pruned"] == [oldest]
+
+
+def test_a_backup_that_lacks_any_of_its_files_is_not_listed_and_says_why(tmp_path: Path) -> None:
+    for missing in range(2):
+        made = keep_backup(tmp_path, NOON + 60 * missing)
+        made.files[missing].unlink()
+
+        assert list_backups(tmp_path) == []
+        with pytest.raises(CannotMeasure, match=f"{made.manifest.id} cannot be read: .*No such file"):
+            verify(made.archive, made.manifest)

@@ -1,6 +1,7 @@
 """A restore over the live database, stage by stage, with readers all the while."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -41,6 +42,15 @@ def host(site: KeptSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         return status, json.loads(capsys.readouterr().out)
 
     return run
+
+
+NUMBERS = itertools.count(100)
+
+
+@pytest.fixture
+def number() -> int:
+    """The number of a restore that was begun after all others."""
+    return next(NUMBERS) * 2
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +165,7 @@ def test_too_little_space_at_the_live_database_is_seen_before_anything_is_restor
     size = kept_backups.require_verified(site.target.directory / "backups", backup).manifest.database_bytes
     monkeypatch.setattr(copies, "free_bytes", lambda _: int(1.3 * size + kept_backups.MARGIN_BYTES) - 1)
 
-    status, answer = host("restore", stage, f"--backup={backup}", "--restoration=99")
+    status, answer = host("restore", stage, f"--backup={backup}", "--restoration=99999")
 
     assert status == 1
     assert re.search(r"data has \d+ MB free; restoring .* needs \d+ MB", answer["error"])
@@ -218,38 +228,77 @@ def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, back
     copies.drop(site.target, marks.copy_name(backup))
 
 
-def test_a_restore_that_was_given_up_is_never_swapped_in_by_whoever_wakes_up(
-    site: KeptSite, backup: str
+@pytest.mark.parametrize(
+    ("spoiled", "words"),
+    [
+        ("REVOKE INSERT ON notes FROM paste12", "permission denied for table notes"),
+        ("SELECT setval('notes_id_seq', 1, false)", "duplicate key|A new note got id 1, and 1 is there"),
+        ("ALTER TABLE view_log RENAME TO views", 'relation "view_log" does not exist'),
+    ],
+)
+def test_a_copy_that_the_service_cannot_write_to_is_not_swapped_in_and_trying_leaves_nothing(
+    site: KeptSite, backup: str, number: int, spoiled: str, words: str
 ) -> None:
-    copies.copy(site.target, backup, 21)
+    copies.copy(site.target, backup, number)
+    name = marks.copy_name(backup)
+    swapping.smoke(site.target, name)
+    assert site.cluster.run("SELECT count(*) FROM notes", name) == [(1,)]
+    site.cluster.run(spoiled, name)
 
-    answer = copies.give_up(site.target, backup, 21)
+    with pytest.raises(Refused, match=rf"cannot be served from: .*({words})"):
+        swapping.swap(site.target, backup, number)
+
+    copies.give_up(site.target, backup, number)
+
+
+def test_an_id_of_a_note_that_is_lost_is_not_given_out_again(
+    site: KeptSite, backup: str, number: int
+) -> None:
+    site.run("SELECT setval('notes_id_seq', 4711)")
+    copies.copy(site.target, backup, number)
+
+    swapped = swapping.swap(site.target, backup, number)
+
+    assert site.cluster.run("SELECT nextval('notes_id_seq')", "paste12") == [(4712,)]
+    copies.drop(site.target, swapped["replaced"])
+
+
+def test_a_restore_that_was_given_up_is_never_swapped_in_by_whoever_wakes_up(
+    site: KeptSite, backup: str, number: int
+) -> None:
+    copies.copy(site.target, backup, number)
+
+    answer = copies.give_up(site.target, backup, number)
 
     assert answer["replaced"] == ""
-    with pytest.raises(Refused, match="Restore 21 was given up"):
-        swapping.swap(site.target, backup, 21)
-    with pytest.raises(Refused, match="Restore 21 was given up"):
-        copies.copy(site.target, backup, 21)
+    with pytest.raises(Refused, match="was given up"):
+        swapping.swap(site.target, backup, number)
+    with pytest.raises(Refused, match="was given up"):
+        copies.copy(site.target, backup, number)
     assert marks.copy_name(backup) not in copies.listed(site.target)["databases"]
 
 
-def test_a_copy_of_another_restore_is_restored_again_and_not_swapped_in(site: KeptSite, backup: str) -> None:
-    copies.copy(site.target, backup, 22)
+def test_a_copy_of_another_restore_is_restored_again_and_not_swapped_in(
+    site: KeptSite, backup: str, number: int
+) -> None:
+    copies.copy(site.target, backup, number)
     site.cluster.run("UPDATE notes SET text = 'forged'", marks.copy_name(backup))
 
-    with pytest.raises(Refused, match=r"not a finished copy .* for restore 23"):
-        swapping.swap(site.target, backup, 23)
-    assert copies.copy(site.target, backup, 23)["changed"]
+    with pytest.raises(Refused, match=r"not a finished copy .* for restore"):
+        swapping.swap(site.target, backup, number + 1)
+    assert copies.copy(site.target, backup, number + 1)["changed"]
 
     assert texts(site, marks.copy_name(backup)) == ["before"]
-    copies.give_up(site.target, backup, 23)
+    copies.give_up(site.target, backup, number + 1)
 
 
-def test_giving_up_after_the_swap_says_that_the_backup_is_live(site: KeptSite, backup: str) -> None:
-    copies.copy(site.target, backup, 24)
-    swapped = swapping.swap(site.target, backup, 24)
+def test_giving_up_after_the_swap_says_that_the_backup_is_live(
+    site: KeptSite, backup: str, number: int
+) -> None:
+    copies.copy(site.target, backup, number)
+    swapped = swapping.swap(site.target, backup, number)
 
-    answer = copies.give_up(site.target, backup, 24)
+    answer = copies.give_up(site.target, backup, number)
 
     assert answer["replaced"] == swapped["replaced"]
     assert "is live already" in answer["say"]
@@ -257,18 +306,18 @@ def test_giving_up_after_the_swap_says_that_the_backup_is_live(site: KeptSite, b
 
 
 def test_nothing_is_swapped_while_something_writes(
-    site: KeptSite, backup: str, monkeypatch: pytest.MonkeyPatch
+    site: KeptSite, backup: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swapping, "QUIET_DEADLINE_SECONDS", 0.6)
-    copies.copy(site.target, backup, 25)
+    copies.copy(site.target, backup, number)
     writer = psycopg2.connect(site.cluster.url("paste12") + "?application_name=stray")
     try:
         writer.cursor().execute("UPDATE notes SET likes = likes")
         with pytest.raises(Refused, match=r"something still writes.*stray"):
-            swapping.swap(site.target, backup, 25)
+            swapping.swap(site.target, backup, number)
     finally:
         writer.close()
-    copies.give_up(site.target, backup, 25)
+    copies.give_up(site.target, backup, number)
 
 
 @pytest.fixture
@@ -301,7 +350,7 @@ def test_an_encrypted_backup_without_its_key_is_refused_with_what_to_give(
 ) -> None:
     made, _ = encrypted
 
-    words = ("restore", action, f"--backup={made}", "--restoration=99")
+    words = ("restore", action, f"--backup={made}", "--restoration=99999")
     without = host(*words)
     wrong = host(*words, "--identity", told=encryption.new_key().identity)
 
