@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
             )
             if options.verb == "provision" and status is not None:
                 return status
-        if options.verb == "restore" and options.over:
+        if options.verb == "restore" and confirmation.is_over(options):
             return confirmation.restore_over(options, lambda: _wait(*_playbook("restore", options)))
         return _become(*_playbook(options.verb, options))
     except RolloutError as error:

@@ -1,10 +1,53 @@
-"""Ask before a database is replaced: the target's name, typed on a terminal or with ``--confirm``."""
+"""What is asked before a restore: that its options agree, and the target's name if it replaces a database."""
 
 import argparse
 import sys
 from collections.abc import Callable
 
 from rollout.errors import Refused
+
+# What each kind of restore takes; without any of the first three it is one beside the live database.
+TAKES = {
+    "over": ("backup", "confirm", "skip_backup", "identity"),
+    "drop": (),
+    "give_up": (),
+    "backup": ("into", "identity"),
+}
+OPTIONS = ("over", "drop", "give_up", "backup", "into", "confirm", "skip_backup", "identity")
+
+
+def is_over(options: argparse.Namespace) -> bool:
+    """Say whether a restore replaces the live database.
+
+    :raises Refused: of its options one would be ignored.
+    """
+    refuse_mixed(options)
+    return bool(options.over)
+
+
+def refuse_mixed(options: argparse.Namespace) -> None:
+    """Refuse options of which one would be ignored.
+
+    :raises Refused: says which, and what is accepted.
+    """
+    given = [name for name in OPTIONS if getattr(options, name)]
+    if not given:
+        return
+    kind = given[0] if given[0] in TAKES else "backup"
+    if kind == "backup" and kind not in given:
+        also = " and --over" if given[0] in ("confirm", "skip_backup") else ""
+        words = f"{_option(given[0])} needs --backup ID{also}."
+        raise Refused(f"{words} Nothing was changed.", "See the backups: ./p12 restore")
+    if ignored := [name for name in given if name not in (kind, *TAKES[kind])]:
+        accepted = ", ".join(map(_option, TAKES[kind])) or "nothing else"
+        words = (
+            f"{_option(kind)} does not go with {' and '.join(map(_option, ignored))}. Nothing was changed."
+        )
+        raise Refused(words, f"Accepted with {_option(kind)}: {accepted}")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def restore_over(
@@ -35,7 +78,10 @@ def restore_over(
         if status := play():
             return status
         options.ask = False
-        options.confirm = typed(f"Type {options.target} to replace its database: ").strip()
+        try:
+            options.confirm = typed(f"Type {options.target} to replace its database: ").strip()
+        except EOFError:
+            raise Refused("\nNothing was typed, so nothing was changed.", again) from None
     if options.confirm != options.target:
         raise Refused(f"{options.confirm!r} is not {options.target}. Nothing was changed.", again)
     status = play()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rollout import command
 from rollout.confirmation import restore_over
 from rollout.errors import Refused
 
@@ -75,3 +76,37 @@ def test_a_restore_that_stopped_says_where_to_look(capsys: pytest.CaptureFixture
     assert restore_over(options, Playing(options, 2)) == 2
 
     assert "./p12 status" in capsys.readouterr().err
+
+
+def test_the_end_of_the_input_at_the_question_is_a_refusal() -> None:
+    def closed(_: str) -> str:
+        raise EOFError
+
+    playing = Playing(options := given())
+    with pytest.raises(Refused, match="Nothing was typed, so nothing was changed") as refused:
+        restore_over(options, playing, closed, lambda: True)
+
+    assert refused.value.hint.endswith("--backup b1 --over")
+    assert playing.asked == [(True, "")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--into x", "--into needs --backup ID"),
+        ("--confirm production", "--confirm needs --backup ID and --over"),
+        ("--backup b --skip-backup", "--backup does not go with --skip-backup"),
+        ("--over --backup b --into x", "--over does not go with --into"),
+        ("--over --backup b --drop x", "--over does not go with --drop"),
+        ("--drop x --backup b --into y", "--drop does not go with --backup and --into"),
+        ("--give-up --backup b", "--give-up does not go with --backup"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused_with_what_is_accepted(
+    capsys: pytest.CaptureFixture[str], words: str, said: str
+) -> None:
+    assert command.main(["restore", *words.split()]) == 1
+
+    refused = capsys.readouterr().err
+    assert f"{said}" in refused
+    assert "Nothing was changed.\nnext     " in refused

@@ -232,7 +232,7 @@ def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, back
     ("spoiled", "words"),
     [
         ("REVOKE INSERT ON notes FROM paste12", "permission denied for table notes"),
-        ("SELECT setval('notes_id_seq', 1, false)", "duplicate key|A new note got id 1, and 1 is there"),
+        ("SELECT setval('notes_id_seq', 1, false)", r"duplicate key|A new note got id 1, and \d+ is there"),
         ("ALTER TABLE view_log RENAME TO views", 'relation "view_log" does not exist'),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_copy_that_the_service_cannot_write_to_is_not_swapped_in_and_trying_le
     copies.copy(site.target, backup, number)
     name = marks.copy_name(backup)
     swapping.smoke(site.target, name)
-    assert site.cluster.run("SELECT count(*) FROM notes", name) == [(1,)]
+    assert site.cluster.run("SELECT count(*) FROM notes WHERE text = 'smoke'", name) == [(0,)]
     site.cluster.run(spoiled, name)
 
     with pytest.raises(Refused, match=rf"cannot be served from: .*({words})"):
