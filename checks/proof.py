@@ -145,9 +145,7 @@ def restore_into(
     Refused if the archive or the copy is not what the manifest says; the copy is dropped then.
     """
     tools, said = tools or Tools(), kept.manifest
-    if not NAME.fullmatch(dbname):
-        accepted = "Accepted: up to 63 of a-z, 0-9 and _, the first of them not a digit."
-        raise Misused(f"{dbname!r} is no name for a database. {accepted}")
+    _require_name(dbname)
     if kept.archive is None:
         raise Misused(f"{said.id} holds nothing: there was nothing to lose when it was made.")
     require_key(kept, identity, tools)
@@ -187,6 +185,12 @@ def require_key(kept: Backup, identity: str, tools: Tools | None = None) -> None
         except CannotMeasure as error:
             words = f"{said.id} cannot be opened with the key that was given: {error}"
             raise Misused(f"{words} Give the private key of {to}: --identity FILE") from None
+
+
+def _require_name(dbname: str) -> None:
+    if not NAME.fullmatch(dbname):
+        accepted = "Accepted: up to 63 of a-z, 0-9 and _, the first of them not a digit."
+        raise Misused(f"{dbname!r} is no name for a database. {accepted}")
 
 
 def _note(url: str, dbname: str, comment: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
+from checks.manifest import Backup
 from rollout import kept_backups
 from rollout.copies import refuse_given_up, require_room
 from rollout.database import OWNER
@@ -42,29 +43,14 @@ def losses(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]
 
     :raises RolloutError: the backup cannot be restored, which is better known before writes are refused.
     """
-    from checks import proof
-
     kept = kept_backups.require_verified(target.directory / "backups", backup_id)
-    with explained(target, "restore"):
-        proof.require_key(kept, identity, postgres_tools(target))
-    made = kept.manifest
-    server, live = Server.of(target), target.settings["database"]
-    # A restore that was killed may be further than to need any.
-    if not mark_of(server, copy_name(backup_id)) and mark_of(server, live).get("backup") != backup_id:
-        require_room(target, kept)
-    notes: int | None = 0
-    views: int | None = 0
+    _require_restorable(target, kept, identity)
+    live, made = target.settings["database"], kept.manifest
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(made.started_at))
+    notes: int | None
+    views: int | None
     try:
-        with server.cursor(live) as cursor:
-            cursor.execute("SELECT to_regclass('notes') IS NOT NULL")
-            if cursor.fetchone()[0]:
-                cursor.execute(
-                    "SELECT (SELECT count(*) FROM notes WHERE timestamp > %(begun)s),"
-                    " (SELECT count(*) FROM view_log WHERE created_at > %(begun)s)",
-                    {"begun": begun},
-                )
-                notes, views = cursor.fetchone()
+        notes, views = _newer(Server.of(target), live, begun)
         words = f"{notes} notes and {views} views newer than that will be lost"
     except RolloutError as error:
         notes, views = None, None
@@ -77,6 +63,33 @@ def losses(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]
         "say": f"{target.name}: {backup_id}, {ago} old ({begun} UTC), of release {made.release or 'none'}, "
         f"over the live database {live}: {words} (they stay in the database that is replaced)",
     }
+
+
+def _require_restorable(target: Target, kept: Backup, identity: str) -> None:
+    from checks import proof
+
+    server, name = Server.of(target), kept.manifest.id
+    with explained(target, "restore"):
+        proof.require_key(kept, identity, postgres_tools(target))
+    # A restore that was killed may be further than to need any room.
+    if mark_of(server, copy_name(name)) or mark_of(server, target.settings["database"]).get("backup") == name:
+        return
+    require_room(target, kept)
+
+
+def _newer(server: Server, live: str, begun: str) -> tuple[int, int]:
+    """Count notes and views since a time, none where the service has not been yet."""
+    with server.cursor(live) as cursor:
+        cursor.execute("SELECT to_regclass('notes') IS NOT NULL")
+        if not cursor.fetchone()[0]:
+            return 0, 0
+        cursor.execute(
+            "SELECT (SELECT count(*) FROM notes WHERE timestamp > %(begun)s),"
+            " (SELECT count(*) FROM view_log WHERE created_at > %(begun)s)",
+            {"begun": begun},
+        )
+        notes, views = cursor.fetchone()
+        return int(notes), int(views)
 
 
 def await_quiet(target: Target) -> dict[str, Any]:
@@ -116,15 +129,7 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
     if done.get("restoration") == restoration:
         return {"replaced": done["replaced"], "say": f"{target.name}: {backup_id} is live already"}
     refuse_given_up(done, restoration)
-    if mark_of(server, name) != {"backup": backup_id, "restoration": restoration}:
-        raise Refused(
-            f"{name} is not a finished copy of {backup_id} for restore {restoration}.",
-            "The same command again",
-        )
-    smoke(target, name)
-    # Asked again, for whoever drives this may have slept since it was asked.
-    await_quiet(target)
-    carry_sequences_on(server, live, name)
+    _make_ready(target, name, {"backup": backup_id, "restoration": restoration})
     replaced = time.strftime(f"{live}_replaced_%Y%m%d_%H%M%S", time.gmtime())
     mark = {"backup": backup_id, "restoration": restoration, "replaced": replaced}
     seconds = target.settings["pause_seconds"]
@@ -137,6 +142,19 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
         "paused_seconds": pause.seconds,
         "say": f"{target.name}: {backup_id} is live; readers waited {pause.seconds:.2f} s at most",
     }
+
+
+def _make_ready(target: Target, name: str, wanted: dict[str, Any]) -> None:
+    server = Server.of(target)
+    if mark_of(server, name) != wanted:
+        raise Refused(
+            f"{name} is not a finished copy of {wanted['backup']} for restore {wanted['restoration']}.",
+            "The same command again",
+        )
+    smoke(target, name)
+    # Asked again, for whoever drives this may have slept since it was asked.
+    await_quiet(target)
+    carry_sequences_on(server, target.settings["database"], name)
 
 
 def smoke(target: Target, name: str) -> None:
