@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg2.errors
 from psycopg2 import sql
 
 from rollout.errors import Refused
 from rollout.maintenance import Server
 
 COPY = "p12_copy_"
+TURN_SECONDS = 3.0
 BESIDE = """
 SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database')
 FROM pg_database WHERE datname <> %s ORDER BY 1
@@ -66,9 +68,13 @@ def alone(server: Server, name: str) -> Iterator[None]:
     :raises Refused: somebody else is at it.
     """
     with server.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 12))", [name])
-        if not cursor.fetchone()[0]:
-            raise Refused(f"{name} is being restored by somebody else.", "Wait for it, or: --into NAME")
+        # A holder that has just ended, or was killed, keeps it until its server process has seen that.
+        cursor.execute(f"SET lock_timeout = {TURN_SECONDS * 1000:.0f}")
+        try:
+            cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 12))", [name])
+        except psycopg2.errors.LockNotAvailable:
+            hint = "Wait for it, or name another: --into NAME"
+            raise Refused(f"{name} is being restored by somebody else.", hint) from None
         yield
 
 
