@@ -51,7 +51,7 @@ def _restoration(target: Target, options: argparse.Namespace) -> Answer:
 def _read_only(target: Target, options: argparse.Namespace) -> Answer:
     from rollout import read_only
 
-    return read_only.switch(steering_of(target), on=options.action == "on", token=options.token)
+    return read_only.by_hand(steering_of(target), on=options.action == "on", token=options.token)
 
 
 def _restart(target: Target, options: argparse.Namespace) -> Answer:

@@ -109,9 +109,14 @@ def _care(answer: Mapping[str, Any]) -> list[str]:
     return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines
 
 
+def typed(verb: str, target: str) -> str:
+    """What to type for a verb on a target; the default one is not named."""
+    return f"./p12 {verb}" + (f" --target {target}" if target != "production" else "")
+
+
 def restore_words(target: str, backup: str) -> str:
     """Say that a restore is under way, and what to type."""
-    restore = "./p12 restore" + (f" --target {target}" if target != "production" else "")
+    restore = typed("restore", target)
     again = f"{restore} --backup {backup} --over"
     return f"of {backup} is under way, read-only meanwhile. Go on: {again}; give up: {restore} --give-up"
 

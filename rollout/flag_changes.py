@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollout import flags
+from rollout.admission import refuse_while_restoring
 from rollout.display import flags_text
 from rollout.errors import Refused
 from rollout.rollback import flags_off, healed_later, prove_serving
@@ -53,8 +54,8 @@ def set_flags(
 
     Without ``token`` the target's lock must be free.
 
-    :raises Refused: somebody else holds the target's lock, or an instance refuses a name or value; then
-        nothing changed.
+    :raises Refused: somebody else holds the target's lock, a restore rests on a flag, or an instance refuses
+        a name or value; then nothing changed.
     """
     started = time.monotonic()
     changes = dict(_pair(pair) for pair in pairs)
@@ -69,6 +70,8 @@ def set_flags(
         if held is None:
             raise Refused("No slot serves yet.", "./p12 release")
         _refuse_unknown(changes, held.known)
+        if changes.get(flags.READ_ONLY, "1") != "1":
+            refuse_while_restoring(steering.target.name, state)
         before = steering.flags.of(slot)
         wanted = steering.flags.put(slot, {**before.flags, **changes})
         answers = flags.push(steering.target, wanted, steering.target.instances_of(slot))
@@ -99,10 +102,12 @@ def set_flags(
 
 
 def return_to(steering: Steering, owner: str, generation: int) -> dict[str, Any]:
-    """Want what an earlier generation held, under a new and higher one."""
+    """Want what an earlier generation held, under a new and higher one; a read-only target stays so."""
     with steering.change():
         old = steering.flags.at_generation(generation)
-        wanted = steering.flags.put(old.slot, old.flags)
+        now = steering.flags.of(old.slot).flags
+        stays = {name: value for name, value in now.items() if name == flags.READ_ONLY}
+        wanted = steering.flags.put(old.slot, {**old.flags, **stays})
         steering.journal.append(
             owner, "flags.wanted", slot=old.slot, generation=wanted.generation, flags=dict(wanted.flags)
         )

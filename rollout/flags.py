@@ -18,6 +18,8 @@ from rollout.target import SLOTS, Instance, Target
 
 # A hung instance costs this once; the guard pushes again until it answers.
 PUSH_TIMEOUT_SECONDS = 0.5
+# A state of the target, for maintenance or a restore: no release raises it, and none takes it away.
+READ_ONLY = "P12_READ_ONLY"
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,9 @@ def lowered(
 
 def raised(flags: Mapping[str, str], defaults: Mapping[str, str]) -> list[str]:
     return sorted(name for name, value in flags.items() if value != defaults.get(name, "0"))
+
+
+def to_lower(flags: Mapping[str, str], defaults: Mapping[str, str], only: Iterable[str] = ()) -> list[str]:
+    """Return the raised flags among ``only``; without it all of them but ``READ_ONLY``."""
+    wanted = set(only) or set(flags) - {READ_ONLY}
+    return [name for name in raised(flags, defaults) if name in wanted]

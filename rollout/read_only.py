@@ -5,12 +5,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollout import flags
+from rollout.admission import refuse_while_restoring
 from rollout.errors import Refused, Unproven
 from rollout.rollback import PROOF_SECONDS, healed_later, prove_serving
 from rollout.state import Slot, State
 from rollout.steering import Steering
 
-FLAG = "P12_READ_ONLY"
+FLAG = flags.READ_ONLY
+
+
+def by_hand(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
+    """Do as an engineer asks, who may not take writes again in the middle of a restore; see ``switch``.
+
+    :raises Refused: a restore is under way, and writes would be lost with the database it replaces.
+    """
+    if not on:
+        refuse_while_restoring(steering.target.name, steering.state())
+    return switch(steering, on=on, token=token)
 
 
 def switch(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:

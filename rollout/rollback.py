@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rollout import flags
+from rollout.admission import refuse_while_restoring
+from rollout.display import typed
 from rollout.errors import Refused, Unproven
 from rollout.instances import Answer
 from rollout.state import State
@@ -106,7 +108,7 @@ def roll_back(steering: Steering, owner: str, why: str) -> dict[str, Any]:
         "seconds": seconds,
         "say": f"{steering.target.name}: {said} {way.back_to} ({way.to}), "
         f"proven at {len(proven)} instances in {seconds:.2f} s{_flag_words(lowered, way.leave)}"
-        f"{healed_later(unreached | dead)}",
+        f"{healed_later(unreached | dead)}{_read_only_words(steering, way.to)}",
     }
 
 
@@ -120,10 +122,17 @@ def _noting(unwritten: list[str]) -> Iterator[None]:
 
 
 def flags_off(steering: Steering, owner: str, only: tuple[str, ...] = (), slot: str = "") -> dict[str, Any]:
-    """Lower every flag that the newest release raised, or only those named; prove it. Safe to repeat."""
+    """Lower every flag that the newest release raised, or only those named; prove it. Safe to repeat.
+
+    A target that is read-only stays so, unless ``P12_READ_ONLY`` is named.
+
+    :raises Refused: it is named while a restore rests on it, or one of ``only`` is not a flag.
+    """
     started = time.monotonic()
     with steering.change():
         state = steering.state()
+        if flags.READ_ONLY in only:
+            refuse_while_restoring(steering.target.name, state)
         slot = slot or _slot_to_lower(steering, state, only)
         lowered, unreached = lower_flags(steering, state, slot, owner, only)
     serving = state.serving == slot
@@ -139,7 +148,8 @@ def flags_off(steering: Steering, owner: str, only: tuple[str, ...] = (), slot: 
         "unreached": sorted({*unreached, *dead}),
         "seconds": seconds,
         "say": f"{steering.target.name}: {words} in {slot}, "
-        f"proven at {len(proven)} instances in {seconds:.2f} s{healed_later(unreached | dead)}",
+        f"proven at {len(proven)} instances in {seconds:.2f} s{healed_later(unreached | dead)}"
+        f"{_read_only_words(steering, slot)}",
     }
 
 
@@ -155,7 +165,7 @@ def lower_flags(
         raise Refused(
             f"{', '.join(unknown)} is not a flag of {slot}. Accepted: {', '.join(sorted(defaults))}."
         )
-    names = [name for name in flags.raised(wanted.flags, defaults) if not only or name in only]
+    names = flags.to_lower(wanted.flags, defaults, only)
     if names:
         wanted = steering.flags.put(slot, flags.lowered(wanted.flags, defaults, names))
         steering.journal.append(
@@ -221,8 +231,7 @@ def _slot_to_lower(steering: Steering, state: State, only: tuple[str, ...]) -> s
     candidates += [other(slot) for slot in candidates[:1]]
     for slot in candidates:
         held = state.slots.get(slot)
-        names = flags.raised(steering.flags.of(slot).flags, held.known if held else {})
-        if any(not only or name in only for name in names):
+        if flags.to_lower(steering.flags.of(slot).flags, held.known if held else {}, only):
             return slot
     if not candidates:
         raise Refused("Nothing was ever released here, so no flag can be raised.", "./p12 release")
@@ -231,6 +240,11 @@ def _slot_to_lower(steering: Steering, state: State, only: tuple[str, ...]) -> s
 
 def _flag_words(lowered: list[str], slot: str) -> str:
     return f"; {', '.join(lowered)} off in {slot}" if lowered else ""
+
+
+def _read_only_words(steering: Steering, slot: str) -> str:
+    is_on = steering.flags.of(slot).flags.get(flags.READ_ONLY) == "1"
+    return f"; still read-only, until: {typed('maintenance off', steering.target.name)}" if is_on else ""
 
 
 def healed_later(names: set[str]) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rollout import certificate, flags
+from rollout import certificate, flags, read_only
 from rollout.admission import (
     backup_complaint,
     certificate_complaint,
@@ -17,6 +17,7 @@ from rollout.admission import (
     refuse_unadmitted,
     refuse_while_restoring,
 )
+from rollout.display import typed
 from rollout.errors import Refused, Unproven
 from rollout.instances import Answer, ask, ask_all
 from rollout.rollback import prove_serving
@@ -109,8 +110,9 @@ def prove(
 
     A release that is proven for the first time is shown to obey: its flags are turned off and on once.
     ``identity`` holds ``release``, ``commit`` and ``sha256``. Flags that the release does not know are left
-    out of its document.
+    out of its document. A target that is read-only is so in this slot too.
 
+    :raises Refused: a restore is under way, or the target is read-only and the release cannot be.
     :raises Unproven: an instance is away, not ready, or runs something else; says which.
     """
     instances = steering.target.instances_of(slot)
@@ -118,13 +120,16 @@ def prove(
     ready = _ready(steering.target.name, slot, instances, identity["commit"])
     known, seen = _reported(steering.target.name, instances)
     with steering.change(token) as owner:
+        state = steering.state()
+        refuse_while_restoring(steering.target.name, state)
         steering.flags.raise_counter(seen)
-        held = steering.state().slots.get(slot)
-        values = {name: value for name, value in wanted.items() if name in known}
+        held = state.slots.get(slot)
+        stays = _read_only(steering, state, identity["release"], known)
+        values = {name: value for name, value in wanted.items() if name in known} | stays
         have = steering.flags.of(slot)
         settled = have.flags == values and have.generation >= max(seen, 1)
         if not settled or held is None or not held.proven:
-            _push(steering, steering.flags.put(slot, flags.lowered(values, known)), instances)
+            _push(steering, steering.flags.put(slot, flags.lowered(values, known) | stays), instances)
             have = steering.flags.put(slot, values)
             steering.journal.append(
                 owner, "flags.wanted", slot=slot, generation=have.generation, flags=dict(have.flags)
@@ -156,10 +161,12 @@ def accept_certificate(
 def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, Any]:
     """Open the rollout of a proven release: from here on, rollback knows the way.
 
-    :raises Refused: no certificate, no verified backup, not proven, or quarantined without ``why``.
+    :raises Refused: no certificate, no verified backup, not proven, quarantined without ``why``, or a restore
+        is under way.
     """
     with steering.change(token) as owner:
         state = steering.state()
+        refuse_while_restoring(steering.target.name, state)
         slot = slot_for(state, release)
         rollout = state.rollout
         if rollout and rollout.release == release and rollout.ended != "rolled back":
@@ -252,6 +259,18 @@ def _reported(target: str, instances: tuple[Instance, ...]) -> tuple[dict[str, s
     _require_all(f"{target}: flags cannot be read", answers)
     documents = [answer.document for answer in answers.values()]
     return dict(documents[0]["known"]), max(document.get("generation") or 0 for document in documents)
+
+
+def _read_only(steering: Steering, state: State, release: str, known: Mapping[str, str]) -> dict[str, str]:
+    """The flag of a target that is read-only, which a release must not end by replacing what serves."""
+    if not read_only.is_on(steering, state):
+        return {}
+    if read_only.FLAG not in known:
+        raise Refused(
+            f"{steering.target.name} is read-only, and {release} does not know {read_only.FLAG}.",
+            f"Take writes again first: {typed('maintenance off', steering.target.name)}",
+        )
+    return {read_only.FLAG: "1"}
 
 
 def _push(steering: Steering, wanted: flags.Wanted, instances: Sequence[Instance]) -> None:

@@ -97,6 +97,81 @@ def test_a_restore_makes_the_target_read_only_and_its_end_takes_writes_again(two
         restoration.end(two.steering, two.token)
 
 
+def test_nobody_takes_writes_again_in_the_middle_of_a_restore(two: Steered) -> None:
+    restoration.begin(two.steering, "b1", two.token)
+    two.save_settings()
+
+    for words in (
+        ("flags", "off", READ_ONLY),
+        ("flags", "set", f"{READ_ONLY}=0", f"--token={two.token}"),
+        ("read-only", "off", f"--token={two.token}"),
+    ):
+        status_, answer = two.host(*words)
+        assert status_ == 1, words
+        assert "a restore of b1 is under way" in answer["error"]
+        assert "./p12 restore --backup b1 --over; give up: ./p12 restore --give-up" in answer["hint"]
+
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+
+
+@pytest.mark.parametrize(
+    "words", [("rollback",), ("rollback", "--flags-only"), ("flags", "off")], ids=" ".join
+)
+def test_a_rollback_works_in_the_middle_of_a_restore_and_lets_nobody_write(
+    two: Steered, words: tuple[str, ...]
+) -> None:
+    restoration.begin(two.steering, "b1", two.token)
+
+    status_, answer = two.host(*words)
+
+    assert (status_, answer["lowered"]) == (0, [LOCKS])
+    assert "still read-only, until: ./p12 maintenance off" in answer["say"]
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+    assert values(two, LOCKS)["green"] == {"0"}
+
+
+def test_no_release_goes_on_in_the_middle_of_a_restore(live: Steered) -> None:
+    live.offer(NEW)
+    live.roll_back()
+    live.take()
+    restoration.begin(live.steering, "b1", live.token)
+
+    for move in (
+        lambda: live.prove(NEW, "green"),
+        lambda: stages.begin(live.steering, NEW, live.token, "again"),
+    ):
+        with pytest.raises(Refused, match="a restore of b1 is under way"):
+            move()
+
+
+def test_a_release_onto_a_target_that_is_read_only_leaves_it_so(two: Steered) -> None:
+    switch(two, True)
+    two.of("blue")[0].pushes.clear()
+
+    slot = two.offer(NEXT, {LOCKS: "1", READ_ONLY: "0"})
+
+    assert slot == "blue"
+    assert values(two) == {"blue": {"1"}, "green": {"1"}}
+    assert values(two, LOCKS) == {"blue": {"1"}, "green": {"1"}}
+    pushed = [two.steering.flags.at_generation(number).flags for number in two.of("blue")[0].pushes]
+    assert {(wanted[LOCKS], wanted[READ_ONLY]) for wanted in pushed} == {("0", "1"), ("1", "1")}
+    switch(two, False)
+    assert values(two) == {"blue": {"0"}, "green": {"0"}}
+
+
+def test_a_release_that_cannot_be_read_only_is_refused_while_the_target_is(two: Steered) -> None:
+    switch(two, True)
+    stages.claim(two.steering, NEXT, two.token, "")
+    two.install("blue", NEXT)
+    for instance in two.of("blue"):
+        del instance.known[READ_ONLY]
+
+    with pytest.raises(Refused, match=f"{NEXT} does not know {READ_ONLY}") as refused:
+        two.prove(NEXT, "blue")
+
+    assert refused.value.hint == "Take writes again first: ./p12 maintenance off"
+
+
 def test_a_restore_needs_a_backup_from_after_the_last_write(two: Steered) -> None:
     earlier = time.time()
     restoration.begin(two.steering, "b1", two.token)

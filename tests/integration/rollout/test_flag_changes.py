@@ -181,7 +181,7 @@ def test_turning_off_needs_somebody_who_was_released(target: Steered) -> None:
 
 
 def test_a_dead_instance_is_named_and_gets_its_flags_when_it_is_back(live: Steered) -> None:
-    change(live, "set", f"{READ_ONLY}=1")
+    change(live, "set", f"{LOCKS}=1")
     away = live.instances["blue-2.local"]
     away.die()
     live.await_up("blue-2.local", up=False)
@@ -193,9 +193,9 @@ def test_a_dead_instance_is_named_and_gets_its_flags_when_it_is_back(live: Steer
     assert "will be healed by the guard: blue-2.local" in answer["say"]
     assert seconds < 2
     away.start()
-    assert away.flags[READ_ONLY] == "1"
+    assert away.flags[LOCKS] == "1"
     live.guard.look()
-    assert away.flags[READ_ONLY] == "0"
+    assert away.flags[LOCKS] == "0"
 
 
 def test_setting_with_an_instance_away_names_it(live: Steered) -> None:
@@ -227,6 +227,25 @@ def test_the_content_of_an_earlier_generation_comes_back_under_a_higher_one(live
     assert values(live, "blue", LOCKS) == {"1"}
     assert values(live, "blue", QUEUE) == {"25%"}
     assert {instance.generation for instance in live.of("blue")} == {answer["generation"]}
+
+
+def test_a_target_that_is_read_only_stays_so_whichever_generation_comes_back(live: Steered) -> None:
+    wanted = change(live, "set", f"{LOCKS}=1", f"{READ_ONLY}=0")["generation"]
+    change(live, "set", f"{LOCKS}=0", f"{READ_ONLY}=1")
+
+    change(live, "off", generation=wanted)
+
+    assert (values(live, "blue", LOCKS), values(live, "blue", READ_ONLY)) == ({"1"}, {"1"})
+
+
+def test_turning_every_flag_off_leaves_a_target_read_only_and_says_so(live: Steered) -> None:
+    change(live, "set", f"{LOCKS}=1", f"{READ_ONLY}=1")
+
+    answer = change(live, "off")
+
+    assert answer["lowered"] == [LOCKS]
+    assert "still read-only, until: ./p12 maintenance off" in answer["say"]
+    assert (values(live, "blue", LOCKS), values(live, "blue", READ_ONLY)) == ({"0"}, {"1"})
 
 
 def test_a_generation_that_was_never_there_is_refused(live: Steered) -> None:
