@@ -41,6 +41,9 @@ VERBS = {
 }
 
 
+MAINTENANCE = ("apply", "restart postgres", "restart pgbouncer", "on", "off")
+
+
 def main(arguments: list[str]) -> int:
     """Run one verb and return its exit status."""
     try:
@@ -127,12 +130,25 @@ def _variables(options: argparse.Namespace) -> list[str]:
     pairs += [f"{name}=true" for name in switches if getattr(options, name, False)]
     if getattr(options, "verdict", ""):
         pairs.append(f"verdict={options.verdict}")
-    if options.verb in ("flags", "lock", "maintenance"):
-        words = [options.action, *getattr(options, "names", []), *getattr(options, "server", [])]
+    if options.verb == "maintenance":
+        pairs.append(_variable("words", _maintenance(options.words)))
+    if options.verb in ("flags", "lock"):
+        words = [options.action, *getattr(options, "names", [])]
         words += [f"--slot={options.slot}"] if getattr(options, "slot", "") else []
         words += [f"--generation={options.generation}"] if getattr(options, "generation", None) else []
         pairs.append(_variable("words", " ".join(words)))
     return pairs
+
+
+def _maintenance(words: Sequence[str]) -> str:
+    """Return what maintenance is to do; a word too many or too few must not make it do nothing."""
+    said = " ".join(words) or "apply"
+    if said not in MAINTENANCE:
+        raise RolloutError(
+            f"maintenance does not know {said!r}, so nothing was done. Accepted: {', '.join(MAINTENANCE)}.",
+            "./p12 maintenance restart postgres, or for another target: ./p12 maintenance on --target staging",
+        )
+    return said
 
 
 def _variable(name: str, value: str) -> str:
@@ -207,9 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     made["restore"].add_argument("--skip-backup", action="store_true", help="with --over: it cannot be read")
     made["restore"].add_argument("--give-up", action="store_true", help="end a restore that is under way")
     made["restore"].add_argument("--drop", default="", metavar="NAME", help="remove what a restore left")
-    actions = ("apply", "restart", "on", "off")
-    made["maintenance"].add_argument("action", nargs="?", default="apply", choices=actions)
-    servers = ("postgres", "pgbouncer")
-    made["maintenance"].add_argument("server", nargs="*", default=[], metavar="|".join(servers))
+    made["maintenance"].add_argument("words", nargs="*", metavar="WORD", help="; ".join(MAINTENANCE))
     made["down"].add_argument("--purge", action="store_true", help="remove data, backups and secrets too")
     return parser

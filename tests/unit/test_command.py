@@ -3,11 +3,13 @@
 import itertools
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.splitter import parse_kv
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from rollout import command, local, testing
 
+PLAYBOOKS = command.CHECKOUT / "playbooks"
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
 ECHO = """
 - hosts: localhost
@@ -158,6 +161,8 @@ def test_a_reason_reaches_the_task_as_it_was_typed(playbooks: Path) -> None:
         (["backup", "--prune", "--dry-run"], {"target": "production", "dry_run": "true"}),
         (["maintenance"], {"target": "production", "words": "apply"}),
         (["maintenance", "restart", "postgres"], {"target": "production", "words": "restart postgres"}),
+        (["maintenance", "restart", "pgbouncer"], {"target": "production", "words": "restart pgbouncer"}),
+        (["maintenance", "off"], {"target": "production", "words": "off"}),
         (["maintenance", "on", "--target=staging"], {"target": "staging", "words": "on"}),
         (["rehearse"], {}),
         (["restore", "--drop=old"], {"target": "production", "drop": "old"}),
@@ -181,6 +186,46 @@ def test_a_dry_run_is_of_pruning_only(ran: Ran, capsys: pytest.CaptureFixture[st
     (line,) = ran.commands
     assert str(command.CHECKOUT / "playbooks" / "prune.yml") in line
     assert "./p12 backup --prune --dry-run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "on staging",
+        "restart",
+        "restart postgres pgbouncer",
+        "restart redis",
+        "postgres",
+        "apply postgres",
+        "of",
+    ],
+)
+def test_stray_words_of_maintenance_are_named_and_nothing_is_run(
+    ran: Ran, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert command.main(["maintenance", *words.split()]) == 1
+
+    said = capsys.readouterr().err
+    assert f"maintenance does not know '{words}', so nothing was done" in said
+    assert "Accepted: apply, restart postgres, restart pgbouncer, on, off" in said
+    assert "next     ./p12 maintenance restart postgres" in said
+    assert ran.commands == []
+
+
+def test_the_playbook_refuses_the_same_words_before_anything_else(playbooks: Path) -> None:
+    (first, *_) = yaml.safe_load((PLAYBOOKS / "maintenance.yml").read_text())
+    known = first["tasks"][0]["ansible.builtin.assert"]
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.assert": known}]}
+    (playbooks / "maintenance.yml").write_text(yaml.safe_dump([play]))
+    typed = ["-i", str(playbooks.parent / "hosts"), "-c", "local"]
+
+    def status(words: str) -> int:
+        line = [sys.executable, "-m", "ansible.cli.playbook", *typed, str(playbooks / "maintenance.yml")]
+        given = ["-e", json.dumps({"words": words})] if words else []
+        return subprocess.run([*line, *given], capture_output=True, check=False).returncode
+
+    assert [status(words) for words in ("", "off", "on staging")] == [0, 0, 2]
+    assert str(list(command.MAINTENANCE)) in known["that"]
 
 
 def test_status_as_json_prints_nothing_else(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
