@@ -28,15 +28,26 @@ def ask(url: str, console_url: str, tools: Tools) -> dict[str, Any]:
     Raises CannotMeasure, without a DSN, if one of them does not answer.
     """
     with connected(url) as postgres, postgres.cursor() as cursor:
-        cursor.execute(SETTINGS, [list(RESERVED)])
-        settings: Mapping[str, int] = dict(cursor.fetchall())
+        found = of_postgres(cursor)
     with pooler.console(console_url) as console:
         pools = pooler.limits(console, str(parse(url).get("dbname", "")))
+    return {**found, "pg_dump_version": pg_dump_version(tools), **of_pooler(pools)}
+
+
+def of_postgres(cursor: Any) -> dict[str, Any]:
+    """Return Postgres's numbers of a ``Site``."""
+    cursor.execute(SETTINGS, [list(RESERVED)])
+    settings: Mapping[str, int] = dict(cursor.fetchall())
     return {
         "max_connections": settings["max_connections"],
         "reserved_connections": sum(settings.get(name, 0) for name in RESERVED),
         "server_version": settings["server_version_num"] // 10000,
-        "pg_dump_version": pg_dump_version(tools),
+    }
+
+
+def of_pooler(pools: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pooler's numbers of a ``Site``, from its ``limits``."""
+    return {
         "max_client_conn": pools["max_client_conn"],
         "pooler_pool_size": pools["pool_size"],
         "max_db_connections": pools["max_db_connections"],

@@ -1,7 +1,7 @@
 """pgbouncer's console: what it was told to allow, and who is connected. Read by column name."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
@@ -11,6 +11,7 @@ from checks.environment import secret
 from checks.errors import CannotMeasure
 
 CONSOLE = "P12_POOLER_URL"
+Rows = Sequence[Mapping[str, Any]]
 
 
 def url(env_file: Any = None) -> str:
@@ -57,8 +58,13 @@ def limits(connection: Any, database: str) -> dict[str, Any]:
     ``pool_mode``, ``max_client_conn``, ``pool_size`` (with the reserve), ``max_db_connections`` (0: no
     limit). Raises CannotMeasure if the pooler does not know the database.
     """
-    config = {row["key"]: row["value"] for row in _show(connection, "SHOW CONFIG")}
-    own = next((row for row in _show(connection, "SHOW DATABASES") if row["name"] == database), None)
+    return limits_in(_show(connection, "SHOW CONFIG"), _show(connection, "SHOW DATABASES"), database)
+
+
+def limits_in(settings: Rows, databases: Rows, database: str) -> dict[str, Any]:
+    """Find the ``limits`` in what the console said to ``SHOW CONFIG`` and ``SHOW DATABASES``."""
+    config = {row["key"]: row["value"] for row in settings}
+    own = next((row for row in databases if row["name"] == database), None)
     if own is None:
         raise CannotMeasure(f"pgbouncer serves no database {database}. Check its [databases].")
     reserve = own.get("reserve_pool", own.get("reserve_pool_size"))

@@ -62,6 +62,13 @@ def _restart(target: Target, options: argparse.Namespace) -> Answer:
     return maintenance.restart_postgres(target, forced=options.forced)
 
 
+def _budget(target: Target, options: argparse.Namespace) -> Answer:
+    from rollout import capacity
+
+    names = ("max_connections", "pooler_pool_size", "max_client_conn")
+    return capacity.require(target, {name: getattr(options, name) for name in names})
+
+
 def _maintained(target: Target, options: argparse.Namespace) -> Answer:
     done = json.load(sys.stdin)
     steering = steering_of(target)
@@ -97,6 +104,7 @@ VERBS: Mapping[str, Verb] = {
     "restoration": _restoration,
     "read-only": _read_only,
     "restart": _restart,
+    "budget": _budget,
     "maintained": _maintained,
     "resume": _resume,
     "rehearsal": _rehearsal,
@@ -119,6 +127,8 @@ def add_options(asked: Mapping[str, argparse.ArgumentParser]) -> None:
     asked["read-only"].add_argument("action", choices=("on", "off"))
     asked["restart"].add_argument("server", choices=("postgres", "pgbouncer"))
     asked["restart"].add_argument("--forced", action="store_true")
+    for name in ("max-connections", "pooler-pool-size", "max-client-conn"):
+        asked["budget"].add_argument(f"--{name}", type=int, required=True)
     asked["rehearsal"].add_argument("action", choices=("look", "run", "age"))
     asked["rehearsal"].add_argument("--backup-seconds", type=float, default=0.0)
     asked["rehearsal"].add_argument("--restore-seconds", type=float, default=0.0)

@@ -146,7 +146,7 @@ def _maintenance(words: Sequence[str]) -> str:
     if said not in MAINTENANCE:
         raise RolloutError(
             f"maintenance does not know {said!r}, so nothing was done. Accepted: {', '.join(MAINTENANCE)}.",
-            "./p12 maintenance restart postgres, or for another target: ./p12 maintenance on --target staging",
+            "./p12 maintenance restart postgres, or on another target: ./p12 maintenance on --target staging",
         )
     return said
 

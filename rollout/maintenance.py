@@ -70,15 +70,18 @@ class Server:
 def restart_postgres(target: Target, *, forced: bool = False) -> dict[str, Any]:
     """Put settings into force that need a restart; without any, restart only when ``forced``.
 
-    New values are tried in a scratch cluster first. Changes nothing but the process.
+    New values are held against the connection budget and tried in a scratch cluster first. Changes nothing
+    but the process.
 
-    :raises Refused: the file cannot be read, a value does not start, or what runs does not end in time.
+    :raises Refused: the file cannot be read, a value is over the budget or does not start, or what runs does
+        not end in time.
     :raises Unproven: the successor is late; clients no longer wait for it.
     """
     server, pooler = Server.of(target), Pooler.of(target)
     pending = pending_settings(server)
     if not pending and not forced:
         return {"changed": False, "say": f"{target.name}: Postgres runs with what its file says"}
+    _require_connections(target, pending)
     _try_out(target, pending)
     seconds = restart(server, pooler, target.settings["pause_seconds"])
     words = ", ".join(f"{name} = {value}" for name, value in sorted(pending.items()))
@@ -179,6 +182,14 @@ def pending_settings(server: Server) -> dict[str, str]:
             "Mend it in the inventory's group_vars",
         )
     return {name: value for name, value, *_ in unapplied}
+
+
+def _require_connections(target: Target, pending: Mapping[str, str]) -> None:
+    from rollout import capacity
+
+    coming = {name: int(value) for name, value in pending.items() if name == "max_connections"}
+    if coming:
+        capacity.require(target, coming)
 
 
 def _try_out(target: Target, pending: Mapping[str, str]) -> None:

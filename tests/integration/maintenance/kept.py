@@ -117,6 +117,10 @@ def _target(servers: Servers, home: Path, postgres_port: int, pooler_port: int) 
         "pgbouncer": str(servers.path("pgbouncer")),
         "ports": {"pgbouncer": pooler_port, "postgres": postgres_port},
         "pause_seconds": PAUSE_SECONDS,
+        "budget": {
+            **{"hosts": 1, "instances": 2, "threads": 4, "pool_size": 4, "max_overflow": 2},
+            "limiter_storage": "redis",
+        },
     }
     (directory / "target.json").write_text(json.dumps(settings))
     (directory / "secrets.json").write_text(json.dumps({"database": "unused", "monitor": "unused"}))

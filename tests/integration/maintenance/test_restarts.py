@@ -1,5 +1,6 @@
 """Restarts behind a pause: visitors wait a moment, and not one of their requests fails."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from checks import budget
+from rollout import capacity
 from rollout.errors import Refused, RolloutError
-from rollout.maintenance import pending_settings, restart, take_over
+from rollout.maintenance import pending_settings, restart, restart_postgres, take_over
 from rollout.pooler import Pooler, paused
 from tests.integration.maintenance.kept import PAUSE_SECONDS, KeptSite
 from tests.running import UNPRIVILEGED, wait_for
@@ -120,6 +123,66 @@ def test_a_file_with_which_postgres_would_not_start_is_refused_with_its_line(sit
             pending_settings(site.server)
     finally:
         file.write_text(good)
+
+
+def test_fewer_connections_than_are_promised_are_refused_before_postgres_is_restarted(site: KeptSite) -> None:
+    file = site.cluster.home / "data" / "postgresql.conf"
+    good, before = file.read_text(), site.server.pid
+    file.write_text(good + "max_connections = 8\n")
+    try:
+        with pytest.raises(
+            Refused, match=r"postgres_connections 7 \(limit <= 4\).*8 − 3 reserved"
+        ) as refused:
+            restart_postgres(site.target, forced=True)
+    finally:
+        file.write_text(good)
+        site.cluster.run("SELECT pg_reload_conf()")
+
+    assert refused.value.hint.endswith("./p12 maintenance")
+    assert "nothing was restarted or reloaded" in str(refused.value)
+    assert (site.server.pid, _is_paused(site)) == (before, False)
+
+
+@pytest.mark.parametrize(
+    ("coming", "said"),
+    [
+        ({"max_connections": 20, "pooler_pool_size": 30}, r"postgres_connections 33 \(limit <= 13\)"),
+        ({"max_connections": 100, "pooler_pool_size": 60}, r"server_connections_most 60 \(limit <= 50\)"),
+        ({"max_client_conn": 20}, r"client_connections_during_overlap 26 \(limit <= 20\)"),
+        ({"pooler_pool_size": 0}, r"pooler_pool_size=0 leaves nothing to count"),
+    ],
+)
+def test_settings_over_the_budget_are_named_with_value_and_limit(
+    site: KeptSite, coming: dict[str, int], said: str
+) -> None:
+    with pytest.raises(Refused, match=said):
+        capacity.require(site.target, coming)
+
+
+def test_what_the_budget_lacked_before_and_lacks_no_more_than_then_stops_nothing(site: KeptSite) -> None:
+    over = [f for f in budget.judge(_site_of(site)) if f.verdict != "passed"]
+    assert "server_connections_fewest" in [finding.name for finding in over]
+
+    answer = capacity.require(site.target, {"max_connections": 100})
+
+    assert answer["say"] == "production: connections stay within the budget"
+
+
+def test_the_budget_is_judged_while_every_connection_is_taken(site: KeptSite) -> None:
+    most = int(str(site.cluster.run("SHOW max_connections")[0][0]))
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(psycopg2.OperationalError):
+            for _ in range(most):
+                stack.enter_context(
+                    contextlib.closing(psycopg2.connect(site.cluster.url("paste12", "paste12")))
+                )
+            pytest.fail("no connection was refused")
+
+        assert capacity.in_force(site.target)["max_connections"] == most
+
+
+def _site_of(site: KeptSite) -> budget.Site:
+    return budget.Site.from_dict({**site.target.settings["budget"], **capacity.in_force(site.target)})
 
 
 def _is_paused(site: KeptSite) -> bool:
