@@ -88,8 +88,6 @@ def prune(target: Target, is_dry_run: bool = False, spare: str = "") -> dict[str
 
 
 def require_release(release: str) -> None:
-    """Refuse a backup that does not say which release it is made for."""
+    """Refuse a backup that does not say which release was in service."""
     if not release:
-        raise Refused(
-            "A backup names the release it is made for.", "p12 host TARGET backup --release=COMMIT12"
-        )
+        raise Refused("A backup names the release in service.", "p12 host TARGET backup --release=COMMIT12")

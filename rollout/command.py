@@ -184,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
             made[verb].add_argument(
                 "--ansible", action="append", default=[], metavar="OPTION", help="e.g. -v"
             )
-    for verb in ("release", "deploy", "verify", "promote", "monitor", "backup"):
+    for verb in ("release", "deploy", "verify", "promote", "monitor"):
         made[verb].add_argument("--branch", default="", help="a branch, tag or commit (default: checked out)")
         made[verb].add_argument("--why", default="", help="the reason, where a rule asks for one")
     for verb in ("rollback", "lock"):

@@ -61,6 +61,13 @@ def plan(steering: Steering, release: str, digest: str = "") -> dict[str, Any]:
     return answer | {"say": _plan_words(steering.target.name, answer)}
 
 
+def serving(steering: Steering) -> dict[str, Any]:
+    """Say which release a backup would be of, ``none`` before the first, and whether a fresh one is there."""
+    state = steering.state()
+    release = state.slots[state.serving].release if state.serving else "none"
+    return {"release": release, "backed_up": not backup_complaint(steering, state)}
+
+
 def _plan_words(target: str, answer: Mapping[str, Any]) -> str:
     if answer["finished"]:
         return f"{target}: {answer['release']} is live and good already"

@@ -94,6 +94,12 @@ def _plan(target: Target, options: argparse.Namespace) -> Answer:
     return stages.plan(steering_of(target), options.release, options.sha256)
 
 
+def _serving(target: Target, _: argparse.Namespace) -> Answer:
+    from rollout import stages
+
+    return stages.serving(steering_of(target))
+
+
 def _allow(target: Target, options: argparse.Namespace) -> Answer:
     from rollout.admission import refuse_quarantined
     from rollout.windows import limits_of, refuse_short
@@ -277,6 +283,7 @@ VERBS: Mapping[str, Verb] = {
     "flags": _flags,
     "lock": _lock,
     "plan": _plan,
+    "serving": _serving,
     "allow": _allow,
     "claim": _claim,
     "install": _install,

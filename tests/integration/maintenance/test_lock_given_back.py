@@ -1,4 +1,4 @@
-"""The real playbooks, with a program in the kit's place that notes what it is asked and refuses as it is told."""
+"""The real playbooks, with a kit in whose place a program notes what it is asked and refuses as told."""
 
 import json
 import os
@@ -88,6 +88,31 @@ def test_maintenance_is_written_down_before_the_lock_is_given_back(host: Host) -
         *("lock take --try", "restart postgres --forced", "resume"),
         *("maintained --token=7", "lock drop --token=7"),
     ]
+
+
+def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_the_lock_back(
+    host: Host,
+) -> None:
+    assert host.play(PLAYBOOKS / "backup.yml") == 0
+
+    assert host.asked() == [
+        *("lock take --try", "serving", f"backup --release={'a' * 12}"),
+        *("record backup --token=7", "lock drop --token=7"),
+    ]
+
+
+def test_a_backup_that_fails_gives_the_lock_back(host: Host) -> None:
+    assert host.play(PLAYBOOKS / "backup.yml", refused="backup") == 2
+
+    assert host.asked()[-2:] == [f"backup --release={'a' * 12}", "lock drop --token=7"]
+
+
+def test_a_backup_in_a_release_keeps_the_lock(host: Host) -> None:
+    stage = {"ansible.builtin.import_playbook": str(PLAYBOOKS / "backup.yml"), "vars": {"keep_lock": True}}
+    (host.home / "release.yml").write_text(yaml.safe_dump([stage]))
+
+    assert host.play(host.home / "release.yml") == 0
+    assert host.asked()[-1] == "record backup --token=7"
 
 
 @pytest.mark.parametrize("name", LOCKING)

@@ -356,8 +356,10 @@ def test_servers_restart_behind_a_pause_and_no_visitor_fails(site):
 
 
 def test_a_restore_over_the_live_database_goes_on_where_it_was_killed(site, kill_session):
-    assert site.p12("backup", "--target", "staging", "--branch", site.live("staging")).returncode == 0
-    backup = site.host("staging", "restore")["backups"][-1]["id"]
+    assert site.p12("backup", "--target", "staging").returncode == 0
+    made = site.host("staging", "restore")["backups"][-1]
+    backup = made["id"]
+    assert made["release"] == site.live("staging")
     words = ("restore", "--target", "staging", "--backup", backup, "--over", "--confirm", "staging")
 
     running = site.start(*words)

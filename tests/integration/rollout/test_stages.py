@@ -501,6 +501,18 @@ def test_a_plan_after_a_rollback_starts_from_the_first_step(offered: Steered) ->
     assert (plan["steps"], plan["quarantined"], plan["under_way"]) == ([5, 25], "slow", False)
 
 
+def test_a_backup_is_of_the_release_that_serves_and_not_of_the_one_that_is_about_to(offered: Steered) -> None:
+    status, before = offered.host("serving")
+    offered.shift_unwatched(NEW, 100)
+
+    assert (status, before["release"], before["backed_up"]) == (0, OLD, True)
+    assert stages.serving(offered.steering)["release"] == NEW
+
+
+def test_before_the_first_release_a_backup_is_of_none(target: Steered) -> None:
+    assert stages.serving(target.steering) == {"release": "none", "backed_up": False}
+
+
 def test_a_plan_changes_nothing(offered: Steered) -> None:
     events, wanted = offered.events(), offered.steering.flags.all()
 
