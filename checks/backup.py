@@ -35,6 +35,7 @@ __all__ = [
     "give_way",
     "list_backups",
     "restore_into",
+    "tidy_up_when_stopped",
     "verify",
 ]
 
@@ -77,14 +78,18 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
         return 0
     give_way()
-    # A stopped backup still has its scratch cluster to stop and its half archive to remove.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    tidy_up_when_stopped()
     return command.answer(args, "backup", time.time, lambda: report(args))
 
 
 def give_way() -> None:
     """Let the service go first: this process, and whatever it starts, gets what nobody else wants."""
     os.nice(LAST)
+
+
+def tidy_up_when_stopped() -> None:
+    """Let SIGTERM end this process as an exception does: its scratch cluster and half archive go with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def report(args: argparse.Namespace) -> Report:

@@ -24,6 +24,7 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
     from checks import copying, manifest
 
     checking.give_way()
+    checking.tidy_up_when_stopped()
     wanted = target.settings["backup"]
     directory = target.directory / "backups"
     tools = postgres_tools(target)
