@@ -1,18 +1,20 @@
 """The worker counts what is queued, purges what is gone for an hour, and stops when told."""
 
+import contextlib
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
+import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
 from app.database import Database
 from app.live_flags import LiveFlags
 from app.purge import purge_batch
-from app.rollup import count_batch, is_drained
+from app.rollup import LOCK_NOTES, TAKE_BATCH, count_batch, is_drained
 from app.settings import load_settings
 from app.worker import Worker
 from tests.running import Cluster, free_port, wait_for
@@ -69,6 +71,7 @@ def test_only_notes_gone_for_an_hour_are_purged_with_their_logs(
     connected: Database, postgres: Cluster, database: str
 ) -> None:
     postgres.run(GONE, database)
+    count_batch(connected)
 
     assert purge_batch(connected) == 2
 
@@ -78,9 +81,23 @@ def test_only_notes_gone_for_an_hour_are_purged_with_their_logs(
         ("just expired",),
         ("just removed",),
     ]
-    assert [count(postgres, database, t) for t in ("view_log", "like_log", "report_log", "view_queue")] == [
-        4
-    ] * 4
+    assert [count(postgres, database, log) for log in ("view_log", "like_log", "report_log")] == [4] * 3
+
+
+def test_a_purge_waits_for_no_rollup_and_leaves_it_the_notes_whose_views_it_counts(
+    connected: Database, postgres: Cluster, database: str
+) -> None:
+    postgres.run(GONE, database)
+    postgres.run("DELETE FROM view_queue WHERE note_id = 6", database)
+
+    with contextlib.closing(psycopg2.connect(postgres.url(database))) as rollup, rollup.cursor() as taking:
+        taking.execute(TAKE_BATCH, {"rows": 10})
+        assert purge_batch(connected) == 1
+        taking.execute(f"{LOCK_NOTES} NOWAIT", {"notes": [1, 2, 3, 4, 5]})
+        rollup.commit()
+
+    assert purge_batch(connected) == 1
+    assert postgres.run("SELECT id FROM notes ORDER BY id", database) == [(1,), (2,), (3,), (5,)]
 
 
 def test_the_worker_drains_purges_and_stops_on_sigterm(postgres: Cluster, database: str) -> None:
