@@ -13,18 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from app.chore import Chore
 from app.database import Database
-from app.errors import ServiceError
 from app.flags import READ_ONLY
 from app.live_flags import LiveFlags
 from app.purge import purge_batch
 from app.retry import RetryPolicy
 from app.rollup import count_batch, is_drained
 from app.settings import Settings, SettingsError, load_settings
-
-LONGEST_PAUSE_SECONDS = 10.0
 
 log = logging.getLogger("app.worker")
 
@@ -40,30 +36,39 @@ class Worker:
     monotonic: Callable[[], float] = time.monotonic
 
     def run(self, *, until_empty: bool = False) -> None:
-        """Work until ``stop`` is set or, if asked for, the queue is empty."""
-        failures = 0
-        next_purge = self.monotonic()
+        """Work until ``stop`` is set or, if asked for, the queue is empty; then that is set too."""
+        chores = self._chores(until_empty)
         while not self.stop.is_set():
-            pause = self.settings.worker_poll_seconds
-            try:
-                if until_empty and is_drained(self.database):
-                    return
-                if not self.flags.current().on(READ_ONLY):
-                    if self._retried(lambda: count_batch(self.database)):
-                        pause = 0.0
-                    elif not until_empty and self.monotonic() >= next_purge:
-                        removed = self._retried(lambda: purge_batch(self.database))
-                        pause = 0.0 if removed else pause
-                        next_purge += 0.0 if removed else self.settings.purge_interval_seconds
-                failures = 0
-            except (ServiceError, SQLAlchemyError) as error:
-                failures += 1
-                pause = min(LONGEST_PAUSE_SECONDS, pause * 2**failures)
-                log.warning("%s: trying again in %.1f s", getattr(error, "code", type(error).__name__), pause)
-            self.stop.wait(pause)
+            for chore in chores:
+                if chore.due <= self.monotonic():
+                    chore.do(self.monotonic)
+            self.stop.wait(max(0.0, min(chore.due for chore in chores) - self.monotonic()))
 
-    def _retried(self, transaction: Callable[[], int]) -> int:
-        return RetryPolicy(budget_seconds=self.settings.retry_budget_ms / 1000).run(transaction)
+    def _chores(self, until_empty: bool) -> list[Chore]:
+        now, poll_seconds = self.monotonic(), self.settings.worker_poll_seconds
+        if until_empty:
+            return [Chore("counting", self._drain, poll_seconds, now)]
+        return [
+            Chore("counting", self._count, poll_seconds, now),
+            Chore("purging", self._purge, self.settings.purge_interval_seconds, now),
+        ]
+
+    def _drain(self) -> int:
+        if is_drained(self.database):
+            self.stop.set()
+            return 0
+        return self._count()
+
+    def _count(self) -> int:
+        return self._written(lambda: count_batch(self.database))
+
+    def _purge(self) -> int:
+        return self._written(lambda: purge_batch(self.database))
+
+    def _written(self, batch: Callable[[], int]) -> int:
+        if self.flags.current().on(READ_ONLY):
+            return 0
+        return RetryPolicy(budget_seconds=self.settings.retry_budget_ms / 1000).run(batch)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 import psycopg2
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
 
 from app.database import Database
+from app.errors import BusyError
 from app.live_flags import LiveFlags
 from app.purge import purge_batch
 from app.rollup import LOCK_NOTES, TAKE_BATCH, count_batch, is_drained
@@ -32,6 +34,33 @@ INSERT INTO like_log (note_id, fingerprint) SELECT id, 'v' FROM notes;
 INSERT INTO report_log (note_id, fingerprint) SELECT id, 'v' FROM notes;
 INSERT INTO view_queue (note_id) SELECT id FROM notes;
 """
+
+
+# Two gone notes with 60 views between them, and one that is there.
+POPULAR = """
+INSERT INTO notes (text, expires_at) VALUES
+    ('gone', timezone('utc', now()) - interval '2 hours'),
+    ('gone', timezone('utc', now()) - interval '2 hours'),
+    ('there', NULL);
+INSERT INTO view_log (note_id, fingerprint, day)
+    SELECT 1 + number % 2, number, 'today' FROM generate_series(1, 60) AS number;
+INSERT INTO view_log (note_id, fingerprint, day) VALUES (3, 'v', 'today');
+"""
+# Sixty rows take twice as long as a statement may, ten a third of that.
+STATEMENT_MS, ROW_SECONDS = 600, 0.02
+SLOW_DELETES = f"""
+CREATE FUNCTION slow_delete() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep({ROW_SECONDS}); RETURN OLD; END';
+CREATE TRIGGER slow_delete BEFORE DELETE ON view_log FOR EACH ROW EXECUTE FUNCTION slow_delete()
+"""
+
+
+@pytest.fixture
+def slow_deletes(postgres: Cluster, database: str) -> Iterator[None]:
+    """Make each row of the view log take its time to go."""
+    postgres.run(SLOW_DELETES, database)
+    yield
+    postgres.run("DROP TRIGGER slow_delete ON view_log; DROP FUNCTION slow_delete", database)
 
 
 @pytest.fixture
@@ -73,7 +102,7 @@ def test_only_notes_gone_for_an_hour_are_purged_with_their_logs(
     postgres.run(GONE, database)
     count_batch(connected)
 
-    assert purge_batch(connected) == 2
+    assert purge_batch(connected) == 2 + 2 * 3
 
     assert postgres.run("SELECT text FROM notes ORDER BY id", database) == [
         ("fresh",),
@@ -92,12 +121,69 @@ def test_a_purge_waits_for_no_rollup_and_leaves_it_the_notes_whose_views_it_coun
 
     with contextlib.closing(psycopg2.connect(postgres.url(database))) as rollup, rollup.cursor() as taking:
         taking.execute(TAKE_BATCH, {"rows": 10})
-        assert purge_batch(connected) == 1
+        assert purge_batch(connected) == 1 + 3
         taking.execute(f"{LOCK_NOTES} NOWAIT", {"notes": [1, 2, 3, 4, 5]})
         rollup.commit()
 
-    assert purge_batch(connected) == 1
+    assert purge_batch(connected) == 1 + 3
     assert postgres.run("SELECT id FROM notes ORDER BY id", database) == [(1,), (2,), (3,), (5,)]
+
+
+def test_logs_are_purged_in_chunks_and_their_notes_last(
+    connected: Database, postgres: Cluster, database: str
+) -> None:
+    postgres.run(POPULAR, database)
+
+    left = []
+    while removed := purge_batch(connected, rows=10):
+        left.append((removed, count(postgres, database, "view_log"), count(postgres, database, "notes")))
+
+    # The view of a note that is there is nobody's to remove.
+    assert left == [(10, 51, 3), (10, 41, 3), (11, 31, 2), (10, 21, 2), (10, 11, 2), (11, 1, 1)]
+
+
+@pytest.mark.usefixtures("slow_deletes")
+def test_logs_that_take_longer_than_a_statement_may_are_purged_all_the_same(
+    postgres: Cluster, database: str
+) -> None:
+    postgres.run(POPULAR, database)
+    url = f"{postgres.url(database)}?options=-c%20statement_timeout%3D{STATEMENT_MS}"
+    with contextlib.closing(Database(load_settings({"DATABASE_URL": url}))) as limited:
+        with pytest.raises(OperationalError, match="statement timeout"):
+            purge_batch(limited, rows=60)
+
+        while purge_batch(limited, rows=10):
+            pass
+
+    assert count(postgres, database, "view_log") == 1
+    assert count(postgres, database, "notes") == 1
+
+
+def test_a_purge_that_fails_keeps_no_view_waiting(
+    postgres: Cluster, database: str, connected: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.01"}
+    settings = load_settings({**environ, "P12_PURGE_INTERVAL_SECONDS": "86400"})
+    purges: list[int] = []
+
+    def fail(_: Database) -> int:
+        purges.append(1)
+        raise BusyError
+
+    monkeypatch.setattr("app.worker.purge_batch", fail)
+    worker = Worker(settings, connected, LiveFlags("", "dev", "blue", {}), threading.Event())
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_for(lambda: purges, "the purge that fails")
+        for _ in range(20):
+            postgres.run("INSERT INTO view_queue (note_id) VALUES (1)", database)
+            wait_for(lambda: count(postgres, database, "view_queue") == 0, "the drain", seconds=2)
+    finally:
+        worker.stop.set()
+        thread.join(10)
+
+    assert purges == [1]
 
 
 def test_the_worker_drains_purges_and_stops_on_sigterm(postgres: Cluster, database: str) -> None:
