@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import NotFoundError
-from app.flags import ADVISORY_LOCKS, VIEW_QUEUE, FlagSet
+from app.flags import ADVISORY_LOCKS, Arm, FlagSet
 from app.service import Service
 
 LOCK_SPACE = 12  # Keeps our advisory locks apart from anyone else's in the same database.
@@ -22,6 +22,8 @@ TAKE_ADVISORY_LOCK = "SELECT pg_advisory_xact_lock(%(lock_space)s, %(note_id)s);
 
 COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_1(%(note_id)s, %(fingerprint)s)"
 QUEUE_VIEW = "SELECT views, is_first FROM p12_queue_view_1(%(note_id)s, %(fingerprint)s)"
+
+VIEW_BY = {Arm.INLINE: COUNT_VIEW, Arm.ADVISORY: TAKE_ADVISORY_LOCK + COUNT_VIEW, Arm.QUEUE: QUEUE_VIEW}
 
 COUNT_LIKE = """
 WITH note AS (
@@ -77,10 +79,10 @@ def count_view(service: Service, flags: FlagSet, note_id: int, fingerprint: str)
     :raises NotFoundError: when there is no such note to see.
     :raises BusyError: when the note's lock could not be had in time.
     """
-    sql = QUEUE_VIEW if flags.on(VIEW_QUEUE, note_id) else _guarded(COUNT_VIEW, flags, note_id)
-    views, is_first = _run(service, SET_LOCK_TIMEOUT + sql, note_id, timed=True, fingerprint=fingerprint)
+    arm = flags.arm(note_id)
+    views, is_first = _run(service, SET_LOCK_TIMEOUT + VIEW_BY[arm], note_id, arm, fingerprint=fingerprint)
     if is_first:
-        service.metrics.count_view()
+        service.metrics.count_view(arm)
     return int(views)
 
 
@@ -109,7 +111,7 @@ def _guarded(sql: str, flags: FlagSet, note_id: int) -> str:
 
 
 def _run(
-    service: Service, sql: str, note_id: int, *, timed: bool = False, **parameters: Any
+    service: Service, sql: str, note_id: int, view_arm: Arm | None = None, **parameters: Any
 ) -> tuple[Any, ...]:
     bound = {
         "note_id": note_id,
@@ -123,8 +125,8 @@ def _run(
         try:
             return service.database.one(sql, bound)
         finally:
-            if timed:
-                service.metrics.time_view(time.perf_counter() - started)
+            if view_arm:
+                service.metrics.time_view(view_arm, time.perf_counter() - started)
 
     row = service.retry.run(transaction)
     if row is None or row[0] is None:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 ADVISORY_LOCKS = "P12_ENABLE_ADVISORY_LOCKS"
@@ -16,6 +17,14 @@ SWITCH = re.compile(r"[01]")
 PERCENTAGE = re.compile(r"[01]|(100|[1-9]?[0-9])%")
 SWITCH_ACCEPTS = "Use 0 or 1."
 PERCENTAGE_ACCEPTS = "Use 0, 1 or a percentage such as 25%."
+
+
+class Arm(StrEnum):
+    """The ways to count a view, of which flags choose one for each note."""
+
+    INLINE = "inline"
+    ADVISORY = "advisory"
+    QUEUE = "queue"
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,12 @@ class FlagSet:
         if not value.endswith("%"):
             return value == "1"
         return note_id is not None and note_share(name, note_id) < int(value[:-1])
+
+    def arm(self, note_id: int) -> Arm:
+        """Say how a note's views are counted; a queued view needs no advisory lock."""
+        if self.on(VIEW_QUEUE, note_id):
+            return Arm.QUEUE
+        return Arm.ADVISORY if self.on(ADVISORY_LOCKS, note_id) else Arm.INLINE
 
 
 def note_share(name: str, note_id: int) -> int:

@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
+from app.flags import Arm
 from app.release import Release
 from app.retry import CONTENTION
 from app.settings import Settings
@@ -85,8 +86,8 @@ class Metrics:
         self._requests.add(1, {"method": method, **answered})
         self._request_seconds.record(seconds, answered)
 
-    def count_view(self) -> None:
-        self._views.add(1, self._here)
+    def count_view(self, arm: Arm) -> None:
+        self._views.add(1, {"arm": arm, **self._here})
 
     def count_retry(self, sqlstate: str) -> None:
         self._retries.add(1, {"sqlstate": sqlstate, **self._here})
@@ -94,8 +95,8 @@ class Metrics:
     def count_error(self, sqlstate: str) -> None:
         self._errors.add(1, {"sqlstate": sqlstate, **self._here})
 
-    def time_view(self, seconds: float) -> None:
-        self._view_seconds.record(seconds, self._here)
+    def time_view(self, arm: Arm, seconds: float) -> None:
+        self._view_seconds.record(seconds, {"arm": arm, **self._here})
 
     def time_checkout(self, seconds: float) -> None:
         self._checkout_seconds.record(seconds, self._here)
@@ -158,7 +159,8 @@ class Metrics:
 
     def _start_at_zero(self) -> None:
         # A counter that is absent and one that is zero are different answers to a gate.
-        self._views.add(0, self._here)
+        for arm in Arm:
+            self._views.add(0, {"arm": arm, **self._here})
         for state in CONTENTION:
             self._retries.add(0, {"sqlstate": state, **self._here})
             self._errors.add(0, {"sqlstate": state, **self._here})

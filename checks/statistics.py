@@ -80,7 +80,8 @@ def parse(text: str) -> dict[str, Any]:
             started = value
         elif series["name"] == "p12_db_errors_total":
             state = SQLSTATE.search(series["labels"] or "")
-            errors[state[1] if state else ""] = value
+            name = state[1] if state else ""
+            errors[name] = errors.get(name, 0.0) + value
     if started is None:
         return {"error": "/internal/metrics has no p12_process_start_time_seconds"}
     return {"started": started, "errors": errors}

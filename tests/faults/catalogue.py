@@ -66,7 +66,7 @@ def fail_some(ratio: float) -> tuple[Edit, ...]:
 
 
 RUN_VIEW = (
-    "    views, is_first = _run(service, SET_LOCK_TIMEOUT + sql, note_id, timed=True, "
+    "    views, is_first = _run(service, SET_LOCK_TIMEOUT + VIEW_BY[arm], note_id, arm, "
     "fingerprint=fingerprint)\n"
 )
 COUNT_BY_FINGERPRINT = (

@@ -12,6 +12,7 @@ from app.flags import (
     FLAGS,
     READ_ONLY,
     VIEW_QUEUE,
+    Arm,
     FlagDocument,
     FlagSet,
     RefusedDocumentError,
@@ -83,6 +84,26 @@ def test_two_flags_do_not_meet_on_the_same_notes() -> None:
     both = sum(note_share(VIEW_QUEUE, n) < 10 and note_share(ADVISORY_LOCKS, n) < 10 for n in range(10_000))
 
     assert both < 200
+
+
+@pytest.mark.parametrize(
+    ("values", "arm"),
+    [
+        ({}, Arm.INLINE),
+        ({ADVISORY_LOCKS: "1"}, Arm.ADVISORY),
+        ({VIEW_QUEUE: "1"}, Arm.QUEUE),
+        ({ADVISORY_LOCKS: "1", VIEW_QUEUE: "1"}, Arm.QUEUE),
+        ({ADVISORY_LOCKS: "0%", VIEW_QUEUE: "0%"}, Arm.INLINE),
+    ],
+)
+def test_the_flags_choose_one_way_to_count_a_view(values: dict[str, str], arm: Arm) -> None:
+    assert effective_flags(None, values).arm(12) is arm
+
+
+def test_each_note_has_its_own_way_at_half_and_half() -> None:
+    half = effective_flags(None, {ADVISORY_LOCKS: "50%", VIEW_QUEUE: "50%"})
+
+    assert {half.arm(note_id) for note_id in range(100)} == set(Arm)
 
 
 def test_the_file_is_laid_over_the_environment_over_the_defaults() -> None:

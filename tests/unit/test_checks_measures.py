@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.flags import Arm
 from checks import environment, power, rehearsal, statistics
 from checks.contents import schema_sha256
 from checks.eprocess import AgainstControl, AgainstRatio
@@ -230,6 +231,14 @@ def test_metrics_without_a_deadlock_series_are_no_deadlocks_and_without_a_start_
     assert statistics.parse(started) == {"started": 5.0, "errors": {}}
     assert statistics.parse(started + deadlocked)["errors"] == {"40P01": 3.0}
     assert "error" in statistics.parse("<html>")
+
+
+def test_a_sqlstate_is_added_up_over_whatever_else_tells_its_series_apart() -> None:
+    series = "".join(f'p12_db_errors_total{{sqlstate="40P01",arm="{arm}"}} 2\n' for arm in Arm)
+
+    found = statistics.parse(f"p12_process_start_time_seconds 5\n{series}")
+
+    assert found["errors"] == {"40P01": 2 * len(Arm)}
 
 
 @pytest.mark.parametrize(

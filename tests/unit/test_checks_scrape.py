@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.flags import Arm
 from app.metrics import Metrics
 from app.release import Release
 from app.settings import load_settings
@@ -53,6 +54,15 @@ def test_limited_requests_are_counted_apart_and_not_timed(metrics: Metrics) -> N
 
     assert found["limited"] == 1
     assert found.get("latency", {}) == {}
+
+
+def test_a_view_is_one_request_whichever_way_it_was_counted(metrics: Metrics) -> None:
+    for arm in Arm:
+        metrics.count_view(arm)
+        metrics.time_view(arm, 0.3)
+        metrics.count_request(VIEW, "POST", 200, 0.0101)
+
+    assert scraped(metrics)["latency"] == {"0.0107": len(Arm)}
 
 
 @pytest.mark.parametrize("route", ["/internal/metrics", "/internal/ready", "/healthz", "/api/health/db"])

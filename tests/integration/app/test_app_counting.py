@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 import requests
 
+from app.flags import Arm
 from tests.integration.app.instances import Slot, migrate, slot
 from tests.running import Cluster
 
@@ -139,14 +140,22 @@ def test_likes_and_reports_are_exact_too(busy: Slot, postgres: Cluster, mode: st
     assert (counted(postgres, "reports", reported), logged(postgres, "report_log", reported)) == (-940, 60)
 
 
-def test_first_views_are_counted_as_accepted(busy: Slot, postgres: Cluster) -> None:
-    busy.set_flags()
+@pytest.mark.parametrize("arm", Arm)
+def test_first_views_are_counted_as_accepted_and_every_try_timed_by_the_way_they_went(
+    busy: Slot, postgres: Cluster, arm: Arm
+) -> None:
+    busy.set_flags(**MODES[arm])
     note = new_note(postgres)
-    before = busy.metric("p12_views_accepted_total")
+    accepted, timed = "p12_views_accepted_total", "p12_view_transaction_seconds_count"
+    before = {name: {way: busy.metric(name, arm=way) for way in Arm} for name in (accepted, timed)}
 
     burst(busy, [f"/api/notes/{note}/view"], ["a", "b", "a"])
 
-    assert busy.metric("p12_views_accepted_total") - before == 2
+    for way in Arm:
+        went = way is arm
+        assert busy.metric(accepted, arm=way) - before[accepted][way] == 2 * went
+        # One try is the least that a view takes.
+        assert (busy.metric(timed, arm=way) - before[timed][way] >= 3) is went
 
 
 def test_nothing_of_a_request_stays_in_the_poolers_connections(busy: Slot, postgres: Cluster) -> None:

@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.flags import Arm
 from app.live_flags import signature
 from app.sampling import take_sample
 from tests.integration.app.instances import FLAGS_SECRET, flag_document, metric
@@ -214,7 +215,8 @@ def test_metrics_count_routes_and_not_ids_and_leave_health_out(client: FlaskClie
 def test_counters_of_trouble_start_at_zero_rather_than_being_absent(lonely: FlaskClient) -> None:
     assert metric(lonely, "p12_db_errors_total", sqlstate="40P01") == 0
     assert metric(lonely, "p12_db_retries_total", sqlstate="40P01") == 0
-    assert metric(lonely, "p12_views_accepted_total", slot="blue", release="0" * 12) == 0
+    for arm in Arm:
+        assert metric(lonely, "p12_views_accepted_total", arm=arm, slot="blue", release="0" * 12) == 0
     assert metric(lonely, "p12_limiter_degraded") == 0
 
 

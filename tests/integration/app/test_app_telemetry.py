@@ -21,8 +21,8 @@ FINGERPRINT = "visitor-4711"
 MEASURED = {
     "p12_http_requests_total": {"route", "method", "status"},
     "p12_http_request_duration_seconds": {"route", "status"},
-    "p12_view_transaction_seconds": set[str](),
-    "p12_views_accepted_total": set[str](),
+    "p12_view_transaction_seconds": {"arm"},
+    "p12_views_accepted_total": {"arm"},
     "p12_db_retries_total": {"sqlstate"},
     "p12_db_errors_total": {"sqlstate"},
     "p12_pool_checkout_seconds": set[str](),
