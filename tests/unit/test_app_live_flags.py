@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import app
 from app.flags import LEGACY_VIEW, READ_ONLY, VIEW_QUEUE, RefusedDocumentError
 from app.live_flags import LiveFlags, StaleGenerationError, is_signed, signature
 
@@ -18,6 +21,20 @@ from app.live_flags import LiveFlags, StaleGenerationError, is_signed, signature
 def document(generation: int, slot: str = "blue", **flags: str) -> bytes:
     content = {"target": "staging", "slot": slot, "generation": generation, "flags": flags}
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+REPLACEMENTS = 2000
+WRITER = """
+import json, sys
+from app.live_flags import LiveFlags
+path, last = sys.argv[1], int(sys.argv[2])
+live = LiveFlags(path, "staging", "blue", {})
+for generation in range(1, last + 1):
+    flags = {"P12_ENABLE_VIEW_QUEUE": f"{generation % 100}%"}
+    content = {"target": "staging", "slot": "blue", "generation": generation, "flags": flags}
+    live.replace(json.dumps(content).encode())
+"""
+IMPORTS_APP = {**os.environ, "PYTHONPATH": str(Path(app.__file__).parents[1])}
 
 
 @pytest.fixture
@@ -134,6 +151,25 @@ def test_another_process_of_the_slot_sees_what_one_of_them_wrote(live: LiveFlags
         live.replace(document(generation, **{VIEW_QUEUE: f"{generation % 100}%"}))
 
         assert other.current().values[VIEW_QUEUE] == f"{generation % 100}%"
+
+
+def test_a_reader_of_a_file_that_is_replaced_without_a_pause_goes_forward_only_and_ends_at_the_last(
+    live: LiveFlags, path: Path
+) -> None:
+    seen = []
+
+    with subprocess.Popen([sys.executable, "-c", WRITER, path, str(REPLACEMENTS)], env=IMPORTS_APP) as writer:
+        while writer.poll() is None:
+            seen.append(live.current())
+
+    assert writer.returncode == 0
+    generations = [found.generation for found in seen]
+    assert generations == sorted(generations)
+    assert all(found.values[VIEW_QUEUE] == f"{found.generation % 100}%" for found in seen if found.generation)
+    # A reader that hardly ever met a replacement would prove nothing.
+    assert len(set(generations)) > REPLACEMENTS / 20
+    assert (live.current().generation, live.error) == (REPLACEMENTS, None)
+    assert live.current().sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_writers_at_once_leave_the_highest_generation(path: Path) -> None:
