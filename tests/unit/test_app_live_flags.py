@@ -153,16 +153,31 @@ def test_another_process_of_the_slot_sees_what_one_of_them_wrote(live: LiveFlags
         assert other.current().values[VIEW_QUEUE] == f"{generation % 100}%"
 
 
+def test_two_documents_between_two_looks_are_not_taken_for_none(live: LiveFlags, path: Path) -> None:
+    other = LiveFlags(str(path), "staging", "blue", {})
+
+    # The second one often gets the inode of the one that was looked at, and in the same tick of the clock.
+    for generation in range(11, 99, 2):
+        live.replace(document(generation))
+        live.replace(document(generation + 1))
+
+        assert other.current().generation == generation + 1
+
+
 def test_a_reader_of_a_file_that_is_replaced_without_a_pause_goes_forward_only_and_ends_at_the_last(
     live: LiveFlags, path: Path
 ) -> None:
     seen = []
+    errors = set()
 
     with subprocess.Popen([sys.executable, "-c", WRITER, path, str(REPLACEMENTS)], env=IMPORTS_APP) as writer:
         while writer.poll() is None:
             seen.append(live.current())
+            errors.add(live.error)
 
     assert writer.returncode == 0
+    # A half-written document would be one.
+    assert errors == {None}
     generations = [found.generation for found in seen]
     assert generations == sorted(generations)
     assert all(found.values[VIEW_QUEUE] == f"{found.generation % 100}%" for found in seen if found.generation)
