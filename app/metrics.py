@@ -19,6 +19,7 @@ from app.flags import Arm
 from app.release import Release
 from app.retry import CONTENTION
 from app.settings import Settings
+from app.worker_errors import WorkerErrors
 
 FASTEST_SECONDS, SLOWEST_SECONDS, EDGE_RATIO = 0.001, 15.0, 1.2
 
@@ -79,6 +80,7 @@ class Metrics:
         )
         self._make_histograms(meter)
         self._make_gauges(meter)
+        self._tell_of_workers(meter, WorkerErrors(settings.flags_file))
         self._start_at_zero()
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -151,6 +153,19 @@ class Metrics:
             "p12_view_queue_lag_seconds",
             "Age of the oldest queued view, 0 when the queue is empty.",
             lambda: known.queue_lag_seconds if (known := self._known_pressure()) else None,
+        )
+
+    def _tell_of_workers(self, meter: Meter, errors: WorkerErrors) -> None:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            if (counts := errors.counts()) is not None:
+                for state, count in {**dict.fromkeys(CONTENTION, 0), **counts}.items():
+                    yield Observation(count, {"sqlstate": state, **self._here})
+
+        # Not part of p12_db_errors_total, which is added up over the instances.
+        meter.create_observable_counter(
+            "p12_worker_db_errors_total",
+            [observe],
+            description="SQLSTATEs the slot's workers on this host met; each of its instances says the same.",
         )
 
     def _known_pressure(self) -> Pressure | None:

@@ -21,6 +21,7 @@ from app.purge import purge_batch
 from app.retry import RetryPolicy
 from app.rollup import count_batch, is_drained
 from app.settings import Settings, SettingsError, load_settings
+from app.worker_errors import WorkerErrors
 
 log = logging.getLogger("app.worker")
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    database = Database(settings)
+    database = Database(settings, WorkerErrors(settings.flags_file).add)
     flags = LiveFlags(settings.flags_file, settings.target, settings.slot, settings.environment_flags)
     log.info("worker of %s %s started", settings.target, settings.slot)
     Worker(settings, database, flags, stop).run(until_empty=bool(arguments))

@@ -25,6 +25,7 @@ MEASURED = {
     "p12_views_accepted_total": {"arm"},
     "p12_db_retries_total": {"sqlstate"},
     "p12_db_errors_total": {"sqlstate"},
+    "p12_worker_db_errors_total": {"sqlstate"},
     "p12_pool_checkout_seconds": set[str](),
     "p12_db_lock_waiters": set[str](),
     "p12_view_queue_lag_seconds": set[str](),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -19,6 +20,7 @@ from app.purge import purge_batch
 from app.rollup import LOCK_NOTES, TAKE_BATCH, count_batch, is_drained
 from app.settings import load_settings
 from app.worker import Worker
+from tests.integration.app.instances import slot
 from tests.running import Cluster, free_port, wait_for
 
 GONE = """
@@ -55,12 +57,38 @@ CREATE TRIGGER slow_delete BEFORE DELETE ON view_log FOR EACH ROW EXECUTE FUNCTI
 """
 
 
+DEADLOCK = """
+CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$;
+CREATE TRIGGER deadlock BEFORE DELETE ON view_queue FOR EACH STATEMENT EXECUTE FUNCTION deadlock()
+"""
+
+
 @pytest.fixture
 def slow_deletes(postgres: Cluster, database: str) -> Iterator[None]:
     """Make each row of the view log take its time to go."""
     postgres.run(SLOW_DELETES, database)
     yield
     postgres.run("DROP TRIGGER slow_delete ON view_log; DROP FUNCTION slow_delete", database)
+
+
+@contextlib.contextmanager
+def running_worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "app.worker"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def deadlocked_queue(postgres: Cluster, database: str) -> Iterator[None]:
+    """Let whoever takes views off the queue be the victim of a deadlock."""
+    postgres.run(DEADLOCK, database)
+    yield
+    postgres.run("DROP TRIGGER deadlock ON view_queue; DROP FUNCTION deadlock", database)
 
 
 @pytest.fixture
@@ -189,18 +217,28 @@ def test_a_purge_that_fails_keeps_no_view_waiting(
 def test_the_worker_drains_purges_and_stops_on_sigterm(postgres: Cluster, database: str) -> None:
     postgres.run(GONE, database)
     environment = {"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.05"}
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "app.worker"], env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
+    with running_worker(environment) as worker:
         wait_for(lambda: count(postgres, database, "notes") == 4, "the purge")
         wait_for(lambda: count(postgres, database, "view_queue") == 0, "the drain")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
-    finally:
-        worker.kill()
-        worker.wait()
     assert postgres.run("SELECT DISTINCT views FROM notes", database) == [(1,)]
+
+
+@pytest.mark.usefixtures("deadlocked_queue")
+def test_a_deadlock_of_the_worker_is_told_by_the_instances_of_its_slot_as_the_workers(
+    postgres: Cluster, database: str, tmp_path: Path
+) -> None:
+    def met(sqlstate: str) -> float:
+        return running.metric("p12_worker_db_errors_total", sqlstate=sqlstate)
+
+    with slot(postgres.url(database), tmp_path, {}, instances=1) as running:
+        before = [met("40P01"), met("55P03")]
+        with running_worker(running.environment):
+            wait_for(lambda: met("40P01"), "the worker's deadlock")
+
+        assert before == [0, 0]
+        assert running.metric("p12_db_errors_total", sqlstate="40P01") == 0
 
 
 def test_a_read_only_service_has_a_worker_that_waits(
