@@ -65,7 +65,7 @@ async def _scrape(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return ``started`` and the SQLSTATEs raised so far; a SQLSTATE never raised has no series yet."""
+    """Return ``started`` and how often each SQLSTATE that has a series was raised so far, in ``errors``."""
     started: float | None = None
     errors: dict[str, float] = {}
     for line in text.splitlines():
@@ -90,7 +90,10 @@ def parse(text: str) -> dict[str, Any]:
 def raised_between(
     before: Mapping[str, Any], after: Mapping[str, Any], sqlstate: str
 ) -> tuple[int | None, str]:
-    """Return how often the instances saw a SQLSTATE between two scrapes, or None and the reason."""
+    """Return how often the instances saw a SQLSTATE between two scrapes, or None and the reason.
+
+    A service shows contention's SQLSTATEs from its start, be they 0; without such a line nothing is known.
+    """
     total = 0.0
     for url, first in before.items():
         last = after.get(url, {"error": "was not scraped again"})
@@ -99,7 +102,9 @@ def raised_between(
                 return None, f"{url}: {scraped['error']}."
         if first["started"] != last["started"]:
             return None, f"{url} was restarted; what it had counted is gone."
-        raised = last["errors"].get(sqlstate, 0) - first["errors"].get(sqlstate, 0)
+        if sqlstate not in first["errors"].keys() & last["errors"].keys():
+            return None, f'{url}: /internal/metrics has no p12_db_errors_total{{sqlstate="{sqlstate}"}}.'
+        raised = last["errors"][sqlstate] - first["errors"][sqlstate]
         if not raised >= 0:
             return None, f"{url}: its counter fell."
         total += raised

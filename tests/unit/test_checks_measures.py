@@ -224,12 +224,13 @@ def test_a_secret_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.M
         environment.secret("P12_REHEARSAL_SECRET", tmp_path / "absent")
 
 
-def test_metrics_without_a_deadlock_series_are_no_deadlocks_and_without_a_start_are_none() -> None:
-    started = "p12_process_start_time_seconds 5.0e0\n"
-    deadlocked = 'p12_db_errors_total{sqlstate="40P01",x="}"} 3 17\n'
+STARTED = "p12_process_start_time_seconds 5.0e0\n"
+DEADLOCKED = 'p12_db_errors_total{sqlstate="40P01",x="}"} 3 17\n'
 
-    assert statistics.parse(started) == {"started": 5.0, "errors": {}}
-    assert statistics.parse(started + deadlocked)["errors"] == {"40P01": 3.0}
+
+def test_metrics_hold_the_sqlstates_that_have_a_series_and_without_a_start_are_none() -> None:
+    assert statistics.parse(STARTED) == {"started": 5.0, "errors": {}}
+    assert statistics.parse(STARTED + DEADLOCKED)["errors"] == {"40P01": 3.0}
     assert "error" in statistics.parse("<html>")
 
 
@@ -239,6 +240,22 @@ def test_a_sqlstate_is_added_up_over_whatever_else_tells_its_series_apart() -> N
     found = statistics.parse(f"p12_process_start_time_seconds 5\n{series}")
 
     assert found["errors"] == {"40P01": 2 * len(Arm)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(STARTED, STARTED), (STARTED, STARTED + DEADLOCKED), (STARTED + DEADLOCKED, STARTED)],
+    ids=["never", "only after", "only before"],
+)
+def test_metrics_without_a_sqlstate_s_series_do_not_say_that_it_was_never_raised(
+    before: str, after: str
+) -> None:
+    scraped = [{"http://a": statistics.parse(text)} for text in (before, after)]
+
+    number, why = statistics.raised_between(*scraped, "40P01")
+
+    assert number is None
+    assert why == 'http://a: /internal/metrics has no p12_db_errors_total{sqlstate="40P01"}.'
 
 
 @pytest.mark.parametrize(

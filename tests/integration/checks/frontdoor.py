@@ -151,7 +151,9 @@ class FrontDoor:
         return web.json_response({"ok": True, "id": note_id, f"{kind}s": number})
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        lines = [f"p12_process_start_time_seconds {self.started}"]
-        if self.deadlocks:
-            lines.append(f'p12_db_errors_total{{sqlstate="40P01"}} {self.deadlocks}')
+        lines = [
+            f"p12_process_start_time_seconds {self.started}",
+            f'p12_db_errors_total{{sqlstate="40P01"}} {self.deadlocks}',
+            'p12_db_errors_total{sqlstate="55P03"} 0',
+        ]
         return web.Response(text="\n".join(lines) + "\n")

@@ -166,6 +166,21 @@ def an_instance_counts_backwards(measured: Measured) -> None:
     instance(measured, "before")["errors"]["40P01"] = 3.0
 
 
+def a_probe_without_deadlocks(measured: Measured) -> None:
+    for when in ("before", "after"):
+        del instance(measured, when)["errors"]["40P01"]
+
+
+def a_probe_without_lock_timeouts(measured: Measured) -> None:
+    for when in ("before", "after"):
+        del instance(measured, when)["errors"]["55P03"]
+
+
+def a_probe_that_shows_only_its_start(measured: Measured) -> None:
+    for when in ("before", "after"):
+        instance(measured, when)["errors"] = {}
+
+
 def a_dead_watcher(measured: Measured) -> None:
     measured["peaks"]["error"] = "Postgres went away"
 
@@ -218,6 +233,9 @@ UNKNOWN: tuple[Callable[[Measured], None], ...] = (
     a_dead_instance,
     instances_that_were_forgotten,
     an_instance_counts_backwards,
+    a_probe_without_deadlocks,
+    a_probe_without_lock_timeouts,
+    a_probe_that_shows_only_its_start,
     a_dead_watcher,
     nobody_watched,
     a_log_that_was_rotated,
@@ -294,7 +312,7 @@ def may_be(path: tuple[Any, ...], put: Any) -> bool:
         return True
     if path[-2:-1] == ("hits",) or path[-3:-1] == ("hits", 0):
         return path[-1] == 3 and put is None
-    return path[-1] in ("blocked_locks", "max_client_conn") or (path[-1] == "errors" and put == {})
+    return path[-1] in ("blocked_locks", "max_client_conn")
 
 
 def replayed(samples: Path) -> tuple[int, dict[str, Any]]:
