@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import psycopg2.extensions
 
+from checks.errors import CannotMeasure
+
 # An idle backend keeps what it counted to itself for up to 10 s (PGSTAT_IDLE_INTERVAL, PostgreSQL 15).
 SETTLE_SECONDS = 11.0
 SCRAPE_SECONDS = 5.0
@@ -26,13 +28,19 @@ class DatabaseCount:
 
 
 def database_count(connection: psycopg2.extensions.connection) -> dict[str, Any]:
-    """Read the counters of the connected database; outside a transaction, for they freeze inside one."""
+    """Read the counters of the connected database; outside a transaction, for they freeze inside one.
+
+    Raises CannotMeasure if the database has no counters: an empty answer is not 0 deadlocks.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT deadlocks, coalesce(stats_reset::text, 'never'), pg_postmaster_start_time()::text"
             " FROM pg_stat_database WHERE datname = current_database()"
         )
-        return asdict(DatabaseCount(*(cursor.fetchone() or (0, "", ""))))
+        row = cursor.fetchone()
+    if row is None:
+        raise CannotMeasure(f"pg_stat_database has no row of the database {connection.info.dbname}.")
+    return asdict(DatabaseCount(*row))
 
 
 def deadlocks_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[int | None, str]:

@@ -11,10 +11,10 @@ import psycopg2
 import pytest
 
 from checks import burst as check
-from checks import postgres_log
+from checks import postgres_log, statistics
 from checks.burst_limits import BurstLimits
 from checks.database import connected
-from checks.errors import Misused
+from checks.errors import CannotMeasure, Misused
 from tests.integration.checks.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
 from tests.integration.checks.servers import Cluster, free_port
@@ -79,6 +79,16 @@ def test_wrong_credentials_are_unknown_and_stay_hidden(front_door: FrontDoor, po
     assert status == 4
     assert "Check DATABASE_URL" in report["summary"]
     assert "hidden" not in str(report)
+
+
+def test_a_database_without_counters_is_named_and_not_taken_for_one_without_deadlocks(database: str) -> None:
+    with connected(database) as connection:
+        with connection.cursor() as cursor:
+            # A temporary view is found before the catalogue's.
+            cursor.execute("CREATE TEMP VIEW pg_stat_database AS SELECT * FROM pg_stat_database LIMIT 0")
+
+        with pytest.raises(CannotMeasure, match="no row of the database notes"):
+            statistics.database_count(connection)
 
 
 def test_a_pooler_that_does_not_let_us_look_leaves_the_connections_unknown(
