@@ -6,13 +6,15 @@ The first line says what was asked and by what it is judged; ``p12_window`` is t
      "control": "blue", "limits": {every WindowLimits field}, "baseline": null or {every Baseline field}}
 
 Every other line is one sample, as ``judge.Window`` describes it. A line that is not JSON, such as one that a
-crash cut short, is a sample that says nothing: it breaks its segment.
+crash cut short, is a sample that says nothing: it breaks its segment. So does an ``at`` that is no time.
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,16 @@ from checks.baseline import Baseline
 from checks.errors import CannotMeasure, Misused
 from checks.judge import Judgement, Window, WindowLimits
 from checks.report import Finding, Report, Verdict
+from checks.structure import Either, fit
 
 FORMAT = 2
 MARK = "p12_window"
+NAMES = {
+    **dict.fromkeys(("target", "candidate", "id", "kind", "release"), str),
+    **{"control": Either((str, None)), "share": int},
+}
+# JSON has whole numbers of any length, arithmetic with floats only those of up to 308 digits.
+ENDLESS = re.compile(rb"\d{100}")
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,9 @@ def read(path: Path) -> tuple[Question, list[dict[str, Any]]]:
 def _question(path: Path, line: bytes) -> Question:
     no_window = f'{path} is not a kept window: its first line must be {{"{MARK}": {FORMAT}, …}}'
     try:
-        asked = json.loads(line)
+        asked = _loaded(line)
     except (ValueError, RecursionError) as error:
-        raise CannotMeasure(f"{no_window}, and is no JSON.") from error
+        raise CannotMeasure(f"{no_window}, and is no JSON that can be read: {error}.") from error
     if not isinstance(asked, dict) or MARK not in asked:
         raise CannotMeasure(f"{no_window}. Samples alone do not say by what they are judged.")
     if asked.pop(MARK) != FORMAT:
@@ -84,6 +93,7 @@ def _question(path: Path, line: bytes) -> Question:
     try:
         limits, known = WindowLimits(**asked.pop("limits")), asked.pop("baseline")
         question = Question(**asked, limits=limits, baseline=Baseline(**known) if known else None)
+        fit(vars(question), NAMES, "the question")
         question.window()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CannotMeasure(f"{path} does not say what was asked: {error}.") from error
@@ -92,10 +102,19 @@ def _question(path: Path, line: bytes) -> Question:
 
 def _sample(line: bytes) -> dict[str, Any]:
     try:
-        sample = json.loads(line)
+        sample = _loaded(line)
     except (ValueError, RecursionError):
         return {}
-    return sample if isinstance(sample, dict) else {}
+    if not isinstance(sample, dict):
+        return {}
+    return sample if _is_time(sample.get("at")) else {**sample, "at": None}
+
+
+def _loaded(line: bytes) -> Any:
+    """Read a line's JSON; raises ValueError for what is none, and for a number that nothing can count to."""
+    if ENDLESS.search(line):
+        raise ValueError("a number has 100 digits or more")
+    return json.loads(line)
 
 
 def report(
@@ -137,12 +156,19 @@ def replay(path: Path, changes: Mapping[str, Any] | None = None) -> Report:
     for sample in samples:
         if window.add(sample).verdict is not None:
             break
-    times = [float(sample["at"]) for sample in samples if _is_time(sample.get("at"))] or [0.0]
+    times = [float(sample["at"]) for sample in samples if sample.get("at") is not None] or [0.0]
     return report(question, window.judgement, times[0], times[-1], path)
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is Unix seconds of a moment that has a date."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,6 +1,5 @@
 """Hold what was read from a file against the structure it must have; name the first place that differs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +22,15 @@ class Either:
 
 
 NUMBER = Either((int, float))
+# JSON has whole numbers of any length; what is added up of numbers up to this one still is a float.
+MOST = 1e100
 
 
 def fit(value: Any, shape: Shape, place: str) -> None:
     """Raise ValueError, naming the place, where a value has not the shape.
 
     A shape is a type, None, a list of one shape, a tuple of shapes in order, a mapping of required names to
-    shapes, ``Each`` or ``Either``. Numbers must be finite and not negative: nothing here counts backwards.
+    shapes, ``Each`` or ``Either``. Numbers must be 0 to ``MOST``: nothing here counts backwards, or for ever.
     """
     match shape:
         case Each():
@@ -79,5 +80,5 @@ def _either(value: Any, shapes: Sequence[Shape], place: str) -> None:
 def _of(value: Any, kind: Any, place: str) -> None:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{place} is {value!r}"[:120])
-    if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{place} is {value!r}, not a number from 0")
+    if isinstance(value, int | float) and not 0 <= value <= MOST:
+        raise ValueError(f"{place} is {value!r}"[:120] + f", not a number from 0 to {MOST:g}")

@@ -1,6 +1,8 @@
 """A kept window gives its verdict again, from nothing but its file; what is no such file is never a pass."""
 
+import contextlib
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict
@@ -11,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checks import kept
+from checks import kept, showing
 from checks.baseline import Baseline
 from checks.errors import CannotMeasure, Misused
-from checks.report import Verdict
+from checks.report import Report, Verdict
 from tests.unit.test_checks_judge import LIMITS, Sample, held, window
 
 QUESTION = kept.Question(
@@ -138,8 +140,14 @@ def first_line(**changes: Any) -> str:
         (first_line(surprise=1), "surprise"),
         (first_line(baseline={"threshold_seconds": -1}), "threshold_seconds=-1"),
         (first_line(baseline=[1]), "does not say what was asked"),
+        (first_line(candidate=["x"]), r"the question.candidate is \['x'\]"),
+        (first_line(control=["x"]), r"the question.control is \['x'\]"),
+        (first_line(control=5), "the question.control is 5"),
+        (first_line(target=None), "the question.target is None"),
+        (first_line(share="5"), "the question.share is '5'"),
+        (first_line(limits=asdict(LIMITS) | {"max_seconds": 10**400}), "a number has 100 digits or more"),
     ],
-    ids=range(14),
+    ids=range(20),
 )
 def test_a_file_that_is_no_kept_window_of_this_format_says_so(file: Path, line: str, said: str) -> None:
     samples = file.read_text().split("\n", 1)[1]
@@ -147,6 +155,72 @@ def test_a_file_that_is_no_kept_window_of_this_format_says_so(file: Path, line: 
 
     with pytest.raises(CannotMeasure, match=said):
         kept.replay(file)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [math.nan, math.inf, 1e300, -1e300, 253402300800, 10**400, True, "1000", None],
+    ids=lambda at: str(at)[:9],
+)
+@pytest.mark.parametrize("number", [0, 6, -1], ids=["first", "middle", "last"])
+def test_a_sample_whose_time_is_none_is_unknown_and_the_report_can_be_shown(
+    file: Path, at: Any, number: int
+) -> None:
+    samples = window()
+    samples[number]["at"] = at
+
+    report = kept.replay(keep(file, samples))
+
+    assert report.verdict is Verdict.UNKNOWN
+    assert shown(report)
+
+
+def test_a_time_that_is_none_is_unknown_without_a_stack_trace(file: Path) -> None:
+    samples = window()
+    samples[0]["at"] = math.nan
+
+    done = replayed(keep(file, samples))
+
+    assert (done.returncode, done.stderr) == (4, "")
+
+
+def shown(report: Report) -> list[str]:
+    """The report in every form there is."""
+    forms = (showing.as_text, showing.as_json, showing.as_junit, showing.as_markdown)
+    return [show(report) for show in forms]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(sorted(json.loads(QUESTION.to_line()))), value=JSON)
+def test_whatever_a_question_holds_is_an_answer_or_a_clear_error(file: Path, name: str, value: Any) -> None:
+    lines = keep(file, window()).read_text().split("\n")
+    lines[0] = first_line(**{name: value})
+    file.write_text("\n".join(lines))
+
+    with contextlib.suppress(CannotMeasure):
+        assert shown(kept.replay(file))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(part=st.sampled_from(["at", "servers", "instances", "database"]), inner=st.integers(0, 20), value=JSON)
+def test_whatever_a_sample_holds_is_judged_and_shown(file: Path, part: str, inner: int, value: Any) -> None:
+    samples = window()
+    inside = samples[6]
+    names = [part]
+    while isinstance(inside[names[-1]], dict) and inner:
+        inside = inside[names[-1]]
+        names.append(sorted(inside)[inner % len(inside)])
+        inner //= 2
+    inside[names[-1]] = value
+
+    assert shown(kept.replay(keep(file, samples)))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"PK\x03\x04" * 50, b"[]\n"])

@@ -286,7 +286,11 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(value[0], (*path, 0))
 
 
-@pytest.mark.parametrize("put", [None, math.nan, -1, "words", {}, [], "nothing at all"], ids=repr)
+@pytest.mark.parametrize(
+    "put",
+    [None, math.nan, -1, 10**400, "words", {}, [], "nothing at all"],
+    ids=lambda put: repr(put)[:20],
+)
 def test_no_value_can_be_missing_or_nonsense_anywhere(fired: dict[str, Any], put: Any) -> None:
     passed = []
     for path in places(fired["measured"]):
