@@ -1,10 +1,11 @@
 """Postgres's log across a stretch of time: exact, immediate, and it names who blocked whom."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psycopg2
 
@@ -13,6 +14,8 @@ from checks.errors import Misused
 LONGEST_READ = 16 * 1024 * 1024
 QUERY_CHARACTERS = 90
 DEADLOCK = "deadlock detected"
+# Locales in which Postgres says it so; an empty one is its environment's, which nobody tells us.
+ENGLISH = re.compile(r"(?:C|POSIX|en)(?:[._@]|$)", re.IGNORECASE)
 WAITS = re.compile(
     r"Process (?P<waiter>\d+) waits for (?P<mode>\w+) on (?P<object>.+?); blocked by process (?P<by>\d+)\."
 )
@@ -43,15 +46,29 @@ class Wait:
 def mark(connection: Any, path: Path | None) -> dict[str, Any]:
     """Remember where the log ends now: of a file, or else of the one that Postgres itself can read to us.
 
-    A log that cannot be read has an ``error`` instead; raises Misused for a file that was named and cannot.
+    A log that cannot be read, or may be in another language than English, has an ``error`` instead; raises
+    Misused for a file that was named and cannot be read.
     """
-    if path is not None:
-        try:
-            with path.open("rb") as file:
-                return {"asked": True, "file": str(path), "offset": file.seek(0, 2)}
-        except OSError as error:
-            message = f"{path} cannot be read: {error}. Name Postgres's log, or leave --postgres-log out."
-            raise Misused(message) from None
+    marked = _named(path) if path is not None else _served(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'lc_messages'")
+        (language,) = cursor.fetchone() or ("",)
+    if "error" in marked or ENGLISH.match(language):
+        return marked
+    reason = f"the log may be in another language than English, for lc_messages is {language!r}"
+    return {"asked": marked["asked"], "error": reason}
+
+
+def _named(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return {"asked": True, "file": str(path), "offset": file.seek(0, 2), "identity": _identity(file)}
+    except OSError as error:
+        message = f"{path} cannot be read: {error}. Name Postgres's log, or leave --postgres-log out."
+        raise Misused(message) from None
+
+
+def _served(connection: Any) -> dict[str, Any]:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT name, (pg_stat_file(name)).size FROM pg_current_logfile() AS name")
@@ -132,21 +149,31 @@ def _shown(query: str) -> str:
 
 
 def _read(connection: Any, marked: Mapping[str, Any]) -> str:
+    """What the log gained; raises ValueError if that is not the same log, or more than is read."""
     offset = int(marked["offset"])
     if "served" in marked:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_current_logfile(), (pg_stat_file(%s)).size", [marked["served"]])
             current, size = cursor.fetchone()
-            _same(current == marked["served"] and size >= offset)
-            cursor.execute("SELECT pg_read_binary_file(%s, %s, %s)", [marked["served"], offset, LONGEST_READ])
+            gained = _gained(current == marked["served"], offset, size)
+            cursor.execute("SELECT pg_read_binary_file(%s, %s, %s)", [marked["served"], offset, gained])
             (content,) = cursor.fetchone()
             return bytes(content).decode("utf-8", errors="replace")
     with Path(marked["file"]).open("rb") as file:
-        _same(file.seek(0, 2) >= offset)
+        gained = _gained(_identity(file) == marked["identity"], offset, file.seek(0, 2))
         file.seek(offset)
-        return file.read(LONGEST_READ).decode("utf-8", errors="replace")
+        return file.read(gained).decode("utf-8", errors="replace")
 
 
-def _same(is_same: bool) -> None:
-    if not is_same:
+def _identity(file: BinaryIO) -> tuple[int, int]:
+    """What a file keeps when it is renamed, and its successor of the same name has not."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def _gained(is_same: bool, offset: int, size: int) -> int:
+    if not is_same or size < offset:
         raise ValueError("it was rotated meanwhile")
+    if size - offset > LONGEST_READ:
+        raise ValueError(f"it gained {size - offset} bytes, and no more than {LONGEST_READ} are read")
+    return size - offset

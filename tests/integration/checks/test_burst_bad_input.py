@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -219,6 +220,73 @@ def test_a_log_that_was_cut_off_meanwhile_is_not_calm_but_unknown(tmp_path: Path
         log.write_text("")
 
         assert "rotated" in postgres_log.since(connection, mark)["error"]
+
+
+def test_a_log_that_was_renamed_and_grew_again_is_not_calm_but_unknown(tmp_path: Path, database: str) -> None:
+    log = tmp_path / "postgres.log"
+    log.write_text("a line\n")
+    with connected(database) as connection:
+        mark = postgres_log.mark(connection, log)
+        log.rename(tmp_path / "postgres.log.1")
+        log.write_text("another line, longer than all that was there\n")
+
+        found = postgres_log.since(connection, mark)
+
+    assert found == {"asked": True, "error": "the log cannot be read any more: it was rotated meanwhile"}
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(0, True), (1, False)])
+def test_a_log_that_gained_more_than_is_read_is_not_calm_but_unknown(
+    tmp_path: Path, database: str, more: int, is_read: bool
+) -> None:
+    log = tmp_path / "postgres.log"
+    log.write_text("a line\n")
+    with connected(database) as connection:
+        mark = postgres_log.mark(connection, log)
+        with log.open("ab") as file:
+            file.truncate(len("a line\n") + postgres_log.LONGEST_READ + more)
+
+        found = postgres_log.since(connection, mark)
+
+    gained = "the log cannot be read any more: it gained 16777217 bytes, and no more than 16777216 are read"
+    assert found == (
+        {"asked": True, "deadlocks": 0, "pairs": []} if is_read else {"asked": True, "error": gained}
+    )
+
+
+@pytest.mark.parametrize("language", ["de_DE.UTF-8", "fr", "Cherokee", ""])
+def test_a_log_in_another_language_is_not_calm_but_unknown(
+    tmp_path: Path, database: str, language: str
+) -> None:
+    log = tmp_path / "postgres.log"
+    log.touch()
+    with connected(database) as connection:
+        speak(connection, language)
+
+        found = postgres_log.since(connection, postgres_log.mark(connection, log))
+
+    assert found["asked"] is True
+    assert found["error"].endswith(f"another language than English, for lc_messages is {language!r}")
+
+
+@pytest.mark.parametrize("language", ["C", "POSIX", "C.UTF-8", "en_US.UTF-8", "en_GB", "en"])
+def test_a_log_in_english_is_read(tmp_path: Path, database: str, language: str) -> None:
+    log = tmp_path / "postgres.log"
+    log.touch()
+    with connected(database) as connection:
+        speak(connection, language)
+
+        found = postgres_log.since(connection, postgres_log.mark(connection, log))
+
+    assert found["deadlocks"] == 0
+
+
+def speak(connection: Any, language: str) -> None:
+    """Show a language that this machine may lack: a temporary view is found before the catalogue's."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TEMP VIEW pg_settings AS SELECT 'lc_messages' AS name, %s AS setting", [language]
+        )
 
 
 RELATIONS = {"16400": "view_log"}
