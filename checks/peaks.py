@@ -71,7 +71,10 @@ def looking(database: str, console: str | None) -> Callable[[threading.Event, Se
                     once(postgres, pools, seen)
                     stop.wait(LOOK_SECONDS)
         except (CannotMeasure, psycopg2.Error) as error:
-            seen.error = str(error).strip()
+            seen.error = str(error).strip() or type(error).__name__
+        except Exception as error:
+            # Such as a console with other columns. Who looks no more must say so, or its few looks pass.
+            seen.error = f"{type(error).__name__}: {error}"
 
     return look
 

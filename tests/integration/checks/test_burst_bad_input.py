@@ -12,13 +12,13 @@ import psycopg2
 import pytest
 
 from checks import burst as check
-from checks import postgres_log, statistics
+from checks import peaks, pooler, postgres_log, statistics
 from checks.burst_limits import BurstLimits
 from checks.database import connected
 from checks.errors import CannotMeasure, Misused
 from tests.integration.checks.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
-from tests.integration.checks.servers import Cluster, free_port
+from tests.integration.checks.servers import Cluster, free_port, wait_for
 
 
 def decided(report: dict[str, object], verdict: str) -> set[str]:
@@ -102,6 +102,35 @@ def test_a_pooler_that_does_not_let_us_look_leaves_the_connections_unknown(
     assert status == 4
     assert "hidden" not in str(report)
     assert "P12_POOLER_URL" in report["summary"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (KeyError("cl_active"), "KeyError: 'cl_active'"),
+        (ValueError("no number"), "ValueError: no number"),
+        (psycopg2.Error(), "Error"),
+    ],
+    ids=lambda trouble: type(trouble).__name__,
+)
+def test_a_watcher_that_ends_early_says_why_however_much_it_saw(
+    database: str, monkeypatch: pytest.MonkeyPatch, trouble: Exception, words: str
+) -> None:
+    looks = itertools.count()
+
+    def clients(_: Any) -> dict[str, int]:
+        if next(looks):
+            raise trouble
+        return {"pooler_clients": 1, "pooler_waiting": 0}
+
+    monkeypatch.setattr(pooler, "clients", clients)
+
+    # Postgres lets us in as the pooler's console would.
+    with peaks.watching(peaks.looking(database, console=database)) as seen:
+        wait_for(lambda: seen.error, "the watcher's end")
+
+    assert seen.looks == 1
+    assert words in seen.error
 
 
 @pytest.mark.parametrize(
