@@ -10,8 +10,8 @@ import psutil
 from app.flags import VIEW_QUEUE
 from benchmarks import statement
 from benchmarks.load import Plan, Result, finish, fire, start
-from benchmarks.outcome import Segment
-from benchmarks.stack import Instances, Stack, instances, process
+from benchmarks.outcome import Segment, Spent
+from benchmarks.stack import Instances, Stack, instances, process, tree_seconds
 from rollout.servers import Servers
 from tests.running import wait_for
 
@@ -73,15 +73,10 @@ class Bench:
     def views(self, case: Case, running: Instances, notes: int) -> Segment:
         """Measure views of so many hot notes, and compare the counters with the answers."""
         self.stack.fill(case.name)
-        before, cpu_before, machine_before = (
-            self.deadlocks(case.name),
-            running.cpu_seconds(),
-            machine_seconds(),
-        )
+        deadlocks_before, spent_before = self.deadlocks(case.name), self.spent(running)
         paths = views(range(1, notes + 1)) if case.touches_database else [WITHOUT_DATABASE]
         result = fire(self.plan(running, paths))
-        cpu_seconds = running.cpu_seconds() - cpu_before
-        busy_seconds = machine_seconds() - machine_before
+        spent = self.spent(running).since(spent_before)
         is_drained = self.drained(case.name)
         accepted = result.count(lambda status: status == (200 if case.touches_database else 404))
         is_exact = is_drained and set(self.counters(case.name)) == {accepted}
@@ -91,10 +86,9 @@ class Bench:
             result.latencies_ms,
             busy=result.count(lambda status: status == 503),
             failed=failures(result),
-            deadlocks=self.deadlocks(case.name) - before,
+            deadlocks=self.deadlocks(case.name) - deadlocks_before,
             is_exact=is_exact if case.touches_database else None,
-            cpu_seconds=cpu_seconds,
-            machine_seconds=busy_seconds,
+            spent=spent,
             resident_mb=running.resident_mb(),
         )
 
@@ -127,6 +121,11 @@ class Bench:
                 finish(other, beside)
         assert failures(result) == 0, result.statuses
         return result.latencies_ms
+
+    def spent(self, running: Instances) -> Spent:
+        """Return the processor time that was spent so far, by whom."""
+        postgres, pooler = self.stack.postgres.process, self.stack.pooler
+        return Spent(running.cpu_seconds(), tree_seconds(postgres), tree_seconds(pooler), machine_seconds())
 
     def drained(self, database: str) -> bool:
         """Wait until every queued view is counted; False when that takes too long."""

@@ -2,8 +2,21 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Processor seconds so far: of the workers, Postgres, pgbouncer, and everything that ran."""
+
+    workers: float
+    postgres: float
+    pooler: float
+    machine: float
+
+    def since(self, before: "Spent") -> "Spent":
+        return Spent(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -20,8 +33,7 @@ class Segment:
     failed: int = 0
     deadlocks: int = 0
     is_exact: bool | None = None
-    cpu_seconds: float | None = None
-    machine_seconds: float | None = None
+    spent: Spent | None = None
     resident_mb: float | None = None
 
     @property
@@ -33,7 +45,8 @@ class Segment:
 class Outcome:
     """All segments of one case on one set of hot notes.
 
-    Processor time is per accepted view: ``cpu_ms`` the workers' own, ``machine_ms`` of everything that ran.
+    Processor time is per accepted view: ``cpu_ms`` the workers' own, ``postgres_ms`` and ``pooler_ms`` of all
+    processes of these, ``machine_ms`` of everything that ran.
     """
 
     name: str
@@ -48,6 +61,8 @@ class Outcome:
     deadlocks: int
     is_exact: bool | None
     cpu_ms: float | None
+    postgres_ms: float | None
+    pooler_ms: float | None
     machine_ms: float | None
     resident_mb: float | None
 
@@ -57,6 +72,7 @@ def summarise(name: str, title: str, hot: str, segments: Sequence[Segment]) -> O
     latencies_ms = [latency for segment in segments for latency in segment.latencies_ms]
     accepted = sum(segment.accepted for segment in segments)
     exact = [segment.is_exact for segment in segments if segment.is_exact is not None]
+    spent = [segment.spent for segment in segments if segment.spent is not None]
     return Outcome(
         name,
         title,
@@ -69,15 +85,16 @@ def summarise(name: str, title: str, hot: str, segments: Sequence[Segment]) -> O
         failed=sum(segment.failed for segment in segments),
         deadlocks=sum(segment.deadlocks for segment in segments),
         is_exact=all(exact) if exact else None,
-        cpu_ms=_each_ms([segment.cpu_seconds for segment in segments], accepted),
-        machine_ms=_each_ms([segment.machine_seconds for segment in segments], accepted),
+        cpu_ms=_each_ms([each.workers for each in spent], accepted),
+        postgres_ms=_each_ms([each.postgres for each in spent], accepted),
+        pooler_ms=_each_ms([each.pooler for each in spent], accepted),
+        machine_ms=_each_ms([each.machine for each in spent], accepted),
         resident_mb=segments[-1].resident_mb,
     )
 
 
-def _each_ms(seconds: Sequence[float | None], accepted: int) -> float | None:
-    known = [each for each in seconds if each is not None]
-    return sum(known) / accepted * 1000 if known and accepted else None
+def _each_ms(seconds: Sequence[float], accepted: int) -> float | None:
+    return sum(seconds) / accepted * 1000 if seconds and accepted else None
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -124,18 +141,19 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> str:
         "",
         (
             "| case | hot | views | views/s | p50 ms | p99 ms | 503 | 5xx | deadlocks | exact "
-            "| worker CPU ms | all CPU ms | MB |"
+            "| worker CPU ms | Postgres CPU ms | pgbouncer CPU ms | all CPU ms | MB |"
         ),
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|",
     ]
     for outcome in outcomes:
         exact = {True: "yes", False: "NO", None: ""}[outcome.is_exact]
-        cpu, machine = ("" if ms is None else f"{ms:.2f}" for ms in (outcome.cpu_ms, outcome.machine_ms))
+        spent_ms = (outcome.cpu_ms, outcome.postgres_ms, outcome.pooler_ms, outcome.machine_ms)
+        spent = ["" if ms is None else f"{ms:.2f}" for ms in spent_ms]
         resident = "" if outcome.resident_mb is None else f"{outcome.resident_mb:.0f}"
         cells = [
             outcome.title, outcome.hot, str(outcome.accepted), f"{outcome.per_second:.0f}",
             f"{outcome.p50_ms:.1f}", f"{outcome.p99_ms:.1f}", str(outcome.busy), str(outcome.failed),
-            str(outcome.deadlocks), exact, cpu, machine, resident,
+            str(outcome.deadlocks), exact, *spent, resident,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ import requests
 
 from app.rehearsal import rehearsal_header
 from rollout.servers import Servers
-from tests.running import Cluster, cluster, free_port, pooler, redis_server, wait_for
+from tests.running import Cluster, cluster, free_port, redis_server, running_pooler, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TARGET = "dev"
@@ -35,6 +35,7 @@ class Stack:
 
     postgres: Cluster
     pooler_port: int
+    pooler: subprocess.Popen[bytes]
     redis_port: int
     secret: str
 
@@ -83,10 +84,10 @@ def _timed_ms(act: Callable[[], None]) -> float:
 def stack(servers: Servers, home: Path) -> Iterator[Stack]:
     with (
         cluster(servers, home / "postgres") as postgres,
-        pooler(servers, home / "pgbouncer", postgres) as pooler_port,
+        running_pooler(servers, home / "pgbouncer", postgres) as (pooler_port, pooler),
         redis_server(servers, home / "redis") as (redis_port, _),
     ):
-        yield Stack(postgres, pooler_port, redis_port, secrets.token_hex())
+        yield Stack(postgres, pooler_port, pooler, redis_port, secrets.token_hex())
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,22 @@ class Instances:
 
     def _workers(self) -> list[psutil.Process]:
         return [child for process in self.processes for child in psutil.Process(process.pid).children()]
+
+
+def tree_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Return the processor time of a process and of all its children, also those that have ended."""
+    root = psutil.Process(process.pid)
+    spent = 0.0
+    for child in root.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent += _with_ended_children(child)
+    # The last, so that it holds the time of a child that ended meanwhile.
+    return spent + _with_ended_children(root)
+
+
+def _with_ended_children(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 @contextlib.contextmanager
