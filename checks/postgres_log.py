@@ -56,7 +56,7 @@ def mark(connection: Any, path: Path | None) -> dict[str, Any]:
     if "error" in marked or ENGLISH.match(language):
         return marked
     reason = f"the log may be in another language than English, for lc_messages is {language!r}"
-    return {"asked": marked["asked"], "error": reason}
+    return {"asked": path is not None, "error": reason}
 
 
 def _named(path: Path) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from checks import peaks, pooler, postgres_log, statistics
 from checks.burst_limits import BurstLimits
 from checks.database import connected
 from checks.errors import CannotMeasure, Misused
+from rollout.servers import find
 from tests.integration.checks.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
 from tests.integration.checks.servers import Cluster, free_port, wait_for
+from tests.running import cluster
 
 
 def decided(report: dict[str, object], verdict: str) -> set[str]:
@@ -308,6 +310,47 @@ def test_a_log_in_english_is_read(tmp_path: Path, database: str, language: str) 
         found = postgres_log.since(connection, postgres_log.mark(connection, log))
 
     assert found["deadlocks"] == 0
+
+
+@pytest.fixture(scope="module")
+def served(scratch: Path) -> Iterator[str]:
+    """A DSN of a Postgres that keeps its log itself."""
+    with cluster(find(), scratch / "served", logging_collector="on") as made:
+        made.run("CREATE TABLE notes AS SELECT id, 'a' AS text FROM generate_series(1, 2) AS id")
+        yield made.url()
+
+
+def test_a_log_that_postgres_keeps_itself_is_read_through_it(served: str) -> None:
+    with connected(served) as connection:
+        mark = postgres_log.mark(connection, None)
+        deadlock(served)
+        found = postgres_log.since(connection, mark)
+
+    assert found["asked"] is True
+    assert found["deadlocks"] == 1
+    assert "UPDATE notes SET text = '…'" in found["pairs"][0]
+
+
+def test_a_log_that_postgres_keeps_is_unknown_when_it_gained_more_than_is_read(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(served) as connection:
+        mark = postgres_log.mark(connection, None)
+        deadlock(served)
+        monkeypatch.setattr(postgres_log, "LONGEST_READ", 10)
+        found = postgres_log.since(connection, mark)
+
+    assert found["asked"] is True
+    assert "no more than 10 are read" in found["error"]
+
+
+def test_a_log_in_another_language_that_nobody_named_was_not_asked_for(served: str) -> None:
+    with connected(served) as connection:
+        speak(connection, "de_DE.UTF-8")
+        mark = postgres_log.mark(connection, None)
+
+    assert mark["asked"] is False
+    assert "another language" in mark["error"]
 
 
 def speak(connection: Any, language: str) -> None:
