@@ -9,7 +9,7 @@ from flask import Flask, Response, g, request
 from app.service import flags_in_force, service
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-UNCOUNTED = ("/internal/", "/api/health")
+HEALTH = ("/healthz", "/api/health")
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -89,7 +89,10 @@ def _allow_origin(response: Response) -> None:
 
 def _measure(response: Response) -> None:
     rule = request.url_rule.rule if request.url_rule else None
-    if rule and (rule == "/healthz" or rule.startswith(UNCOUNTED)):
+    if rule and rule.startswith("/internal/"):
+        return
+    # The balancer does not count its own looks; those that it forwards it does, so they must be known here.
+    if rule and rule.startswith(HEALTH) and "X-Forwarded-For" not in request.headers:
         return
     method = request.method if request.method in METHODS else "OTHER"
     seconds = time.perf_counter() - g.get("started", time.perf_counter())

@@ -40,7 +40,13 @@ def samples(chance: random.Random) -> list[dict[str, Any]]:
                 },
                 "instances": {
                     name: {
-                        **{"started": 1.0, "deadlocks": 0, "limited": 0, "latency": dict(latency[name])},
+                        **{
+                            "started": 1.0,
+                            "deadlocks": 0,
+                            "unjudged": 0,
+                            "resident_mb": 80.0,
+                            "latency": dict(latency[name]),
+                        },
                         **{key: counters[name][key] for key in ("busy", "retries")},
                         "retried": {"55P03": counters[name]["retries"]},
                     }

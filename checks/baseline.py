@@ -14,6 +14,7 @@ from typing import Any
 QUANTILE = 0.95
 # Above this a float no longer holds every whole number, so neither does the difference of two.
 EXACT = 2**53
+COUNTS = ("handled", "slow", "requests", "errors", "busy", "retries")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Baseline:
     """What the control arm of a window came to.
 
     ``slow`` of its ``handled`` requests took longer than ``threshold_seconds``, which is None while nobody
-    knows it; ``errors`` of its ``requests`` failed.
+    knows it; of its ``requests`` so many were ``errors``, ``busy`` ones and ``retries``.
     """
 
     threshold_seconds: float | None = None
@@ -29,11 +30,13 @@ class Baseline:
     slow: int = 0
     requests: int = 0
     errors: int = 0
+    busy: int = 0
+    retries: int = 0
 
     def __post_init__(self) -> None:
         if self.threshold_seconds is not None and not 0 < self.threshold_seconds < math.inf:
             raise ValueError(f"threshold_seconds={self.threshold_seconds} is not a time above 0.")
-        for name in ("handled", "slow", "requests", "errors"):
+        for name in COUNTS:
             if not isinstance(value := getattr(self, name), int) or value < 0:
                 raise ValueError(f"{name}={value} is not a count.")
 

@@ -8,8 +8,8 @@ from typing import Any
 from checks.baseline import EXACT, timed
 
 SERVER_COUNTERS = ("requests", "errors")
-# ``limited`` are 429s: the balancer counts them as requests, and nobody judges by them.
-INSTANCE_COUNTERS = ("deadlocks", "busy", "limited", "retries")
+# ``unjudged`` are 429s and health checks: the balancer counts them as requests, and nobody judges by them.
+INSTANCE_COUNTERS = ("deadlocks", "busy", "unjudged", "retries")
 # Requests slower than the threshold, out of those handled; known once there is a threshold.
 LATENCY_COUNTERS = ("slow", "handled")
 
@@ -21,7 +21,8 @@ class Segment:
     ``seconds`` is the time between them if everything in it was seen, else 0. ``counts`` holds one total
     per (arm, counter) for what is known, ``broken`` the reasons why the segment does not count as watched,
     ``lost`` the candidate's counters that can never be known again, ``dead`` the candidate's dead servers and
-    ``restarted`` its instances that started anew.
+    ``restarted`` its instances that started anew. ``is_torn`` when any arm's counter began anew, so that no
+    later segment makes up for what this one misses.
     """
 
     elapsed: float
@@ -31,6 +32,7 @@ class Segment:
     broken: tuple[str, ...]
     lost: tuple[str, ...]
     restarted: tuple[str, ...] = ()
+    is_torn: bool = False
 
     def count(self, arm: str, counter: str) -> int:
         return self.counts.get((arm, counter), 0)
@@ -55,7 +57,7 @@ class Deltas:
     _started: dict[str, float] = field(default_factory=dict)
     _arms: dict[str, str] = field(default_factory=dict)
     _seen_before: frozenset[tuple[str, str]] = frozenset()
-    _unlimited: dict[str, int] = field(default_factory=dict)
+    _ahead: dict[str, int] = field(default_factory=dict)
 
     def add(self, sample: Mapping[str, Any]) -> Segment:
         at = _number(sample.get("at"))
@@ -65,6 +67,7 @@ class Deltas:
         counts: dict[tuple[str, str], int] = {}
         self._learn_arms(servers)
         restarted = self._note_restarts(instances, broken, lost)
+        is_torn = bool(broken)
         seen = dict(self._readings(servers, instances))
         for (name, counter), value in list(seen.items()):
             before = self._known.get((name, counter))
@@ -74,13 +77,14 @@ class Deltas:
             if value < before:
                 # Nobody knows what the counter is worth until it has been read again.
                 del seen[name, counter], self._known[name, counter]
+                is_torn = True
                 broken.append(f"{name}: {counter} fell from {before:g} to {value:g}")
                 if counter in INSTANCE_COUNTERS and self._arms[name] == self.candidate:
                     lost.append(f"{name}: {counter} fell")
                 continue
             arm = self._arms[name]
             counts[arm, counter] = counts.get((arm, counter), 0) + round(value - before)
-        self._leave_out_limited(counts)
+        self._leave_out_unjudged(counts)
         broken += self._missing(frozenset(seen))
         elapsed = self._time(at, broken)
         self._seen_before = frozenset(seen)
@@ -88,7 +92,14 @@ class Deltas:
             name for name in self._of(self.candidate) if _mapping(servers.get(name)).get("up") is False
         )
         return Segment(
-            elapsed, 0.0 if broken else elapsed, counts, dead, tuple(broken), tuple(lost), restarted
+            elapsed=elapsed,
+            seconds=0.0 if broken else elapsed,
+            counts=counts,
+            dead=dead,
+            broken=tuple(broken),
+            lost=tuple(lost),
+            restarted=restarted,
+            is_torn=is_torn,
         )
 
     def begin_timing(self, threshold_seconds: float, sample: Mapping[str, Any]) -> None:
@@ -106,14 +117,14 @@ class Deltas:
         found = {name: _mapping(instances.get(name)).get("latency") for name in self._of(arm)}
         return {name: latency for name, latency in found.items() if latency is not None}
 
-    def _leave_out_limited(self, counts: dict[tuple[str, str], int]) -> None:
-        """Take 429s out of the requests; instances are asked later, so one may be ahead of its request."""
-        for arm in (self.candidate, self.control):
-            if arm is None or (arm, "requests") not in counts:
-                continue
-            net = self._unlimited.get(arm, 0) + counts[arm, "requests"] - counts.get((arm, "limited"), 0)
-            counts[arm, "requests"] = max(net, 0)
-            self._unlimited[arm] = min(net, 0)
+    def _leave_out_unjudged(self, counts: dict[tuple[str, str], int]) -> None:
+        """Take out what nobody judges by; instances are asked later, so one may be ahead of its request."""
+        for arm in filter(None, (self.candidate, self.control)):
+            net = counts.get((arm, "requests"), 0) - counts.get((arm, "unjudged"), 0)
+            net -= self._ahead.get(arm, 0)
+            if (arm, "requests") in counts:
+                counts[arm, "requests"] = max(net, 0)
+            self._ahead[arm] = max(-net, 0)
 
     def _learn_arms(self, servers: Mapping[str, Any]) -> None:
         for name, server in servers.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.baseline import Baseline, Threshold
+from checks.baseline import COUNTS, Baseline, Threshold
 from checks.comparisons import Alone, BesideControl
 from checks.deltas import Deltas, Segment
 from checks.limits import WindowLimits
@@ -47,7 +47,7 @@ class Window:
     """A window being watched: ``add`` samples as they come; the first verdict stays.
 
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
-    "instances": {name: {"started", "deadlocks", "busy", "limited", "retries", "retried", "latency",
+    "instances": {name: {"started", "deadlocks", "busy", "unjudged", "retries", "retried", "latency",
     "resident_mb"}},
     "database": a reading as in ``tripwires``}``, counters cumulative, an instance left out when it could not
     be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
@@ -117,7 +117,8 @@ class Window:
 
     def _settle_threshold(self, sample: Mapping[str, Any]) -> None:
         """Freeze from when a request is slow, once the warm-up is over and the baseline says it."""
-        seconds = self.baseline.threshold_seconds if self.baseline else None
+        known = self.baseline.threshold_seconds if self.baseline else None
+        seconds: float | None = known or self.limits.slow_seconds
         if self.control is not None:
             self._threshold.learn(self._deltas.histograms(sample, self.control))
             seconds = self._threshold.seconds
@@ -161,7 +162,7 @@ class Window:
             ),
             compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
             self._breaker.finding(self.candidate),
-            *self._memory.findings(),
+            self._memory.finding(),
             *self._database.findings(),
         ]
 
@@ -190,8 +191,7 @@ class Window:
             known = "" if self._deltas.threshold_seconds else f" {self._learning()}"
             found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic + known))
             return found
-        if self._comparing.slow is not None:
-            found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic))
+        found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic))
         # Too many errors for a pass that are too few for a proof: inconclusive, so watch on.
         requests = self._totals[self.candidate, "requests"]
         ratio = self._totals[self.candidate, "errors"] / requests if requests else None
@@ -222,9 +222,7 @@ class Window:
     def _baseline(self) -> Baseline | None:
         if self.control is None:
             return self.baseline
-        counts = {
-            name: self._totals[self.control, name] for name in ("handled", "slow", "requests", "errors")
-        }
+        counts = {name: self._totals[self.control, name] for name in COUNTS}
         return Baseline(self._deltas.threshold_seconds, **counts)
 
 

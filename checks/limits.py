@@ -21,7 +21,9 @@ class WindowLimits:
     by ``alpha_weights``.
 
     Latency is compared after ``warmup_seconds``, once ``baseline_requests`` of the control have shown where
-    its p95 lies. Without a control at most ``max_slow_ratio`` may be slower than that.
+    its p95 lies. Without a control at most ``max_slow_ratio`` may be slower than that, or than
+    ``slow_seconds`` where no control has shown it, ``max_busy_ratio`` may get a 503, and there may be
+    ``max_retry_ratio`` retries a request.
 
     The breaker trips on ``breaker_errors`` candidate errors within ``breaker_seconds`` at more than
     ``breaker_burn_rate`` times the SLO (14.4: the budget of 30 days would be gone in 2).
@@ -52,6 +54,9 @@ class WindowLimits:
     warmup_seconds: float = 30.0
     baseline_requests: int = 100
     max_slow_ratio: float = 0.2
+    slow_seconds: float = 1.0
+    max_busy_ratio: float = 0.01
+    max_retry_ratio: float = 0.1
     breaker_errors: int = 10
     breaker_burn_rate: float = 14.4
     breaker_seconds: float = 60.0
@@ -74,7 +79,7 @@ class WindowLimits:
         yield "max_seconds", finite and self.max_seconds >= self.seconds, "at least seconds"
         for name in ("min_requests", "baseline_requests", "breaker_errors"):
             yield name, getattr(self, name) >= 1, "at least 1"
-        for name in ("max_error_ratio", "max_slow_ratio", "alpha"):
+        for name in ("max_error_ratio", "max_slow_ratio", "max_busy_ratio", "max_retry_ratio", "alpha"):
             yield name, 0 < getattr(self, name) < 1, "between 0 and 1, both excluded"
         yield "connections_ratio", 0 < self.connections_ratio <= 1, "more than 0, at most 1"
         yield "warmup_seconds", 0 <= self.warmup_seconds < self.max_seconds, "0 or more, below max_seconds"
@@ -82,6 +87,7 @@ class WindowLimits:
             *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
             *(
                 "resident_mb",
+                "slow_seconds",
                 "lock_wait_seconds",
                 "transaction_seconds",
                 "queue_lag_seconds",

@@ -19,13 +19,14 @@ NOT_VISITED = ("/internal", "/healthz", "/api/health")
 def scrape(text: str) -> Mapping[str, Any] | None:
     """Return an instance's part of a sample, or None without a full answer.
 
-    ``started``, ``deadlocks``, ``busy`` (503s), ``limited`` (429s), ``retries`` and, by SQLSTATE,
-    ``retried``; ``resident_mb``, where the process tells it; ``latency`` is the histogram of what visitors
-    asked and was not limited, as in ``baseline``.
+    ``started``, ``deadlocks``, ``busy`` (503s), ``unjudged`` (429s, and health checks that came through the
+    front door and were answered), ``retries`` and, by SQLSTATE, ``retried``; ``resident_mb``, where the
+    process tells it; ``latency`` is the histogram of what visitors asked and was not limited, as in
+    ``baseline``.
     A service shows its deadlocks and retries from the start, be they 0; where there is no such line, nothing
     is known of them. A 503 has a line only once there was one.
     """
-    found: dict[str, Any] = {"busy": 0.0, "limited": 0.0}
+    found: dict[str, Any] = {"busy": 0.0, "unjudged": 0.0}
     retried: dict[str, float] = {}
     series: dict[str, dict[str, float]] = {}
     for name, labels, number in METRIC.findall(text):
@@ -38,9 +39,8 @@ def scrape(text: str) -> Mapping[str, Any] | None:
         elif name == "p12_db_retries_total":
             state = dict(LABEL.findall(labels)).get("sqlstate", "")
             retried[state] = retried.get(state, 0.0) + _number(number)
-        elif name == REQUESTS and not _is_ours(labels):
-            for counter, status in (("busy", BUSY), ("limited", LIMITED)):
-                found[counter] += _number(number) if f'status="{status}"' in labels else 0.0
+        elif name == REQUESTS and (counter := _counter_of(labels)):
+            found[counter] += _number(number)
         elif name == BUCKETS and not _is_ours(labels) and f'status="{LIMITED}"' not in labels:
             edge, rest = _edge_of(labels)
             series.setdefault(rest, {})[edge] = _number(number)
@@ -48,6 +48,14 @@ def scrape(text: str) -> Mapping[str, Any] | None:
         return None
     found |= {"retries": sum(retried.values()), "retried": retried}
     return found | ({"latency": _histogram(series)} if series else {})
+
+
+def _counter_of(labels: str) -> str:
+    """The counter that an answered request belongs to, if it belongs to one."""
+    if _is_ours(labels):
+        return "" if 'status="5' in labels else "unjudged"
+    statuses = {BUSY: "busy", LIMITED: "unjudged"}
+    return statuses.get(dict(LABEL.findall(labels)).get("status", ""), "")
 
 
 def _is_ours(labels: str) -> bool:

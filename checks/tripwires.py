@@ -115,7 +115,7 @@ class Breaker:
 
 @dataclass
 class Memory:
-    """What the candidate's processes keep in memory at most, where they tell it."""
+    """What the candidate's processes keep in memory at most; unknown until one tells it."""
 
     limits: WindowLimits
     worst: dict[str, float] = field(default_factory=dict)
@@ -125,12 +125,13 @@ class Memory:
         if _is_number(megabytes):
             self.worst[name] = max(self.worst.get(name, 0.0), float(str(megabytes)))
 
-    def findings(self) -> list[Finding]:
+    def finding(self) -> Finding:
+        limit = self.limits.resident_mb
         if not self.worst:
-            return []
+            return compare("resident_mb", None, "<=", limit, "No process tells what it keeps in memory.")
         name, megabytes = max(self.worst.items(), key=lambda item: item[1])
         hint = f"{name} is the largest process; does it leak?"
-        return [compare("resident_mb", round(megabytes, 1), "<=", self.limits.resident_mb, hint)]
+        return compare("resident_mb", round(megabytes, 1), "<=", limit, hint)
 
 
 def _is_number(value: Any) -> bool:

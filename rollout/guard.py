@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -20,7 +21,7 @@ from rollout.errors import RolloutError
 from rollout.rollback import roll_back
 from rollout.state import State, Window
 from rollout.steering import Steering
-from rollout.storage import write_bytes, write_json
+from rollout.storage import write_json
 from rollout.target import Target
 from rollout.windows import find_window, question_of, read_samples, sample, samples_path
 
@@ -87,16 +88,14 @@ class Guard:
         """Take one sample of a window, keep it, judge all of them, and act on the verdict."""
         path = samples_path(self.steering.target, window.id)
         if window.id not in self.judges:
-            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
             self.judges = {window.id: self.judge_so_far(window)}
         try:
             taken = sample(self.steering, self.clock, lambda: self.pressure(window))
         except RolloutError as error:
             _say(f"window {window.id}: nothing can be seen: {error}")
             taken = {"at": self.clock(), "servers": {}, "instances": {}}
-        with path.open("a") as file:
-            file.write(kept.to_line(taken) + "\n")
         judgement = self.judges[window.id].add(taken)
+        _keep(path, kept.to_line(taken))
         if judgement.verdict is not None:
             self.close(window, judgement)
 
@@ -115,7 +114,7 @@ class Guard:
             question_of(self.steering.target, window),
         )
         if not path.exists():
-            write_bytes(path, question.to_line().encode() + b"\n", 0o600)
+            _keep(path, question.to_line())
         judging = question.window()
         for taken in read_samples(path):
             judging.add(taken)
@@ -144,10 +143,11 @@ class Guard:
         """Try again what a failed window could not do, e.g. because nobody old was up at that moment."""
         rollout = state.rollout
         windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
-        if not rollout or not rollout.from_slot or not windows or windows[-1].verdict != Verdict.FAILED:
+        failed = [window for window in windows if window.verdict == Verdict.FAILED]
+        if not rollout or not rollout.from_slot or not failed:
             return
         try:
-            done = roll_back(self.steering, OWNER, f"window {windows[-1].id}: {windows[-1].summary}")
+            done = roll_back(self.steering, OWNER, f"window {failed[-1].id}: {failed[-1].summary}")
         except RolloutError as error:
             _say(f"traffic still cannot be turned back: {error}")
         else:
@@ -188,6 +188,16 @@ class Guard:
             ]
             for name, answer in flags.push(self.steering.target, wanted, behind).items():
                 _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
+
+
+def _keep(path: Path, line: str) -> None:
+    """Add a line to a window's samples; a full disk keeps nobody from judging."""
+    try:
+        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        _say(f"{path} cannot be written: {error}")
 
 
 def _say(line: str) -> None:

@@ -43,7 +43,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Rollout:
-    """The newest rollout of a target; ``ended`` is empty, ``finished`` or ``rolled back``."""
+    """The newest rollout of a target; ``ended`` is empty, ``finished`` or ``rolled back``.
+
+    ``first_window`` is the place of its first window among all that there were.
+    """
 
     release: str
     slot: str
@@ -52,6 +55,7 @@ class Rollout:
     begun_at: float
     share: int = 0
     ended: str = ""
+    first_window: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,8 @@ class State:
 
     def windows_of(self, release: str) -> tuple[Window, ...]:
         """The windows of the newest rollout of ``release``."""
-        begun = self.rollout.begun_at if self.rollout and self.rollout.release == release else 0.0
-        return tuple(w for w in self.windows if w.release == release and w.opened_at >= begun)
+        first = self.rollout.first_window if self.rollout and self.rollout.release == release else 0
+        return tuple(window for window in self.windows[first:] if window.release == release)
 
 
 READ_ONLY = "P12_READ_ONLY"
@@ -134,7 +138,12 @@ def _proven(state: State, entry: Entry) -> State:
 
 def _begun(state: State, entry: Entry) -> State:
     share = state.shares.get(entry.data["slot"], 0)
-    begun = Rollout(begun_at=entry.at, share=share, **{name: entry.data[name] for name in BEGUN})
+    begun = Rollout(
+        begun_at=entry.at,
+        share=share,
+        first_window=len(state.windows),
+        **{name: entry.data[name] for name in BEGUN},
+    )
     released = {release: why for release, why in state.quarantined.items() if release != begun.release}
     return replace(_rehearsal_over(state), rollout=begun, quarantined=released)
 

@@ -11,6 +11,7 @@ from checks.baseline import Baseline
 from checks.declare import claim
 from checks.kept import Question, samples_in
 from checks.limits import WindowLimits
+from checks.report import Verdict
 from checks.scrape import scrape
 from rollout.errors import Refused
 from rollout.instances import Answer, ask, ask_all
@@ -38,6 +39,11 @@ def open_window(
         if kind == "monitor" and rollout.share != 100:
             raise Refused(f"The monitor window needs all traffic on the release; it has {rollout.share} %.")
         for window in state.windows_of(rollout.release):
+            if window.verdict == Verdict.FAILED:
+                raise Refused(
+                    f"Window {window.id} of {rollout.release} failed: {window.summary}.",
+                    "The guard goes on trying to turn traffic back; ./p12 rollback, or ./p12 status",
+                )
             same = window.kind == kind and window.share == rollout.share
             if same and window.verdict in ("", "passed"):
                 return window

@@ -32,7 +32,7 @@ class Slot:
     def instance(self) -> dict[str, Any]:
         slow = self.events["slow"]
         return {
-            **{"started": 1.0, "deadlocks": 0, "limited": 0},
+            **{"started": 1.0, "deadlocks": 0, "unjudged": 0, "resident_mb": 80.0},
             **{name: self.events[name] for name in ("busy", "retries")},
             "latency": {"0.1": self.requests - slow, "0.5": slow},
         }

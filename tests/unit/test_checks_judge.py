@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,9 +48,15 @@ def window(
 
 def instance(handled: int = 0, slow: int = 0) -> dict[str, Any]:
     """What is scraped of a healthy process: so many requests, of which so many took over 0.1 s."""
-    counters = dict.fromkeys(("deadlocks", "busy", "limited", "retries"), 0)
+    counters = dict.fromkeys(("deadlocks", "busy", "unjudged", "retries"), 0)
     latency = {edge: n for edge, n in zip(EDGES, (handled - slow, slow), strict=False) if n}
-    return {"started": 900.0, **counters, "retried": {"55P03": 0}, "latency": latency}
+    return {
+        "started": 900.0,
+        **counters,
+        "retried": {"55P03": 0},
+        "resident_mb": 80.0,
+        "latency": latency,
+    }
 
 
 def reading(at: float, **found: float) -> dict[str, Any]:
@@ -260,7 +267,7 @@ def test_more_retries_than_the_control_fail_and_their_sqlstates_are_named() -> N
 def test_limited_requests_are_neither_requests_nor_errors() -> None:
     samples = window()
     for i, sample in enumerate(samples):
-        sample["instances"]["green-1@app1"]["limited"] = 90 * i
+        sample["instances"]["green-1@app1"]["unjudged"] = 90 * i
 
     judgement = held(samples)
 
@@ -272,7 +279,7 @@ def test_limited_requests_are_neither_requests_nor_errors() -> None:
 def test_a_limited_request_that_the_balancer_counts_a_moment_later_is_taken_out_once() -> None:
     samples = window()
     for i, sample in enumerate(samples):
-        sample["instances"]["green-1@app1"]["limited"] = 100 * (i + 1)
+        sample["instances"]["green-1@app1"]["unjudged"] = 100 * (i + 1)
 
     assert held(samples).requests == 0
 
@@ -309,7 +316,41 @@ def test_alone_latency_that_the_steps_judged_must_be_read_too() -> None:
         del sample["instances"]["green-1@app1"]["latency"]
 
     assert alone(samples).verdict is Verdict.UNKNOWN
-    assert alone(samples, None).verdict is Verdict.PASSED
+    assert alone(samples, None).verdict is Verdict.UNKNOWN
+
+
+def test_alone_with_nothing_shown_before_a_release_is_held_against_what_the_site_allows() -> None:
+    slow = timed(window(control=False), slow=60)
+    for sample in slow:
+        latency = sample["instances"]["green-1@app1"]["latency"]
+        sample["instances"]["green-1@app1"]["latency"] = {
+            "2" if e == EDGES[1] else e: n for e, n in latency.items()
+        }
+
+    assert alone(timed(window(control=False), slow=60), None).verdict is Verdict.PASSED  # all within a second
+    assert names(alone(slow, None), Verdict.FAILED) == {"slow_against_limit_ln_e"}
+
+
+@pytest.mark.parametrize("event", ["busy", "retries"])
+def test_alone_503s_and_retries_are_judged_as_well(event: str) -> None:
+    def troubled(each: int) -> list[Sample]:
+        samples = timed(window(control=False), slow=5)
+        for i, sample in enumerate(samples):
+            sample["instances"]["green-1@app1"][event] = each * i
+        return samples
+
+    assert alone(troubled(0)).verdict is Verdict.PASSED
+    assert names(alone(troubled(50)), Verdict.FAILED) == {f"{event}_against_baseline_ln_e"}
+    assert names(alone(troubled(50), None), Verdict.FAILED) == {f"{event}_against_limit_ln_e"}
+
+
+def test_alone_as_many_retries_as_the_old_slot_had_are_allowed() -> None:
+    samples = timed(window(control=False), slow=5)
+    for i, sample in enumerate(samples):
+        sample["instances"]["green-1@app1"]["retries"] = 30 * i
+
+    assert alone(samples, replace(STEPS, retries=600)).verdict is Verdict.PASSED
+    assert alone(samples).verdict is Verdict.FAILED
 
 
 def test_an_old_slot_that_broke_the_objective_is_no_reason_to_go_back_to_it() -> None:
@@ -324,6 +365,33 @@ def test_a_step_leaves_what_the_old_slot_came_to() -> None:
     judgement = held(timed(window(control_errors=1), slow=5))
 
     assert judgement.baseline == Baseline(0.1, handled=1000, slow=50, requests=1200, errors=12)
+
+
+@pytest.mark.parametrize("event", ["slow", "busy", "retries"])
+def test_what_happened_while_a_scrape_was_missing_is_weighed_as_soon_as_it_is_seen(event: str) -> None:
+    """A candidate that stalls is the very one that is not scraped just then."""
+    samples = timed(window(seconds=400), slow=5)
+    stalled = 0
+    for i, sample in enumerate(samples):
+        found = sample["instances"]["green-1@app1"]
+        stalled += 50 if i % 4 == 1 else 0
+        if event == "slow":
+            found["latency"] = {EDGES[0]: 100 * i - 5 * i, EDGES[1]: 5 * i + stalled}
+        else:
+            found[event] = stalled
+        if i % 4 == 1:
+            del sample["instances"]["green-1@app1"]
+
+    assert names(held(samples), Verdict.FAILED) == {f"{event}_against_control_ln_e"}
+
+
+def test_a_process_that_tells_nothing_of_its_memory_passes_no_window() -> None:
+    for told in (None, math.nan, -1.0):
+        samples = window(seconds=200)
+        for sample in samples:
+            sample["instances"]["green-1@app1"]["resident_mb"] = told
+
+        assert names(held(samples), Verdict.UNKNOWN) == {"resident_mb"}
 
 
 # The database.
@@ -498,7 +566,7 @@ BREAKS: dict[str, Any] = {
     "the clock went ahead": lambda s: s.update(at=s["at"] + 3600),
     "the control is not seen": lambda s: s["servers"].pop("blue-1@app1"),
     "retries are missing": lambda s: s["instances"]["green-1@app1"].pop("retries"),
-    "limited requests are missing": lambda s: s["instances"]["green-1@app1"].pop("limited"),
+    "limited requests are missing": lambda s: s["instances"]["green-1@app1"].pop("unjudged"),
     "another process answers": lambda s: s["instances"]["green-1@app1"].update(started=901.0),
     "the deadlock counter fell": lambda s: s["instances"]["green-1@app1"].update(deadlocks=-0.5),
 }

@@ -30,7 +30,7 @@ def scraped(metrics: Metrics) -> dict[str, object]:
 def test_a_service_that_has_answered_nothing_shows_its_counters_and_no_latency(metrics: Metrics) -> None:
     found = scraped(metrics)
 
-    assert {found[name] for name in ("deadlocks", "busy", "limited", "retries")} == {0}
+    assert {found[name] for name in ("deadlocks", "busy", "unjudged", "retries")} == {0}
     assert "latency" not in found
     assert 20 < float(str(found["resident_mb"])) < 1000
 
@@ -52,7 +52,7 @@ def test_limited_requests_are_counted_apart_and_not_timed(metrics: Metrics) -> N
 
     found = scraped(metrics)
 
-    assert found["limited"] == 1
+    assert found["unjudged"] == 1
     assert found.get("latency", {}) == {}
 
 
@@ -71,7 +71,17 @@ def test_scrapes_and_health_checks_are_no_visitors(metrics: Metrics, route: str)
 
     found = scraped(metrics)
 
-    assert (found["busy"], found.get("latency", {})) == (0, {})
+    assert (found["busy"], found["unjudged"], found.get("latency", {})) == (0, 0, {})
+
+
+def test_health_checks_that_the_balancer_forwarded_are_known_so_that_nobody_judges_by_them(
+    metrics: Metrics,
+) -> None:
+    metrics.count_request("/healthz", "GET", 200, 0.01)
+    metrics.count_request("/api/health/db", "GET", 200, 0.01)
+    metrics.count_request("/healthz", "GET", 503, 0.01)
+
+    assert scraped(metrics)["unjudged"] == 2
 
 
 def test_retries_are_told_apart_by_their_sqlstate(metrics: Metrics) -> None:

@@ -98,6 +98,7 @@ class SmallInstance:
         self.started = time.time()
         self.deadlocks = 0
         self.retries = 0
+        self.looked_after = 0
         self.answered: Counter[tuple[int, str]] = Counter()
 
     def die(self) -> None:
@@ -127,6 +128,8 @@ class SmallInstance:
         """Return status and body, or ``None`` to cut the connection."""
         self._thawed.wait(PATIENCE_SECONDS)
         if path == "/healthz":
+            with self._lock:
+                self.looked_after += "X-Forwarded-For" in headers
             return 200, b'{"ok":true}'
         if path.startswith("/internal"):
             return self._internal(method, path, headers, body)
@@ -212,6 +215,8 @@ class SmallInstance:
             f"p12_process_start_time_seconds {self.started}",
             f'p12_db_errors_total{{sqlstate="40P01"}} {self.deadlocks}',
             f'p12_db_retries_total{{sqlstate="55P03"}} {self.retries}',
+            f'p12_http_requests_total{{method="GET",route="/healthz",status="200"}} {self.looked_after}',
+            "p12_process_resident_bytes 8e+07",
         ]
         with self._lock:
             answered = dict(self.answered)

@@ -185,7 +185,19 @@ def retries_fall(samples: Samples) -> None:
 def everything_was_limited(samples: Samples) -> None:
     for number, sample in enumerate(samples):
         for name in CANDIDATES:
-            sample["instances"][name]["limited"] = 1000 * number
+            sample["instances"][name]["unjudged"] = 1000 * number
+
+
+def memory_is_not_told(samples: Samples) -> None:
+    for sample in samples:
+        for name in CANDIDATES:
+            sample["instances"][name].pop("resident_mb", None)
+
+
+def memory_is_no_number(samples: Samples) -> None:
+    for sample in samples:
+        for name in CANDIDATES:
+            sample["instances"][name]["resident_mb"] = math.nan
 
 
 def nothing_happens_any_more(samples: Samples) -> None:
@@ -225,6 +237,8 @@ MUTATIONS: tuple[Callable[[Samples], None], ...] = (
     the_latency_falls,
     retries_fall,
     everything_was_limited,
+    memory_is_not_told,
+    memory_is_no_number,
     nothing_happens_any_more,
 )
 FAILING = (servers_fail, a_deadlock, an_instance_goes_down, an_instance_is_down_for_one_sample)
@@ -268,7 +282,7 @@ def test_dropping_any_value_of_the_candidate_at_the_end_never_passes(
     limits, samples = passed
     needed = {
         "servers": ("requests", "errors", "up"),
-        "instances": ("deadlocks", "started", "busy", "limited", "retries", "latency"),
+        "instances": ("deadlocks", "started", "busy", "unjudged", "retries", "latency"),
     }
     for value in needed[place]:
         broken = copy.deepcopy(samples)

@@ -213,6 +213,45 @@ def test_health_checks_scrapes_and_pushes_are_no_traffic(stepping: Steered) -> N
     assert newest(stepping).verdict == "unknown"
 
 
+def test_a_robot_that_only_looks_whether_the_front_door_answers_is_no_traffic(stepping: Steered) -> None:
+    for _ in range(13):
+        assert all(stepping.ask("/healthz").status == 200 for _ in range(12))
+        stepping.watch(0, 10)
+
+    assert newest(stepping).verdict == "unknown"
+
+
+def test_samples_that_cannot_be_kept_keep_the_guard_from_nothing(stepping: Steered) -> None:
+    path = samples_path(stepping.target, newest(stepping).id)
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("in the way, as a full disk is")
+    stepping.watch(12, 10)
+    for instance in stepping.of("green"):
+        instance.deadlocks += 1
+
+    with suppress(OSError):  # nor can the report be kept
+        stepping.watch(12, 10)
+
+    assert newest(stepping).verdict == "failed"
+    assert is_back(stepping)
+
+
+def test_a_window_that_failed_while_nothing_could_be_done_is_not_opened_again(
+    stepping: Steered,
+) -> None:
+    stepping.watch(12, 10)
+    for instance in stepping.of("blue"):
+        instance.die()
+        stepping.await_up(instance.name, up=False)
+    for instance in stepping.of("green"):
+        instance.deadlocks += 1
+    stepping.watch(12, 10)
+    assert newest(stepping).verdict == "failed"
+
+    with pytest.raises(Refused, match="failed"):
+        stepping.open()
+
+
 def test_an_unknown_window_promotes_nothing(stepping: Steered) -> None:
     stepping.watch(0, 10, rounds=13)
 
