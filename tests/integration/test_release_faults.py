@@ -1,4 +1,4 @@
-"""Two faults of the catalogue, shipped through the real playbooks; ``tests.faults`` ships them all."""
+"""A fault of the catalogue for each kind of gate, through the real playbooks; ``tests.faults`` ships all."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ pytestmark = pytest.mark.timeout(1500)
 
 @pytest.fixture(scope="module")
 def site(servers: object) -> Iterator[Site]:  # noqa: ARG001 - the servers must be found or installed
-    with whole_site(QUICK) as made:
+    with whole_site(QUICK + "p12_steps: [50, 100]\n", production="p12_visitors_rate: 50\n") as made:
         assert made.p12("release").returncode == 0
         yield made
 
 
-@pytest.mark.parametrize("name", ["pool_too_large", "index_ddl"])
+@pytest.mark.parametrize("name", ["pool_too_large", "index_ddl", "much_slower_route"])
 def test_a_fault_is_stopped_by_its_gate_in_its_words_and_no_visitor_meets_it(site, name):
     fault = BY_NAME[name]
 
