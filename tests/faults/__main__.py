@@ -1,6 +1,6 @@
 """Ship the fault catalogue, or good releases, and show which gate stopped what, after how long.
 
-    python -m tests.faults [NAME …] [--good TIMES] [--markdown FILE]
+    python -m tests.faults [NAME …] [--good TIMES] [--step-seconds SECONDS] [--markdown FILE]
 
 A whole local site of its own, with real servers and 100 requests of visitors a second. The whole catalogue
 takes about half an hour. Exit status 0 when every fault was stopped by the gate that should, and every good
@@ -19,12 +19,13 @@ from tests.faults.shipping import Outcome, ship, ship_good
 from tests.whole_site import whole_site
 
 # Steps of two minutes at a hundred requests a second can see half a percent of errors.
+STEP_SECONDS = 120
 SETTINGS = """\
 p12_start_seconds: 60
 p12_steps: [50, 100]
 p12_windows:
   step:
-    {seconds: 120, max_seconds: 180, min_requests: 500, max_error_ratio: 0.01,
+    {seconds: %d, max_seconds: 180, min_requests: 500, max_error_ratio: 0.01,
       warmup_seconds: 5, baseline_requests: 200}
   monitor:
     {seconds: 15, max_seconds: 60, min_requests: 500, max_error_ratio: 0.01,
@@ -39,13 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BY_NAME)}; all of them")
     parser.add_argument("--good", type=int, default=0, metavar="TIMES", help="ship good releases instead")
+    parser.add_argument("--step-seconds", type=int, default=STEP_SECONDS, help="how long a step is watched")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BY_NAME]
     if unknown:
         parser.error(f"{unknown[0]} is not in the catalogue. Accepted: {', '.join(BY_NAME)}")
     ensure()
-    with whole_site(SETTINGS, production=VISITORS) as site:
+    with whole_site(SETTINGS % options.step_seconds, production=VISITORS) as site:
         first = site.p12("release")
         if first.returncode:
             sys.stderr.write(first.stdout + first.stderr)
