@@ -9,6 +9,8 @@ from typing import Any
 ALPHA_WEIGHTS: Mapping[str, float] = {"errors": 0.5, "busy": 0.2, "slow": 0.15, "retries": 0.15}
 # A sum of floats that are meant to be 1.
 ROUNDING = 1e-9
+# Less than this nobody can wait for.
+LEAST_ALPHA = 1e-9
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class WindowLimits:
             yield name, getattr(self, name) >= 1, "at least 1"
         for name in ("max_error_ratio", "max_slow_ratio", "max_busy_ratio", "max_retry_ratio", "alpha"):
             yield name, 0 < getattr(self, name) < 1, "between 0 and 1, both excluded"
+        yield "alpha", self.alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"
         yield "connections_ratio", 0 < self.connections_ratio <= 1, "more than 0, at most 1"
         yield "warmup_seconds", 0 <= self.warmup_seconds < self.max_seconds, "0 or more, below max_seconds"
         for name in (

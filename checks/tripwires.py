@@ -1,6 +1,5 @@
 """What fails a window at once, however much went well: trouble of the database, and errors that burn."""
 
-import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,10 @@ NUMBERS = (
     *("connections", "connection_limit", "pooler_waiting"),
     *("lock_wait_seconds", "transaction_seconds", "queue_lag_seconds", "deadlocks"),
 )
+
+
+# No reading is as large; what is larger is no number.
+LARGEST = 1e18
 
 
 @dataclass
@@ -137,4 +140,5 @@ class Memory:
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and value >= 0
+    # A comparison also holds for whole numbers that no float can be, and for what is not a number.
+    return 0 <= value < LARGEST

@@ -618,6 +618,7 @@ def test_empty_samples_end_unknown() -> None:
             {"max_seconds": math.inf},
             {"baseline_requests": 0},
             {"max_slow_ratio": 1},
+            {"alpha": 5e-324},
             {"warmup_seconds": 181},
         ),
         *({"connections_ratio": 0}, {"lock_wait_seconds": math.inf}, {"deadlocks": math.nan}),
@@ -777,3 +778,11 @@ def test_a_process_that_outgrows_its_limit_fails_the_window_and_is_named() -> No
 def test_a_process_that_grows_within_its_limit_passes_and_the_old_slots_is_not_judged() -> None:
     assert held(growing(399)).verdict is Verdict.PASSED
     assert held(growing(900, "blue")).verdict is Verdict.PASSED
+
+
+def test_a_whole_number_that_no_float_can_be_is_no_reading() -> None:
+    samples = window(seconds=200)
+    for sample in samples:
+        sample["database"]["connections"] = 10**400
+
+    assert held(samples).verdict is Verdict.UNKNOWN
