@@ -10,6 +10,8 @@ METRIC = re.compile(r"^(p12_\w+)(?:\{(.*)\})? ([-+.\w]+)", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 REQUESTS = "p12_http_requests_total"
 BUCKETS = "p12_http_request_duration_seconds_bucket"
+# Its own, and those of the worker beside it, which every instance of a host tells: none is allowed.
+DEADLOCKED = {"p12_db_errors_total": "deadlocks", "p12_worker_db_errors_total": "worker_deadlocks"}
 BUSY, LIMITED = "503", "429"
 MEGABYTE = 1e6
 # No visitor's requests: ours, and those that look whether somebody is there.
@@ -34,8 +36,9 @@ def scrape(text: str) -> Mapping[str, Any] | None:
             found["started"] = _number(number)
         elif name == "p12_process_resident_bytes":
             found["resident_mb"] = _number(number) / MEGABYTE
-        elif name == "p12_db_errors_total" and 'sqlstate="40P01"' in labels:
-            found["deadlocks"] = found.get("deadlocks", 0.0) + _number(number)
+        elif name in DEADLOCKED and 'sqlstate="40P01"' in labels:
+            counter = DEADLOCKED[name]
+            found[counter] = found.get(counter, 0.0) + _number(number)
         elif name == "p12_db_retries_total":
             state = dict(LABEL.findall(labels)).get("sqlstate", "")
             retried[state] = retried.get(state, 0.0) + _number(number)
@@ -46,6 +49,7 @@ def scrape(text: str) -> Mapping[str, Any] | None:
             series.setdefault(rest, {})[edge] = _number(number)
     if not {"started", "deadlocks"} <= found.keys() or not retried:
         return None
+    found["deadlocks"] += found.pop("worker_deadlocks", 0.0)
     found |= {"retries": sum(retried.values()), "retried": retried}
     return found | ({"latency": _histogram(series)} if series else {})
 

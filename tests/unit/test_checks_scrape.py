@@ -1,6 +1,7 @@
 """What a window takes from an instance: from the service's own exposition, and from broken ones."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from app.flags import Arm
 from app.metrics import Metrics
 from app.release import Release
 from app.settings import load_settings
+from app.worker_errors import WorkerErrors
 from checks.baseline import Threshold, quantile_edge, timed
 from checks.scrape import scrape
 
@@ -93,6 +95,17 @@ def test_retries_are_told_apart_by_their_sqlstate(metrics: Metrics) -> None:
 
     assert (found["retries"], found["deadlocks"]) == (3, 1)
     assert found["retried"] == {"40P01": 0, "40001": 1, "55P03": 2}
+
+
+def test_a_deadlock_of_the_worker_beside_it_is_told_by_an_instance(tmp_path: Path) -> None:
+    flags_file = str(tmp_path / "flags.json")
+    WorkerErrors(flags_file).add("40P01")
+    given = {"DATABASE_URL": "postgresql://u@h/d", "P12_FLAGS_FILE": flags_file}
+    made = Metrics(load_settings(given), Release("b" * 40))
+    try:
+        assert scraped(made)["deadlocks"] == 1
+    finally:
+        made.close()
 
 
 @pytest.mark.parametrize("gone", ["p12_process_start_time_seconds", "p12_db_errors", "p12_db_retries"])
