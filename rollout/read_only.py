@@ -36,7 +36,7 @@ def switch(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
     with steering.change(token) as owner:
         state = steering.state()
         if on:
-            _refuse(steering.target.name, state)
+            refuse(steering.target.name, state)
         slots = {slot: held for slot, held in state.slots.items() if FLAG in held.known}
         changed = [slot for slot, held in slots.items() if _want(steering, slot, held, on, owner)]
     proven, away = _prove(steering, state, slots)
@@ -55,7 +55,8 @@ def is_on(steering: Steering, state: State) -> bool:
     return bool(state.serving) and steering.flags.of(state.serving or "").flags.get(FLAG) == "1"
 
 
-def _refuse(target: str, state: State) -> None:
+def refuse(target: str, state: State) -> None:
+    """Raise Refused where writes cannot be: a window would judge it, or what serves does not know how."""
     window = state.open_window
     if window is not None and state.rollout and not state.rollout.ended:
         raise Refused(

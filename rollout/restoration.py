@@ -23,7 +23,7 @@ def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
         state = steering.state()
         _refuse(steering.target.name, state, backup)
         # What would refuse to be read-only is asked before a restore is open, which would stay open.
-        read_only._refuse(steering.target.name, state)
+        read_only.refuse(steering.target.name, state)
         if state.restoration is None or state.restoration.ended:
             before = read_only.is_on(steering, state)
             steering.journal.append(owner, "restore.begun", backup=backup, was_read_only=before)

@@ -200,9 +200,15 @@ def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, A
 def shift(steering: Steering, release: str, share: int, token: int) -> dict[str, Any]:
     """Put ``share`` % of new requests on the rollout's slot, and prove who serves.
 
-    :raises Refused: an earlier step has no passed window, or an instance is not up in HAProxy.
+    :raises Refused: an earlier step has no passed window, an instance is not up in HAProxy, or the target is
+        read-only.
     """
     with steering.change(token):
+        if read_only.is_on(steering, steering.state()):
+            raise Refused(
+                f"{steering.target.name} is read-only, and a window would count every 503 as an error.",
+                "./p12 maintenance off, then the same command again",
+            )
         rollout = _running(steering, release, share)
         shares = {rollout.slot: share, other(rollout.slot): 100 - share}
         if steering.balancer.holds(shares):

@@ -155,6 +155,8 @@ def test_a_release_onto_a_target_that_is_read_only_leaves_it_so(two: Steered) ->
     assert values(two, LOCKS) == {"blue": {"1"}, "green": {"1"}}
     pushed = [two.steering.flags.at_generation(number).flags for number in two.of("blue")[0].pushes]
     assert {(wanted[LOCKS], wanted[READ_ONLY]) for wanted in pushed} == {("0", "1"), ("1", "1")}
+    with pytest.raises(Refused, match="is read-only, and a window would count every 503"):
+        two.shift(NEXT, 25)
     switch(two, False)
     assert values(two) == {"blue": {"0"}, "green": {"0"}}
 
