@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rollout.display import size_text
 from rollout.errors import Refused
 from rollout.programs import database_url
 from rollout.proofs import explained, postgres_tools
@@ -62,9 +63,7 @@ def _words(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
     if made["nothing_to_lose"]:
         return "nothing to lose yet"
     rows = sum(int(table["rows"]) for table in made["tables"].values())
-    words = (
-        f"{made['size_bytes'] / 1e6:.1f} MB, {rows} rows in {len(made['tables'])} tables restored and equal"
-    )
+    words = f"{size_text(made['size_bytes'])}, {rows} rows in {len(made['tables'])} tables restored and equal"
     words += ", encrypted" if made["encrypted_to"] else ""
     words += f", copied to {copied_to}" if copied_to else ""
     return words + (f", {pruned} older removed" if pruned else "")

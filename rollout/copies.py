@@ -16,6 +16,7 @@ from checks.manifest import Backup
 from checks.report import Finding
 from rollout import kept_backups
 from rollout.database import OWNER
+from rollout.display import size_text
 from rollout.errors import Refused
 from rollout.maintenance import Server
 from rollout.marks import COPY, alone, beside, copy_name, drop_database, mark_of, set_mark, written
@@ -30,7 +31,7 @@ def listed(target: Target) -> dict[str, Any]:
     left = beside(Server.of(target), target.settings["database"])
     lines = [kept_backups.listed(target.name, found)]
     lines += [
-        f"  {name}  {size / 1e6:.0f} MB, {'' if whole else 'unfinished, '}beside the live database"
+        f"  {name}  {size_text(size)}, {'' if whole else 'unfinished, '}beside the live database"
         for name, (size, whole) in left.items()
     ]
     return {
@@ -159,10 +160,10 @@ def drop(target: Target, name: str) -> dict[str, Any]:
     server = Server.of(target)
     there = beside(server, target.settings["database"])
     if name not in there:
-        listed = ", ".join(f"{each} ({size / 1e6:.0f} MB)" for each, (size, _) in there.items()) or "none"
+        listed = ", ".join(f"{each} ({size_text(size)})" for each, (size, _) in there.items()) or "none"
         raise Refused(f"{name} is no database that a restore left.", f"Accepted: {listed}")
     drop_database(server, name)
-    return {"changed": True, "say": f"{target.name}: {name} is gone, {there[name][0] / 1e6:.0f} MB"}
+    return {"changed": True, "say": f"{target.name}: {name} is gone, {size_text(there[name][0])}"}
 
 
 def require_room(target: Target, kept: Backup) -> None:

@@ -114,6 +114,13 @@ def typed(verb: str, target: str) -> str:
     return f"./p12 {verb}" + (f" --target {target}" if target != "production" else "")
 
 
+def size_text(size_bytes: float) -> str:
+    """A size as people say it: 38 kB, 79.8 MB, 1204 MB."""
+    if size_bytes < 1e6:
+        return f"{size_bytes / 1e3:.0f} kB"
+    return f"{size_bytes / 1e6:.{1 if size_bytes < 1e8 else 0}f} MB"
+
+
 def restore_words(target: str, backup: str) -> str:
     """Say that a restore is under way, and what to type."""
     restore = typed("restore", target)

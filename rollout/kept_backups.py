@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checks.manifest import SUFFIX, Backup, list_backups
+from rollout.display import size_text
 from rollout.errors import Refused
 
 # What a backup's files are named after: when it was begun, for which target, of which release.
@@ -28,7 +29,7 @@ class Kept:
         if self.backup is None:
             return f"  {self.id}  not verified: {self.unverified}"
         made = self.backup.manifest
-        size = f"{made.size_bytes / 1e6:.1f} MB" if made.archive else "nothing to lose"
+        size = size_text(made.size_bytes) if made.archive else "nothing to lose"
         return (
             f"  {self.id}  {age(now - made.started_at):>8}  {size:>15}  {made.release or '-':<12}  verified"
         )

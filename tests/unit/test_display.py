@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rollout.display import flags_text, status_text, summary_text
+from rollout.display import flags_text, size_text, status_text, summary_text
 
 OLD, NEW = "a" * 12, "b" * 12
 
@@ -248,3 +248,10 @@ def test_flags_are_listed_for_each_slot_with_those_raised_marked() -> None:
 
 def test_flags_before_the_first_release_say_so() -> None:
     assert flags_text(flags()) == "production: no release yet"
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0 kB"), (38_400, "38 kB"), (79_840_000, "79.8 MB"), (1_204_000_000, "1204 MB")]
+)
+def test_a_size_is_said_in_the_unit_that_shows_it(size: int, said: str) -> None:
+    assert size_text(size) == said
