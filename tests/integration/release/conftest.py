@@ -50,15 +50,16 @@ def kill_session() -> Callable[[subprocess.Popen[str]], None]:
 
 @pytest.fixture
 def interrupt() -> Callable[[subprocess.Popen[str]], None]:
-    """Press Ctrl-C, for all of the terminal's foreground; once more where that did not end it.
+    """Press Ctrl-C, for all of the terminal's foreground; again and again where that did not end it.
 
-    Ansible can wait for ever for its own display's lock when the first one comes while it prints.
+    Ansible can lose one that comes while it prints, and go on, or wait for ever for its own display's lock.
     """
 
     def press(command: subprocess.Popen[str]) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            end(command, signal.SIGINT, 15)
-            return
+        for _ in range(20):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                end(command, signal.SIGINT, 3)
+                return
         end(command, signal.SIGINT)
 
     return press
