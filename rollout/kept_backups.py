@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checks.manifest import SUFFIX, Backup, list_backups
-from rollout.display import size_text
+from rollout.display import size_text, typed
 from rollout.errors import Refused
 
 # What a backup's files are named after: when it was begun, for which target, of which release.
@@ -74,12 +74,8 @@ def require_room(name: str, backup: Backup, data: Path, free: int) -> None:
         raise Refused(
             f"{name}: {data} has {free // 1024**2} MB free; restoring {backup.manifest.id} beside the live "
             f"database needs {needed / 1024**2:.0f} MB.",
-            f"Free some space there, such as with ./p12 restore --drop NAME{_on(name)}",
+            f"Free some space there, such as with {typed('restore --drop NAME', name)}",
         )
-
-
-def _on(target: str) -> str:
-    return "" if target == "production" else f" --target {target}"
 
 
 def listed(target: str, found: Sequence[Kept], now: float | None = None) -> str:

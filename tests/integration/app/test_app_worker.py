@@ -67,9 +67,16 @@ CREATE TRIGGER deadlock BEFORE DELETE ON view_queue FOR EACH STATEMENT EXECUTE F
 @pytest.fixture
 def slow_deletes(postgres: Cluster, database: str) -> Iterator[None]:
     """Make each row of the view log take its time to go."""
-    postgres.run(SLOW_DELETES, database)
+    with triggered(postgres, database, SLOW_DELETES, "slow_delete", "view_log"):
+        yield
+
+
+@contextlib.contextmanager
+def triggered(postgres: Cluster, database: str, sql: str, name: str, table: str) -> Iterator[None]:
+    """Have a trigger and its function of the same name at a table, as long as the block lasts."""
+    postgres.run(sql, database)
     yield
-    postgres.run("DROP TRIGGER slow_delete ON view_log; DROP FUNCTION slow_delete", database)
+    postgres.run(f"DROP TRIGGER {name} ON {table}; DROP FUNCTION {name}", database)
 
 
 @contextlib.contextmanager
@@ -86,9 +93,8 @@ def running_worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[byt
 @pytest.fixture
 def deadlocked_queue(postgres: Cluster, database: str) -> Iterator[None]:
     """Let whoever takes views off the queue be the victim of a deadlock."""
-    postgres.run(DEADLOCK, database)
-    yield
-    postgres.run("DROP TRIGGER deadlock ON view_queue; DROP FUNCTION deadlock", database)
+    with triggered(postgres, database, DEADLOCK, "deadlock", "view_queue"):
+        yield
 
 
 @pytest.fixture
