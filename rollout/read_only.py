@@ -7,11 +7,10 @@ from typing import Any
 from rollout import flags
 from rollout.admission import refuse_while_restoring
 from rollout.errors import Refused, Unproven
+from rollout.flags import READ_ONLY
 from rollout.rollback import PROOF_SECONDS, healed_later, prove_serving
 from rollout.state import Slot, State
 from rollout.steering import Steering
-
-FLAG = flags.READ_ONLY
 
 
 def by_hand(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def switch(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
         state = steering.state()
         if on:
             refuse(steering.target.name, state)
-        slots = {slot: held for slot, held in state.slots.items() if FLAG in held.known}
+        slots = {slot: held for slot, held in state.slots.items() if READ_ONLY in held.known}
         changed = [slot for slot, held in slots.items() if _want(steering, slot, held, on, owner)]
     proven, away = _prove(steering, state, slots)
     said = "writes get 503 read_only, reads go on" if on else "writes are taken again"
@@ -52,7 +51,7 @@ def switch(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
 
 def is_on(steering: Steering, state: State) -> bool:
     """Whether what serves is wanted to be read-only."""
-    return bool(state.serving) and steering.flags.of(state.serving or "").flags.get(FLAG) == "1"
+    return bool(state.serving) and steering.flags.of(state.serving or "").flags.get(READ_ONLY) == "1"
 
 
 def refuse(target: str, state: State) -> None:
@@ -64,16 +63,16 @@ def refuse(target: str, state: State) -> None:
             "Let it close, or turn it back first: ./p12 rollback",
         )
     for slot, share in state.shares.items():
-        if share and FLAG not in state.slots[slot].known:
-            raise Refused(f"{target}: {state.slots[slot].release} in {slot} does not know {FLAG}.")
+        if share and READ_ONLY not in state.slots[slot].known:
+            raise Refused(f"{target}: {state.slots[slot].release} in {slot} does not know {READ_ONLY}.")
 
 
 def _want(steering: Steering, slot: str, held: Slot, on: bool, owner: str) -> bool:
     wanted = steering.flags.of(slot)
     value = "1" if on else "0"
-    differs = wanted.flags.get(FLAG, held.known[FLAG]) != value
+    differs = wanted.flags.get(READ_ONLY, held.known[READ_ONLY]) != value
     if differs:
-        wanted = steering.flags.put(slot, {**wanted.flags, FLAG: value})
+        wanted = steering.flags.put(slot, {**wanted.flags, READ_ONLY: value})
         entry = {"slot": slot, "generation": wanted.generation, "flags": dict(wanted.flags)}
         steering.journal.append(owner, "flags.wanted", **entry)
     if wanted.generation:

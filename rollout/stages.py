@@ -207,7 +207,7 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
         if read_only.is_on(steering, steering.state()):
             raise Refused(
                 f"{steering.target.name} is read-only, and a window would count every 503 as an error.",
-                "./p12 maintenance off, then the same command again",
+                f"{typed('maintenance off', steering.target.name)}, then the same command again",
             )
         rollout = _running(steering, release, share)
         shares = {rollout.slot: share, other(rollout.slot): 100 - share}
@@ -278,12 +278,12 @@ def _read_only(steering: Steering, state: State, release: str, known: Mapping[st
     """The flag of a target that is read-only, which a release must not end by replacing what serves."""
     if not read_only.is_on(steering, state):
         return {}
-    if read_only.FLAG not in known:
+    if flags.READ_ONLY not in known:
         raise Refused(
-            f"{steering.target.name} is read-only, and {release} does not know {read_only.FLAG}.",
+            f"{steering.target.name} is read-only, and {release} does not know {flags.READ_ONLY}.",
             f"Take writes again first: {typed('maintenance off', steering.target.name)}",
         )
-    return {read_only.FLAG: "1"}
+    return {flags.READ_ONLY: "1"}
 
 
 def _push(steering: Steering, wanted: flags.Wanted, instances: Sequence[Instance]) -> None:

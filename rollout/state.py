@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rollout.flags import READ_ONLY
 from rollout.journal import Entry
 
 
@@ -106,7 +107,6 @@ class State:
         return tuple(window for window in self.windows[first:] if window.release == release)
 
 
-READ_ONLY = "P12_READ_ONLY"
 BEGUN = ("release", "slot", "from_slot", "from_release")
 
 
