@@ -1,1 +1,1 @@
-"""The Paste12 service: short notes that expire, counted exactly under any concurrency."""
+"""The Paste12 service. It knows nothing of rollouts; no request and no start ever changes the schema."""

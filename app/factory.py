@@ -3,18 +3,18 @@
 from flask import Flask
 from werkzeug.routing import BaseConverter, ValidationError
 
-from app.answers import dress_answers
-from app.api import api
 from app.errors import answer_errors_as_json
-from app.health import health
-from app.internal import internal
-from app.limits import build_limiter, limit_routes
 from app.notes import LARGEST_ID
-from app.openapi import openapi
-from app.page import page
 from app.release import Release, running_release
 from app.service import EXTENSION, build_service
 from app.settings import Settings
+from app.web.answers import dress_answers
+from app.web.api import api
+from app.web.health import health
+from app.web.internal import internal
+from app.web.limits import build_limiter, limit_routes
+from app.web.openapi import openapi
+from app.web.page import page
 
 
 class NoteIdConverter(BaseConverter):
@@ -30,7 +30,7 @@ class NoteIdConverter(BaseConverter):
 
 def create_app(settings: Settings, release: Release | None = None) -> Flask:
     """Build the application of one instance. Opens no connection and changes no schema."""
-    app = Flask("app")
+    app = Flask("app", template_folder="web/templates", static_folder="web/static")
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = settings.body_limit

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from app.flags import Arm
 from app.release import Release
-from app.retry import CONTENTION
 from app.settings import Settings
+from app.store.retry import CONTENTION
 from app.worker_errors import WorkerErrors
 
 FASTEST_SECONDS, SLOWEST_SECONDS, EDGE_RATIO = 0.001, 15.0, 1.2

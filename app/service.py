@@ -5,14 +5,14 @@ from typing import cast
 
 from flask import current_app, g
 
-from app.database import Database
 from app.errors import ReadOnlyError
 from app.flags import READ_ONLY, FlagSet
 from app.live_flags import LiveFlags
 from app.metrics import Metrics
 from app.release import Release
-from app.retry import RetryPolicy
 from app.settings import Settings
+from app.store.database import Database
+from app.store.retry import RetryPolicy
 
 EXTENSION = "paste12"
 

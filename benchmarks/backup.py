@@ -23,11 +23,11 @@ from typing import Any
 from benchmarks.load import Plan, finish, start
 from benchmarks.outcome import Ratio, quantile, show_ratios
 from benchmarks.stack import CHECKOUT, Instances, Stack, instances, stack
-from checks.encryption import new_key
-from checks.manifest import find
-from checks.postgres_tools import Tools
-from checks.proof import restore_into
-from rollout.servers import Servers, ensure
+from checks.backup.age import new_key
+from checks.backup.manifest import find
+from checks.backup.verify import restore_into
+from checks.base.postgres_tools import Tools
+from rollout.host.installed_servers import Servers, ensure
 from tests.running import UNPRIVILEGED
 
 DATABASE = "paste12"

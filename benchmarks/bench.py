@@ -12,7 +12,7 @@ from benchmarks import statement
 from benchmarks.load import Plan, Result, finish, fire, start
 from benchmarks.outcome import Segment, Spent
 from benchmarks.stack import Instances, Stack, instances, process, tree_seconds
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.running import wait_for
 
 OTHER_NOTES = range(101, 111)

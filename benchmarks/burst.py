@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.table import Row, show
-from checks import volley
-from rollout.servers import find
+from checks.burst import volley
+from rollout.host.installed_servers import find
 from tests.running import free_port, is_listening, running, wait_for
 
 AT_ONCE = 300

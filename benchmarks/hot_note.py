@@ -24,7 +24,7 @@ from app.flags import ADVISORY_LOCKS, VIEW_QUEUE
 from benchmarks.bench import Bench, Case
 from benchmarks.outcome import Outcome, Ratio, Segment, quantile, show_outcomes, show_ratios, summarise
 from benchmarks.stack import stack
-from rollout.servers import ensure
+from rollout.host.installed_servers import ensure
 
 SERVICE, INCIDENT = "app.wsgi:app", "benchmarks.incident:app"
 HOT = {1: "one note", 10: "ten notes"}

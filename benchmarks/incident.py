@@ -16,9 +16,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.limits import build_limiter
 from app.service import EXTENSION
 from app.settings import Settings, load_settings
+from app.web.limits import build_limiter
 
 TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from checks.judge import Window, WindowLimits
-from checks.report import Verdict
+from checks.base.report import Verdict
+from checks.window.judge import Window, WindowLimits
 from tests.simulated import HEALTHY, minutes
 
 LOOKS = 120

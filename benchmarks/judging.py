@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import Row, show
-from checks import kept
-from checks.limits import WindowLimits
+from checks.window import samples as kept
+from checks.window.limits import WindowLimits
 
 MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 5, 7, 1.0
 EDGES = [f"{0.001 * 1.2**step:.4g}" for step in range(20, 45)]

@@ -14,8 +14,8 @@ import psutil
 import psycopg2
 import requests
 
-from app.rehearsal import rehearsal_header
-from rollout.servers import Servers
+from app.web.limit_pass import rehearsal_header
+from rollout.host.installed_servers import Servers
 from tests.running import Cluster, cluster, free_port, redis_server, running_pooler, wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.counting import SET_LOCK_TIMEOUT
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.running import Cluster
 
 LOCK_TIMEOUT_MS = 5000

@@ -15,8 +15,8 @@ import psutil
 import psycopg2
 
 from benchmarks.table import Row, show
-from checks import pressure
-from rollout.servers import find
+from checks.window import reading
+from rollout.host.installed_servers import find
 from tests.running import cluster, running_pooler
 
 INTERVAL_SECONDS, LIMIT_PERCENT = 5, 1.0
@@ -65,7 +65,7 @@ def cost(home: Path) -> list[float]:
         for _ in range(ROUNDS):
             before = used(watched)
             for _ in range(LOOKS):
-                pressure.read(database, console, "postgres", time.time)
+                reading.read(database, console, "postgres", time.time)
             costs.append(100 * (used(watched) - before) / LOOKS / INTERVAL_SECONDS)
         return costs
 

@@ -1,1 +1,1 @@
-"""Measure and judge. Knows HTTP and SQL, and nothing of how a rollout is driven."""
+"""Programs that measure one thing and judge it. They know HTTP and SQL only, and never change a target."""

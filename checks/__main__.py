@@ -7,17 +7,20 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 
-from checks.command import USAGE_STATUS
-from checks.errors import CannotMeasure, Misused
-from checks.report import EXIT_STATUS, Verdict
+from checks.base.command import USAGE_STATUS
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.report import EXIT_STATUS, Verdict
 
 CHECKS: Mapping[str, tuple[str, str]] = {
-    "backup": ("checks.backup", "dump the database, prove the dump by restoring it, keep it"),
-    "budget": ("checks.connections", "hold the connections a site can open against what its servers give"),
-    "burst": ("checks.burst", "fire truly concurrent views and count what they did"),
-    "counters": ("checks.counters", "hold every note's counter against the ledger of accepted views"),
-    "replay": ("checks.kept", "judge a kept window again, offline"),
-    "visitors": ("checks.visitors", "be the visitors of a target and keep a ledger of what they saw"),
+    "backup": ("checks.backup.cli", "dump the database, prove the dump by restoring it, keep it"),
+    "budget": ("checks.budget.cli", "hold the connections a site can open against what its servers give"),
+    "burst": ("checks.burst.cli", "fire truly concurrent views and count what they did"),
+    "counters": (
+        "checks.visitors.view_counts",
+        "hold every note's counter against the ledger of accepted views",
+    ),
+    "replay": ("checks.window.samples", "judge a kept window again, offline"),
+    "visitors": ("checks.visitors.cli", "be the visitors of a target and keep a ledger of what they saw"),
 }
 
 

@@ -1,1 +1,1 @@
-"""What changes a target: traffic, flags, lock, journal, guard, artifact, and the p12 command."""
+"""What changes a target, and the p12 command. Every change is journaled; nothing is restored by itself."""

@@ -5,12 +5,12 @@ import sys
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["host"]:
-        from rollout import host
+        from rollout.cli import host
 
         return host.main(arguments[1:])
-    from rollout import command
+    from rollout.cli import engineer
 
-    return command.main(arguments)
+    return engineer.main(arguments)
 
 
 if __name__ == "__main__":

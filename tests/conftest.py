@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.apt import command_to_type
-from rollout.servers import PACKAGES, Servers, find
+from rollout.host.apt import command_to_type
+from rollout.host.installed_servers import PACKAGES, Servers, find
 from tests.running import Cluster, cluster, pooler, redis_server
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import psycopg2
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 
 # Postgres and pgbouncer refuse to run as root.
 UNPRIVILEGED = (

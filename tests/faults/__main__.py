@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rollout.servers import ensure
+from rollout.host.installed_servers import ensure
 from tests.faults.catalogue import BY_NAME, CATALOGUE
 from tests.faults.shipping import Outcome, ship, ship_good
 from tests.whole_site import whole_site

@@ -146,7 +146,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
                 "SET LOCAL lock_timeout = %(lock_timeout_ms)s;",
                 "SET LOCAL lock_timeout = 1;",
             ),
-            Edit("app/retry.py", '    "55P03": "lock not available in time",\n', ""),
+            Edit("app/store/retry.py", '    "55P03": "lock not available in time",\n', ""),
         ),
     ),
     Fault(
@@ -201,7 +201,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
         "slow",
         (
             Edit(
-                "app/api.py",
+                "app/web/api.py",
                 COUNT_BY_FINGERPRINT,
                 f"""    import os
     import time
@@ -221,7 +221,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
         "slow",
         (
             Edit(
-                "app/api.py",
+                "app/web/api.py",
                 COUNT_BY_FINGERPRINT,
                 f"""    import os
     import time

@@ -8,7 +8,7 @@ from tests.faults.catalogue import Fault, apply
 from tests.whole_site import Site
 
 STOPPED = re.compile(r"^ *stopped +(.*)$", re.MULTILINE)
-GOOD_CHANGE = ("app/health.py", "\n# One more line.\n")
+GOOD_CHANGE = ("app/web/health.py", "\n# One more line.\n")
 # A gate by the words with which it stops a release.
 GATES = (
     ("window", re.compile(r": window (failed|unknown)")),

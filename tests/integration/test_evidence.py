@@ -15,7 +15,7 @@ from urllib.parse import quote
 import psycopg2
 import pytest
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.running import Cluster, cluster, free_port, wait_for
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "collect_prod_evidence.sh"

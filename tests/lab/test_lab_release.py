@@ -186,7 +186,7 @@ def test_secrets_lie_only_where_they_are_used_and_only_for_their_owner(site: Sit
 
 def test_a_second_release_goes_up_in_steps_and_back_again_without_a_failed_request(site: Site) -> None:
     first = site.release()
-    second = site.commit("app/health.py", "# one more line\n")
+    second = site.commit("app/web/health.py", "# one more line\n")
 
     said = site.p12("release")
 

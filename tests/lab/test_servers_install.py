@@ -34,7 +34,7 @@ rm -rf /etc/postgresql /var/lib/postgresql
 apt-get -q update >/dev/null 2>&1 || { echo no mirror; exit 0; }
 echo purged
 cd "$1"
-"$2" -B -m rollout.servers --install --need postgres redis-server haproxy
+"$2" -B -m rollout.host.installed_servers --install --need postgres redis-server haproxy
 echo "status $?"
 cat /usr/sbin/policy-rc.d
 echo clusters: $(ls /etc/postgresql /var/lib/postgresql)

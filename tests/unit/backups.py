@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from checks.manifest import SUFFIX, Backup, Manifest, write_durably
+from checks.backup.manifest import SUFFIX, Backup, Manifest, write_durably
 
 DAY = 86400.0
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from app.chore import Chore
 from app.errors import BusyError
+from app.worker.chore import Chore
 
 
 def chore(answers: Iterable[int], idle_seconds: float = 0.5) -> Chore:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
-from app.clients import author_fingerprint, client_address, fingerprint
-from app.rehearsal import is_rehearsal, rehearsal_header
 from app.settings import load_settings
+from app.web.clients import author_fingerprint, client_address, fingerprint
+from app.web.limit_pass import is_rehearsal, rehearsal_header
 
 SETTINGS = load_settings({"DATABASE_URL": "postgresql://db/p12"})
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import BusyError, UnavailableError
-from app.retry import CONTENTION, RetryPolicy, Trouble, classify
+from app.store.retry import CONTENTION, RetryPolicy, Trouble, classify
 
 
 class Clock:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import app
-from app.answers import route_of
-from app.database import Database, SecondEngineError
 from app.metrics import bucket_edges
-from app.migrate import check, destructive_statements
 from app.release import running_release
-from app.schema import HEAD, is_served
 from app.settings import load_settings
+from app.store.database import Database, SecondEngineError
+from app.store.migrate import check, destructive_statements
+from app.store.schema import HEAD, is_served
+from app.web.answers import route_of
 
 PACKAGE = Path(app.__file__).parent
 SETTINGS = load_settings({"DATABASE_URL": "postgresql://db/p12"})
@@ -37,7 +37,7 @@ def test_only_the_database_and_the_migrations_create_an_engine() -> None:
         and "create_engine" in (getattr(node, "id", ""), getattr(node, "attr", ""))
     }
 
-    assert creators == {"database.py", "migrate.py"}
+    assert creators == {"store/database.py", "store/migrate.py"}
 
 
 def test_no_module_but_the_migrations_changes_the_schema() -> None:
@@ -48,7 +48,7 @@ def test_no_module_but_the_migrations_changes_the_schema() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SCHEMA_CHANGE.search(node.value)
     }
 
-    assert {name for name in changing if not name.startswith("migrations/")} <= {"migrate.py"}
+    assert {name for name in changing if not name.startswith("store/migrations/")} <= {"store/migrate.py"}
 
 
 def test_the_service_knows_nothing_of_checks_or_rollout() -> None:

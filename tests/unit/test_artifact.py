@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rollout import artifact
-from rollout.artifact import Artifact, Commit
-from rollout.bundle import Platform
+from rollout.build import artifact
+from rollout.build.artifact import Artifact, Commit
+from rollout.build.tarball import Platform
 from rollout.errors import Refused, RolloutError
 
 OURS = Platform(f"{sys.version_info.major}.{sys.version_info.minor}", "x86_64")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from checks.copying import Place, copy, place
-from checks.errors import CannotMeasure, Misused
-from checks.manifest import Backup, list_backups
+from checks.backup.manifest import Backup, list_backups
+from checks.backup.offsite import Place, copy, place
+from checks.base.errors import CannotMeasure, Misused
 from tests.unit.backups import keep_backup
 
 # What ssh does with a command, without the network: the host's name comes after --.

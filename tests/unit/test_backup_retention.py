@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.errors import CannotMeasure
-from checks.manifest import Backup, Manifest, list_backups
-from checks.proof import verify
-from checks.retention import Keep, prune, superfluous
-from rollout import backups
-from rollout.target import Target
+from checks.backup.manifest import Backup, Manifest, list_backups
+from checks.backup.retention import Keep, prune, superfluous
+from checks.backup.verify import verify
+from checks.base.errors import CannotMeasure
+from rollout.database import backup as backups
+from rollout.target.target import Target
 from tests.unit.backups import DAY, keep_backup
 
 # A Monday, noon UTC.

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout import bundle
-from rollout.bundle import Platform
+from rollout.build import tarball
+from rollout.build.tarball import Platform
 from rollout.errors import RolloutError
 
 OURS = Platform(f"{sys.version_info.major}.{sys.version_info.minor}", "x86_64")
@@ -70,27 +70,27 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @settings(max_examples=30)
 @given(st.dictionaries(NAMES, st.binary(max_size=2000), max_size=5))
 def test_what_is_packed_is_unpacked(files: dict[str, bytes]) -> None:
-    assert names_in(bundle.pack(files, last=True)) == files
+    assert names_in(tarball.pack(files, last=True)) == files
 
 
 def test_names_longer_than_tars_own_hundred_bytes_are_kept() -> None:
     name = f"lib/{'deep/' * 40}módulo.py"
 
-    assert names_in(bundle.pack({name: b"x"}, last=True)) == {name: b"x"}
+    assert names_in(tarball.pack({name: b"x"}, last=True)) == {name: b"x"}
 
 
 def test_two_members_after_each_other_are_one_archive() -> None:
-    first, second = bundle.pack({"a": b"1"}, last=False), bundle.pack({"b": b"2"}, last=True)
+    first, second = tarball.pack({"a": b"1"}, last=False), tarball.pack({"b": b"2"}, last=True)
 
     assert names_in(first, second) == {"a": b"1", "b": b"2"}
 
 
 def test_the_order_of_files_does_not_change_the_bytes() -> None:
-    assert bundle.pack({"a": b"1", "b": b"2"}, last=True) == bundle.pack({"b": b"2", "a": b"1"}, last=True)
+    assert tarball.pack({"a": b"1", "b": b"2"}, last=True) == tarball.pack({"b": b"2", "a": b"1"}, last=True)
 
 
 def test_entries_have_no_owner_one_time_and_one_mode() -> None:
-    with tarfile.open(fileobj=io.BytesIO(bundle.pack({"a": b"1"}, last=True))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(tarball.pack({"a": b"1"}, last=True))) as archive:
         (member,) = archive.getmembers()
 
     assert (member.uid, member.gid, member.uname, member.mtime, member.mode) == (0, 0, "", 0, 0o644)
@@ -101,14 +101,14 @@ def test_links_are_not_packed(tmp_path: Path) -> None:
     (tmp_path / "lib" / "a").write_text("1")
     (tmp_path / "lib" / "b").symlink_to("/etc/hostname")
 
-    assert bundle.files_below(tmp_path, "lib") == {"lib/a": b"1"}
+    assert tarball.files_below(tmp_path, "lib") == {"lib/a": b"1"}
 
 
 def test_a_composed_tarball_is_named_by_the_hash_of_its_bytes(tmp_path: Path) -> None:
     packed = tmp_path / "packed"
-    packed.write_bytes(bundle.pack({"lib/tiny.py": b""}, last=False))
+    packed.write_bytes(tarball.pack({"lib/tiny.py": b""}, last=False))
 
-    digest = bundle.compose(tmp_path / "made.tar.gz", packed, {"lib/app/a.py": b"1"})
+    digest = tarball.compose(tmp_path / "made.tar.gz", packed, {"lib/app/a.py": b"1"})
 
     content = (tmp_path / "made.tar.gz").read_bytes()
     assert digest == hashlib.sha256(content).hexdigest()
@@ -117,39 +117,39 @@ def test_a_composed_tarball_is_named_by_the_hash_of_its_bytes(tmp_path: Path) ->
 
 
 def test_dependencies_are_installed_under_lib_with_their_byte_code(tree: Path, tmp_path: Path) -> None:
-    packed = bundle.dependencies(tmp_path / "cache", tree, "service", OURS)
+    packed = tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
 
-    names = set(names_in(packed.read_bytes(), bundle.pack({}, last=True)))
+    names = set(names_in(packed.read_bytes(), tarball.pack({}, last=True)))
     assert {"lib/tiny.py", "lib/tiny-1.0.dist-info/METADATA"} <= names
     assert any(name.startswith("lib/__pycache__/tiny.") for name in names)
 
 
 def test_dependencies_are_built_once_a_lock(tree: Path, tmp_path: Path) -> None:
-    first = bundle.dependencies(tmp_path / "cache", tree, "service", OURS)
+    first = tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
     written = first.stat().st_mtime_ns
 
-    assert bundle.dependencies(tmp_path / "cache", tree, "service", OURS) == first
+    assert tarball.dependencies(tmp_path / "cache", tree, "service", OURS) == first
     assert first.stat().st_mtime_ns == written
 
 
 def test_another_lock_extra_python_or_machine_is_another_bundle(tree: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     built = {
-        bundle.dependencies(cache, tree, "service", OURS),
-        bundle.dependencies(cache, tree, "nothing", OURS),
-        bundle.dependencies(cache, tree, "nothing", Platform("3.12", "x86_64")),
-        bundle.dependencies(cache, tree, "nothing", Platform(OURS.python, "aarch64")),
+        tarball.dependencies(cache, tree, "service", OURS),
+        tarball.dependencies(cache, tree, "nothing", OURS),
+        tarball.dependencies(cache, tree, "nothing", Platform("3.12", "x86_64")),
+        tarball.dependencies(cache, tree, "nothing", Platform(OURS.python, "aarch64")),
     }
     with (tree / "requirements.lock").open("a") as lock:
         lock.write("# newer\n")
-    built.add(bundle.dependencies(cache, tree, "nothing", OURS))
+    built.add(tarball.dependencies(cache, tree, "nothing", OURS))
 
     assert len(built) == 5
 
 
 def test_the_same_dependencies_are_the_same_bytes_wherever_they_are_built(tree: Path, tmp_path: Path) -> None:
     first, second = (
-        bundle.dependencies(tmp_path / name, tree, "service", OURS).read_bytes() for name in ("one", "two")
+        tarball.dependencies(tmp_path / name, tree, "service", OURS).read_bytes() for name in ("one", "two")
     )
 
     assert first == second
@@ -158,12 +158,12 @@ def test_the_same_dependencies_are_the_same_bytes_wherever_they_are_built(tree: 
 def test_how_the_engineer_has_set_up_python_does_not_change_the_bytes(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = bundle.dependencies(tmp_path / "one", tree, "service", OURS).read_bytes()
+    plain = tarball.dependencies(tmp_path / "one", tree, "service", OURS).read_bytes()
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
-    assert bundle.dependencies(tmp_path / "two", tree, "service", OURS).read_bytes() == plain
+    assert tarball.dependencies(tmp_path / "two", tree, "service", OURS).read_bytes() == plain
 
 
 def test_a_package_that_is_not_the_locked_one_is_refused_and_nothing_is_kept(
@@ -172,7 +172,7 @@ def test_a_package_that_is_not_the_locked_one_is_refused_and_nothing_is_kept(
     wheel(tmp_path / "shelf", b"WORDS = 'something else'\n")
 
     with pytest.raises(RolloutError, match="dependencies cannot be installed"):
-        bundle.dependencies(tmp_path / "cache", tree, "service", OURS)
+        tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
 
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["service.lock"]
 
@@ -181,14 +181,14 @@ def test_a_package_that_cannot_be_had_is_named(tree: Path, tmp_path: Path) -> No
     (tmp_path / "shelf" / "tiny-1.0-py3-none-any.whl").unlink()
 
     with pytest.raises(RolloutError, match="tiny") as raised:
-        bundle.dependencies(tmp_path / "cache", tree, "service", OURS)
+        tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
 
     assert "same command works" in raised.value.hint
 
 
 def test_scratch_leaves_nothing_behind_even_when_the_work_fails(tmp_path: Path) -> None:
     def failing_work() -> None:
-        with bundle.scratch(tmp_path / "cache") as directory:
+        with tarball.scratch(tmp_path / "cache") as directory:
             (directory / "half").write_text("x")
             raise KeyError
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.certificate import FIELDS, check, issue
 from rollout.errors import Refused
+from rollout.target.certificate import FIELDS, check, issue
 
 SECRET = "the site's secret"
 RELEASE, DIGEST = "a" * 12, "d" * 64

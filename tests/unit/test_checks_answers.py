@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checks.answers import LONGEST_HEAD, Broken, Raw, parse
+from checks.burst.answers import LONGEST_HEAD, Broken, Raw, parse
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 PLAIN = HEAD + b"Content-Length: 5\r\n\r\nhello"

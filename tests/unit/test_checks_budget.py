@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from checks import budget, connections
-from checks.budget import Site, judge
-from checks.errors import Misused
-from checks.report import Verdict, combine
+from checks.base.errors import Misused
+from checks.base.report import Verdict, combine
+from checks.budget import budget, cli
+from checks.budget.budget import Site, judge
 
 FITS = Site(
     hosts=3,
@@ -124,7 +124,7 @@ def test_the_command_judges_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     file = tmp_path / "site.json"
     file.write_text(json.dumps({**vars(FITS), "limiter_storage": "memory://"}))
 
-    status = connections.main(["--site", str(file), "--target", "production", "--json"])
+    status = cli.main(["--site", str(file), "--target", "production", "--json"])
 
     assert status == 3
     assert json.loads(capsys.readouterr().out)["summary"].startswith("production: budget: failed: limiter")
@@ -137,5 +137,5 @@ def test_a_file_that_holds_no_site_is_refused(
     file = tmp_path / "site.json"
     file.write_text(text)
 
-    assert connections.main(["--site", str(file)]) == 2
+    assert cli.main(["--site", str(file)]) == 2
     assert capsys.readouterr().out == ""

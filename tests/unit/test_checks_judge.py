@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checks import comparisons
-from checks.baseline import Baseline
-from checks.judge import Judgement, Window, WindowLimits, judge
-from checks.report import Verdict
+from checks.base.report import Verdict
+from checks.window import comparisons
+from checks.window.baseline import Baseline
+from checks.window.judge import Judgement, Window, WindowLimits, judge
 
 GIVEN: dict[str, Any] = {
     **{"seconds": 60, "max_seconds": 180, "min_requests": 300, "max_error_ratio": 0.01},
@@ -752,7 +752,7 @@ def test_the_slo_alone_hardly_ever_fails_a_candidate_that_just_meets_it() -> Non
 
 def test_importing_the_judge_imports_nothing_slow() -> None:
     slow = ["aiohttp", "asyncio", "psycopg2", "psutil", "subprocess", "ssl"]
-    script = f"import sys, checks.judge; print([m for m in {slow!r} if m in sys.modules])"
+    script = f"import sys, checks.window.judge; print([m for m in {slow!r} if m in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checks import kept, showing
-from checks.baseline import Baseline
-from checks.errors import CannotMeasure, Misused
-from checks.report import Report, Verdict
+from checks.base import formats
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.report import Report, Verdict
+from checks.window import samples as kept
+from checks.window.baseline import Baseline
 from tests.unit.test_checks_judge import LIMITS, Sample, held, window
 
 QUESTION = kept.Question(
@@ -186,7 +187,7 @@ def test_a_time_that_is_none_is_unknown_without_a_stack_trace(file: Path) -> Non
 
 def shown(report: Report) -> list[str]:
     """The report in every form there is."""
-    forms = (showing.as_text, showing.as_json, showing.as_junit, showing.as_markdown)
+    forms = (formats.as_text, formats.as_json, formats.as_junit, formats.as_markdown)
     return [show(report) for show in forms]
 
 

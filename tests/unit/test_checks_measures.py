@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.flags import Arm
-from checks import environment, power, rehearsal, statistics
-from checks.contents import schema_sha256
-from checks.eprocess import AgainstControl, AgainstRatio
-from checks.errors import Misused
-from checks.latency import Latencies
-from checks.ledger import NOTES_KEPT, Ledger
-from checks.pacer import Pacer
-from checks.report import Finding, Report, Verdict
+from checks.backup.digest import schema_sha256
+from checks.base import bounds
+from checks.base import secrets as environment
+from checks.base.errors import Misused
+from checks.base.report import Finding, Report, Verdict
+from checks.burst import deadlock_counts
+from checks.visitors import limit_pass
+from checks.visitors.histogram import Latencies
+from checks.visitors.ledger import NOTES_KEPT, Ledger
+from checks.visitors.pacer import Pacer
+from checks.window.eprocess import AgainstControl, AgainstRatio
 
 
 def test_the_evidence_of_a_hand_calculated_block() -> None:
@@ -81,16 +84,16 @@ def test_evidence_against_a_ratio_is_a_fair_bet_when_the_ratio_is_just_met(allow
     [(0, 300, 0.00994), (0, 1, 0.95), (1, 100, 0.0466), (5, 100, 0.1023), (3, 3, 1.0), (0, 0, 1.0)],
 )
 def test_what_clean_requests_prove(failed: int, requests: int, bound: float) -> None:
-    assert power.upper_bound(failed, requests) == pytest.approx(bound, abs=2e-4)
+    assert bounds.upper_bound(failed, requests) == pytest.approx(bound, abs=2e-4)
 
 
 def test_power_names_what_was_shown_and_the_count_that_would_show_the_wanted_limit() -> None:
-    said = power.in_words(0, 300, 0.001)
+    said = bounds.in_words(0, 300, 0.001)
 
     assert said.startswith("300 requests can only show < 0.99 % errors (95% sure)")
     assert said.endswith("2995 clean ones would show < 0.1 %")
-    assert power.upper_bound(0, power.clean_requests(0.001)) < 0.001
-    assert power.upper_bound(0, power.clean_requests(0.001) - 1) >= 0.001
+    assert bounds.upper_bound(0, bounds.clean_requests(0.001)) < 0.001
+    assert bounds.upper_bound(0, bounds.clean_requests(0.001) - 1) >= 0.001
 
 
 def test_percentiles_are_at_most_five_percent_too_high() -> None:
@@ -171,7 +174,7 @@ def test_a_stopped_pacer_stops() -> None:
 
 
 def test_a_pass_is_signed_anew_before_it_expires() -> None:
-    shown = rehearsal.Pass("secret", "staging")
+    shown = limit_pass.Pass("secret", "staging")
 
     first = shown.header(1000)
     same = shown.header(1059)
@@ -229,15 +232,15 @@ DEADLOCKED = 'p12_db_errors_total{sqlstate="40P01",x="}"} 3 17\n'
 
 
 def test_metrics_hold_the_sqlstates_that_have_a_series_and_without_a_start_are_none() -> None:
-    assert statistics.parse(STARTED) == {"started": 5.0, "errors": {}}
-    assert statistics.parse(STARTED + DEADLOCKED)["errors"] == {"40P01": 3.0}
-    assert "error" in statistics.parse("<html>")
+    assert deadlock_counts.parse(STARTED) == {"started": 5.0, "errors": {}}
+    assert deadlock_counts.parse(STARTED + DEADLOCKED)["errors"] == {"40P01": 3.0}
+    assert "error" in deadlock_counts.parse("<html>")
 
 
 def test_a_sqlstate_is_added_up_over_whatever_else_tells_its_series_apart() -> None:
     series = "".join(f'p12_db_errors_total{{sqlstate="40P01",arm="{arm}"}} 2\n' for arm in Arm)
 
-    found = statistics.parse(f"p12_process_start_time_seconds 5\n{series}")
+    found = deadlock_counts.parse(f"p12_process_start_time_seconds 5\n{series}")
 
     assert found["errors"] == {"40P01": 2 * len(Arm)}
 
@@ -250,9 +253,9 @@ def test_a_sqlstate_is_added_up_over_whatever_else_tells_its_series_apart() -> N
 def test_metrics_without_a_sqlstate_s_series_do_not_say_that_it_was_never_raised(
     before: str, after: str
 ) -> None:
-    scraped = [{"http://a": statistics.parse(text)} for text in (before, after)]
+    scraped = [{"http://a": deadlock_counts.parse(text)} for text in (before, after)]
 
-    number, why = statistics.raised_between(*scraped, "40P01")
+    number, why = deadlock_counts.raised_between(*scraped, "40P01")
 
     assert number is None
     assert why == 'http://a: /internal/metrics has no p12_db_errors_total{sqlstate="40P01"}.'
@@ -271,7 +274,7 @@ def test_metrics_without_a_sqlstate_s_series_do_not_say_that_it_was_never_raised
 def test_what_an_instance_forgot_is_unknown(after: dict[str, dict[str, object]], words: str) -> None:
     before = {"a": {"started": 1.0, "errors": {"40P01": 1.0}}}
 
-    number, why = statistics.raised_between(before, after, "40P01")
+    number, why = deadlock_counts.raised_between(before, after, "40P01")
 
     assert number is None
     assert words in why

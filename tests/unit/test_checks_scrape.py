@@ -10,8 +10,8 @@ from app.metrics import Metrics
 from app.release import Release
 from app.settings import load_settings
 from app.worker_errors import WorkerErrors
-from checks.baseline import Threshold, quantile_edge, timed
-from checks.scrape import scrape
+from checks.window.baseline import Threshold, quantile_edge, timed
+from checks.window.metrics import scrape
 
 VIEW = "/api/notes/{id}/view"
 

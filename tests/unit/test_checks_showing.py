@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from checks import __main__ as checks
-from checks import command, showing
-from checks.errors import CannotMeasure
-from checks.report import Finding, Report, Verdict, compare
+from checks.base import command, formats
+from checks.base.errors import CannotMeasure
+from checks.base.report import Finding, Report, Verdict, compare
 
 PASSED = compare("deadlocks", 0, "<=", 0)
 FAILED = compare("busy_ratio", 0.25, "<=", 0.01, "Answers: {200: 3, 503: 1} | <b>'x'</b>.")
@@ -27,7 +27,7 @@ ALL = report(PASSED, FAILED, UNKNOWN)
 
 
 def suite_of(shown: Report) -> ElementTree.Element:
-    suite = ElementTree.fromstring(showing.as_junit(shown)).find("testsuite")  # noqa: S314
+    suite = ElementTree.fromstring(formats.as_junit(shown)).find("testsuite")  # noqa: S314
     assert suite is not None
     return suite
 
@@ -53,7 +53,7 @@ def test_junit_of_nothing_measured_is_an_error_and_never_an_empty_success() -> N
 
 
 def test_markdown_is_a_table_whose_cells_stay_cells() -> None:
-    lines = showing.as_markdown(ALL).splitlines()
+    lines = formats.as_markdown(ALL).splitlines()
 
     rows = [line for line in lines if line.startswith("|")]
     assert lines[0] == "## burst on staging: failed"
@@ -65,16 +65,16 @@ def test_markdown_is_a_table_whose_cells_stay_cells() -> None:
 def test_text_is_one_screen_with_what_decided_first() -> None:
     many = report(*(compare(f"counted_{n}", n, ">=", 0) for n in range(200)), FAILED, UNKNOWN)
 
-    lines = showing.as_text(many, columns=100).splitlines()
+    lines = formats.as_text(many, columns=100).splitlines()
 
-    assert len(lines) == showing.SCREEN_LINES
+    assert len(lines) == formats.SCREEN_LINES
     assert max(map(len, lines[1:])) <= 100
     assert [line.split()[0] for line in lines[1:3]] == ["failed", "unknown"]
     assert "more lines" in lines[-1]
 
 
 def test_json_holds_everything() -> None:
-    shown = json.loads(showing.as_json(ALL))
+    shown = json.loads(formats.as_json(ALL))
 
     assert shown["verdict"] == "failed"
     assert set(shown) >= {"check", "target", "findings", "started_at", "finished_at", "inputs", "samples"}

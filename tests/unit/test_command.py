@@ -15,7 +15,8 @@ from ansible.parsing.splitter import parse_kv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rollout import command, local, testing
+from rollout.cli import engineer as command
+from rollout.cli import local_site, run_tests
 
 PLAYBOOKS = command.CHECKOUT / "playbooks"
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
@@ -62,7 +63,7 @@ def as_ansible_reads(words: str) -> dict[str, Any]:
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     instead = Ran()
     monkeypatch.setattr(command, "_become", instead)
-    monkeypatch.setattr(local, "provision", lambda *_: None)
+    monkeypatch.setattr(local_site, "provision", lambda *_: None)
     return instead
 
 
@@ -240,7 +241,7 @@ def test_what_is_passed_on_keeps_its_own_options(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr(testing, "main", lambda words: seen.append(words) or 0)
+    monkeypatch.setattr(run_tests, "main", lambda words: seen.append(words) or 0)
 
     command.main([verb, "--report", "-k", "x"])
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rollout import command
-from rollout.confirmation import restore_over
+from rollout.cli import engineer
+from rollout.cli.restore_options import restore_over
 from rollout.errors import Refused
 
 
@@ -105,7 +105,7 @@ def test_the_end_of_the_input_at_the_question_is_a_refusal() -> None:
 def test_an_option_that_would_be_ignored_is_refused_with_what_is_accepted(
     capsys: pytest.CaptureFixture[str], words: str, said: str
 ) -> None:
-    assert command.main(["restore", *words.split()]) == 1
+    assert engineer.main(["restore", *words.split()]) == 1
 
     refused = capsys.readouterr().err
     assert f"{said}" in refused

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rollout.display import flags_text, size_text, status_text, summary_text
+from rollout.text import flags_text, size_text, status_text, summary_text
 
 OLD, NEW = "a" * 12, "b" * 12
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.errors import Refused
-from rollout.flags import Wanted, WantedFlags, lowered, raised, signature
-from rollout.target import SLOTS, Target
+from rollout.target.target import SLOTS, Target
+from rollout.target.wanted_flags import Wanted, WantedFlags, lowered, raised, signature
 
 # Hundreds of small files that are synced one by one would wait for a busy disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.target import SLOTS, Instance
+from rollout.target.target import SLOTS, Instance
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCE = CHECKOUT / "playbooks" / "filter_plugins" / "instances.py"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.journal import GENESIS, BrokenJournal, Journal
+from rollout.target.journal import GENESIS, BrokenJournal, Journal
 
 # Hundreds of small files that are synced one by one would wait for a busy disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -27,7 +27,7 @@ WRITES = st.lists(st.tuples(TIMES, st.text(max_size=8), st.text(max_size=8), VAL
 WRITER = """
 import sys
 from pathlib import Path
-from rollout.journal import Journal
+from rollout.target.journal import Journal
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
     Journal(Path(sys.argv[1])).append(sys.argv[3], "counted", number=number)

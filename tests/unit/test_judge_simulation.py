@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from checks.declare import Traffic, minutes_to_find
-from checks.judge import Window, WindowLimits
-from checks.report import Verdict
+from checks.base.report import Verdict
+from checks.window.detectable import Traffic, minutes_to_find
+from checks.window.judge import Window, WindowLimits
 from tests.simulated import HEALTHY, minutes
 
 LOOKS = 120

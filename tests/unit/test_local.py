@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout import local
+from rollout.cli import local_site
 
 HOSTS = {"h1": {"p12_process_manager": "supervisord"}}
 
@@ -21,11 +21,11 @@ HOSTS = {"h1": {"p12_process_manager": "supervisord"}}
     ids=lambda words: " ".join(words) or "none",
 )
 def test_variables_are_found_among_ansibles_options(options: list[str], variables: list[str]) -> None:
-    assert local.variables_in(options) == variables
+    assert local_site.variables_in(options) == variables
 
 
 def test_other_variables_are_another_site(tmp_path: Path) -> None:
-    marks = {local.fingerprint(tmp_path, HOSTS, variables) for variables in ([], ["a=1"], ["a=2"])}
+    marks = {local_site.fingerprint(tmp_path, HOSTS, variables) for variables in ([], ["a=1"], ["a=2"])}
 
     assert len(marks) == 3
-    assert local.fingerprint(tmp_path, HOSTS, ["a=1"]) in marks
+    assert local_site.fingerprint(tmp_path, HOSTS, ["a=1"]) in marks

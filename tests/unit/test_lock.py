@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rollout.errors import Refused
-from rollout.lock import Holder, Lock
+from rollout.target.lock import Holder, Lock
 
 # Hundreds of small files that are synced one by one would wait for a busy disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -21,7 +21,7 @@ TAKER = """
 import sys
 from pathlib import Path
 from rollout.errors import Refused
-from rollout.lock import Lock
+from rollout.target.lock import Lock
 sys.stdin.readline()
 try:
     print(Lock(Path(sys.argv[1]), 60).take(sys.argv[2], sys.argv[2]).token)

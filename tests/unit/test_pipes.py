@@ -6,9 +6,9 @@ import time
 import psutil
 import pytest
 
-from checks.encryption import check_recipients
-from checks.errors import CannotMeasure, Misused
-from checks.pipes import Program, run
+from checks.backup.age import check_recipients
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.pipeline import Program, run
 
 VARIABLES = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 MUCH = "head -c 1000000 /dev/zero"

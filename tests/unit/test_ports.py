@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rollout import ports
+from rollout.host import ports
 
 LISTEN = (
     "import socket, sys; s = socket.create_server((sys.argv[1], 0));"
@@ -78,7 +78,8 @@ def test_a_connection_that_lingers_does_not_count() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become two users")
 def test_what_this_user_may_not_see_is_still_held(listener: tuple[subprocess.Popen[str], int]) -> None:
     ask = (
-        "import os, sys; from rollout import ports; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "import os, sys; from rollout.host import ports;"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "print(ports.holder('127.0.0.1', int(sys.argv[1])))"
     )
     done = subprocess.run([sys.executable, "-c", ask, str(listener[1])], capture_output=True, text=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rollout import releases
 from rollout.errors import Refused, RolloutError
-from rollout.target import Target
+from rollout.host import slot as releases
+from rollout.target.target import Target
 
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout import apt, apt_as_root, servers
 from rollout.errors import RolloutError
+from rollout.host import apt, apt_as_root, installed_servers
 
 
 def program(path: Path, says: str = "") -> Path:
@@ -17,17 +17,17 @@ def program(path: Path, says: str = "") -> Path:
 
 
 def postgres(directory: Path) -> Path:
-    for name in servers.POSTGRES_PROGRAMS:
+    for name in installed_servers.POSTGRES_PROGRAMS:
         program(directory / name)
     return directory
 
 
-def find(tmp_path: Path, search_path: str = "") -> servers.Servers:
-    return servers.find(search_path, tmp_path / "postgresql", [str(tmp_path / "sbin")])
+def find(tmp_path: Path, search_path: str = "") -> installed_servers.Servers:
+    return installed_servers.find(search_path, tmp_path / "postgresql", [str(tmp_path / "sbin")])
 
 
 def test_nothing_found_is_everything_missing(tmp_path: Path) -> None:
-    assert find(tmp_path).missing() == servers.PROGRAMS
+    assert find(tmp_path).missing() == installed_servers.PROGRAMS
 
 
 def test_only_what_is_needed_counts_as_missing(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ class TestInstalling:
         asked, worked = calls.read_text().splitlines()
         assert asked == "sudo -n true"
         assert worked.startswith("sudo -n env PYTHONPATH=")
-        assert worked.endswith("-m rollout.apt_as_root haproxy")
+        assert worked.endswith("-m rollout.host.apt_as_root haproxy")
 
     def test_sudo_that_would_ask_is_not_used_without_a_terminal(
         self, calls: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,6 +217,6 @@ class TestInstalling:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(apt, "install", lambda *_, **__: None)
-        monkeypatch.setattr(servers, "find", lambda: servers.Servers({}))
+        monkeypatch.setattr(installed_servers, "find", lambda: installed_servers.Servers({}))
         with pytest.raises(RolloutError, match="haproxy cannot be found"):
-            servers.install(["haproxy"])
+            installed_servers.install(["haproxy"])

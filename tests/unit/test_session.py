@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rollout import session
+from rollout.cli import session
 
 CHECKOUT = Path(session.__file__).resolve().parent.parent
-ASK = "from rollout import session; print(session.session(), flush=True)"
+ASK = "from rollout.cli import session; print(session.session(), flush=True)"
 ASK_TWICE = (
     "import subprocess, sys; input();"
     f"[subprocess.run([sys.executable, '-c', {ASK!r}], check=True) for _ in 'ab'];"

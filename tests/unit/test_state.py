@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.journal import Entry
-from rollout.state import State, fold
+from rollout.target.journal import Entry
+from rollout.target.state import State, fold
 
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
 RELEASES = st.sampled_from((OLD, NEW, NEXT))

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from rollout.errors import Refused
-from rollout.storage import held, read_json, write_bytes, write_json
+from rollout.files import held, read_json, write_bytes, write_json
 
 HOLDER = """
 import sys
 from pathlib import Path
-from rollout.storage import held
+from rollout.files import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -23,7 +23,7 @@ with held(Path(sys.argv[1])):
 REWRITER = """
 import sys
 from pathlib import Path
-from rollout.storage import write_json
+from rollout.files import write_json
 for number in range(int(sys.argv[2])):
     write_json(Path(sys.argv[1]), {"numbers": [number] * 2000})
 """

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.target import SLOTS, Instance
-from rollout.traffic import HIGHEST_WEIGHT, weights_for
+from rollout.target.haproxy import HIGHEST_WEIGHT, weights_for
+from rollout.target.target import SLOTS, Instance
 
 COUNTS = st.integers(1, 12)
 SHARES = st.integers(0, 100)

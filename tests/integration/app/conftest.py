@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.factory import create_app
-from app.schema import HEAD
 from app.settings import load_settings
+from app.store.schema import HEAD
 from tests.integration.app.instances import UNLIMITED, migrate
 from tests.running import Cluster
 

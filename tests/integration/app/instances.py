@@ -16,7 +16,7 @@ import requests
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-import app.migrate
+import app.store.migrate
 from app.live_flags import signature
 from tests.running import free_port, wait_for
 
@@ -142,5 +142,5 @@ def flag_document(generation: int, target: str = "dev", slot: str = "blue", **fl
 def migrate(verb: str, url: str) -> tuple[int, dict[str, Any]]:
     """Run a migration command in this process; give its exit status and its answer."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        status = app.migrate.main([verb], {"DATABASE_URL": url})
+        status = app.store.migrate.main([verb], {"DATABASE_URL": url})
     return status, json.loads(output.getvalue())

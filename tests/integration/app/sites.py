@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import psycopg2
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.integration.app.instances import Slot, migrate, slot
 from tests.integration.app.visitors import Visitors
 from tests.running import Cluster, Supervised, cluster, running_pooler, wait_for

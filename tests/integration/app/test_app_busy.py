@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.counting import LOCK_SPACE
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.integration.app.instances import metric
 from tests.running import Cluster, free_port, pooler
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 from aiohttp import ClientSession, TCPConnector
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.integration.app.sites import MODES, POOL_SIZE, Site, site_in
 from tests.integration.app.visitors import DROPPED, Visitors
 from tests.running import wait_for

@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.openapi import describe
-from checks.rehearsal import HEADER, Pass
+from app.web.openapi import describe
+from checks.visitors.limit_pass import HEADER, Pass
 from tests.integration.app.instances import UNLIMITED, migrate, slot
 from tests.running import Cluster
 

@@ -11,9 +11,9 @@ import requests
 from flask.testing import FlaskClient
 from redis import Redis
 
-from app.limits import REDIS_TIMEOUT_SECONDS
-from app.rehearsal import rehearsal_header
-from rollout.servers import Servers
+from app.web.limit_pass import rehearsal_header
+from app.web.limits import REDIS_TIMEOUT_SECONDS
+from rollout.host.installed_servers import Servers
 from tests.integration.app.instances import metric, slot
 from tests.running import Cluster, redis_server, wait_for
 

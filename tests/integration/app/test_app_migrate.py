@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.schema import HEAD
+from app.store.schema import HEAD
 from tests.integration.app.instances import migrate
 from tests.running import Cluster
 

@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 import app
-from app.openapi import PATHS
-from app.page import ENGLISH, SPANISH
+from app.web.openapi import PATHS
+from app.web.page import ENGLISH, SPANISH
 
 PACKAGE = Path(app.__file__).parent
 

@@ -13,13 +13,13 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
-from app.database import Database
 from app.errors import BusyError
 from app.live_flags import LiveFlags
-from app.purge import purge_batch
-from app.rollup import LOCK_NOTES, TAKE_BATCH, count_batch, is_drained
 from app.settings import load_settings
-from app.worker import Worker
+from app.store.database import Database
+from app.worker.loop import Worker
+from app.worker.purge import purge_batch
+from app.worker.rollup import LOCK_NOTES, TAKE_BATCH, count_batch, is_drained
 from tests.integration.app.instances import slot
 from tests.running import Cluster, free_port, wait_for
 
@@ -204,7 +204,7 @@ def test_a_purge_that_fails_keeps_no_view_waiting(
         purges.append(1)
         raise BusyError
 
-    monkeypatch.setattr("app.worker.purge_batch", fail)
+    monkeypatch.setattr("app.worker.loop.purge_batch", fail)
     worker = Worker(settings, connected, LiveFlags("", "dev", "blue", {}), threading.Event())
     thread = threading.Thread(target=worker.run)
     thread.start()

@@ -15,14 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
-from checks import contents, postgres_tools, proof
-from checks.backup import Plan
-from checks.backup import backup as make_backup
-from checks.contents import Contents
-from checks.database import connected
-from checks.errors import CannotMeasure
-from checks.postgres_tools import Tools
-from checks.report import Verdict
+from checks.backup import digest, postgres_tools
+from checks.backup import verify as proof
+from checks.backup.cli import Plan
+from checks.backup.cli import backup as make_backup
+from checks.backup.digest import Contents
+from checks.base.errors import CannotMeasure
+from checks.base.postgres import connected
+from checks.base.postgres_tools import Tools
+from checks.base.report import Verdict
 from tests.integration.checks.backups import backup, command, environment, files, name_of
 from tests.integration.checks.servers import BIN, UNPRIVILEGED, Cluster, wait_for
 
@@ -182,19 +183,19 @@ def test_a_copy_that_differs_in_anything_is_found(postgres: Cluster, notes: str,
 
     postgres.run(MUTATIONS[mutation], name_of(notes))
 
-    assert not proof.is_proven(contents.same(before, read(notes)))
-    assert proof.is_proven(contents.same(before, before))
+    assert not proof.is_proven(digest.same(before, read(notes)))
+    assert proof.is_proven(digest.same(before, before))
 
 
 def read(url: str) -> Contents:
     with connected(url) as connection:
         dumped = Tools(BIN).run("pg_dump", proof.SCHEMA_ONLY, postgres_tools.environment(url))
-        tables, sequences = contents.read_tables(connection), contents.read_sequences(connection)
-        return Contents(tables, sequences, contents.schema_sha256(dumped))
+        tables, sequences = digest.read_tables(connection), digest.read_sequences(connection)
+        return Contents(tables, sequences, digest.schema_sha256(dumped))
 
 
 def test_a_copy_of_nothing_is_no_proof() -> None:
-    verdicts = {finding.verdict for finding in contents.same(Contents({}, {}), Contents({}, {}))}
+    verdicts = {finding.verdict for finding in digest.same(Contents({}, {}), Contents({}, {}))}
 
     assert verdicts != {Verdict.PASSED}
 
@@ -288,7 +289,7 @@ def test_a_database_that_cannot_be_reached_is_no_backup(out: Path, url: str, sta
 def test_too_little_space_is_seen_before_the_dump(
     notes: str, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from checks.postgres_tools import Tools
+    from checks.base.postgres_tools import Tools
 
     monkeypatch.setattr(os, "geteuid", lambda: 1)
     plan = Plan(notes, out, Tools(BIN), "production", "abc", free_bytes=lambda _: 1024**2)

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from checks import encryption, proof, smoke
-from checks.archive import Archive
-from checks.backup import Plan
-from checks.database import connected
-from checks.dumping import Dumped, Files, dump
-from checks.errors import CannotMeasure
-from checks.manifest import Manifest, sha256
-from checks.postgres_tools import Tools, environment
+from checks.backup import age as encryption
+from checks.backup import smoke, verify
+from checks.backup.archive import Archive
+from checks.backup.cli import Plan
+from checks.backup.make import Dumped, Files, dump
+from checks.backup.manifest import Manifest, sha256
+from checks.base.errors import CannotMeasure
+from checks.base.postgres import connected
+from checks.base.postgres_tools import Tools, environment
 from tests.integration.checks.backups import ROWS
 from tests.integration.checks.conftest import SCHEMA
 from tests.integration.checks.servers import BIN, ROOT, Cluster
@@ -68,7 +69,9 @@ def proven(postgres: Cluster) -> Iterator[Callable[[Archive, Dumped], bool]]:
         postgres.run("DROP DATABASE IF EXISTS restored")
         url = postgres.url("postgres")
         try:
-            return proof.is_proven(proof.examine(TOOLS, archive, dumped.contents, dumped.smoke, "UTF8", url))
+            return verify.is_proven(
+                verify.examine(TOOLS, archive, dumped.contents, dumped.smoke, "UTF8", url)
+            )
         except CannotMeasure:
             return False
 
@@ -162,7 +165,7 @@ def test_of_two_hundred_flipped_bytes_none_is_accepted(made: Made, flipped: list
             path.stem, "production", "abc", False, 0, 0, "proven", "", "", "", "UTF8", None,
             archive=path.name, size_bytes=size, sha256=digest,
         )  # fmt: skip
-        return proof.is_proven(proof.verify(path, said, TOOLS))
+        return verify.is_proven(verify.verify(path, said, TOOLS))
 
     assert [path for path in flipped if is_accepted(path)] == []
 

@@ -15,13 +15,13 @@ import psutil
 import psycopg2
 import pytest
 
-from checks import proof
-from checks.copying import copy, place
-from checks.errors import CannotMeasure
-from checks.manifest import find as find_backup
-from checks.manifest import list_backups
-from checks.postgres_tools import Tools
-from rollout.servers import find
+from checks.backup import verify
+from checks.backup.manifest import find as find_backup
+from checks.backup.manifest import list_backups
+from checks.backup.offsite import copy, place
+from checks.base.errors import CannotMeasure
+from checks.base.postgres_tools import Tools
+from rollout.host.installed_servers import find
 from tests.integration.checks.backups import backup, command, environment, files, name_of
 from tests.integration.checks.conftest import SCHEMA
 from tests.integration.checks.servers import BIN, UNPRIVILEGED, Cluster, wait_for
@@ -55,7 +55,7 @@ def must_be_as_before(out: Path, kept: dict[str, Any]) -> None:
     """Nothing is listed but the earlier backup, which is still whole."""
     (listed,) = list_backups(out)
     assert listed.manifest.id == kept["id"]
-    assert proof.is_proven(proof.verify(listed.archive, listed.manifest, Tools(BIN)))
+    assert verify.is_proven(verify.verify(listed.archive, listed.manifest, Tools(BIN)))
 
 
 def test_a_locked_table_ends_the_backup_and_its_holder_is_named(

@@ -11,10 +11,11 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks import connections, pooler
-from checks.errors import CannotMeasure
-from checks.postgres_tools import Tools
-from rollout.servers import Servers
+from checks.base import pgbouncer as pooler
+from checks.base.errors import CannotMeasure
+from checks.base.postgres_tools import Tools
+from checks.budget import cli
+from rollout.host.installed_servers import Servers
 from tests.integration.checks.servers import BIN, Cluster, free_port
 from tests.running import running_pooler
 
@@ -165,7 +166,7 @@ def test_a_pg_dump_older_than_the_server_is_refused_and_a_silent_one_unknown(
 
 
 def test_no_pg_dump_is_unknown(tmp_path: Path) -> None:
-    assert connections.pg_dump_version(Tools(tmp_path)) is None
+    assert cli.pg_dump_version(Tools(tmp_path)) is None
 
 
 def test_servers_that_do_not_answer_are_unknown_and_keep_their_passwords(

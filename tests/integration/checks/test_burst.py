@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from checks import firing, limited, shapes
-from checks.booking import Booking
-from checks.burst_judge import judge
-from checks.burst_limits import BurstLimits
-from checks.door import Door, session
-from checks.rehearsal import Pass
+from checks.burst import rate_limit_proof, run, shapes
+from checks.burst.judge import judge
+from checks.burst.limits import BurstLimits
+from checks.burst.outcomes import Booking
+from checks.visitors.http_client import Door, session
+from checks.visitors.limit_pass import Pass
 from tests.integration.checks.bursts import SECRET, burst
 from tests.integration.checks.frontdoor import RELEASE, FrontDoor
 from tests.integration.checks.servers import Cluster, free_port
@@ -195,8 +195,8 @@ def test_limits_that_are_off_let_the_sixth_request_through_twice(front_door: Fro
                 Door(front_door.url, http, None),
                 Door(front_door.url, http, Pass(SECRET, "staging")),
             )
-            note_id = await firing.create_note(shown)
-            return await limited.prove_limits(door, Booking(), note_id, sleep)
+            note_id = await run.create_note(shown)
+            return await rate_limit_proof.prove_limits(door, Booking(), note_id, sleep)
 
     proof = asyncio.run(prove())
 

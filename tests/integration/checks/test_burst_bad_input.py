@@ -11,12 +11,13 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks import burst as check
-from checks import peaks, pooler, postgres_log, statistics
-from checks.burst_limits import BurstLimits
-from checks.database import connected
-from checks.errors import CannotMeasure, Misused
-from rollout.servers import find
+from checks.base import pgbouncer as pooler
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.postgres import connected
+from checks.burst import cli as check
+from checks.burst import connection_peaks, deadlock_counts, postgres_log
+from checks.burst.limits import BurstLimits
+from rollout.host.installed_servers import find
 from tests.integration.checks.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
 from tests.integration.checks.servers import Cluster, free_port, wait_for
@@ -91,7 +92,7 @@ def test_a_database_without_counters_is_named_and_not_taken_for_one_without_dead
             cursor.execute("CREATE TEMP VIEW pg_stat_database AS SELECT * FROM pg_stat_database LIMIT 0")
 
         with pytest.raises(CannotMeasure, match="no row of the database notes"):
-            statistics.database_count(connection)
+            deadlock_counts.database_count(connection)
 
 
 def test_a_pooler_that_does_not_let_us_look_leaves_the_connections_unknown(
@@ -128,7 +129,7 @@ def test_a_watcher_that_ends_early_says_why_however_much_it_saw(
     monkeypatch.setattr(pooler, "clients", clients)
 
     # Postgres lets us in as the pooler's console would.
-    with peaks.watching(peaks.looking(database, console=database)) as seen:
+    with connection_peaks.watching(connection_peaks.looking(database, console=database)) as seen:
         wait_for(lambda: seen.error, "the watcher's end")
 
     assert seen.looks == 1

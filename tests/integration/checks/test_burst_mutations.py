@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from checks import burst
-from checks.burst_judge import judge
-from checks.burst_limits import BurstLimits
-from checks.report import Verdict, combine
+from checks.base.report import Verdict, combine
+from checks.burst import cli
+from checks.burst.judge import judge
+from checks.burst.limits import BurstLimits
 
 Measured = dict[str, Any]
 
@@ -321,7 +321,7 @@ def may_be(path: tuple[Any, ...], put: Any) -> bool:
 
 def replayed(samples: Path) -> tuple[int, dict[str, Any]]:
     report = samples.with_name("report.json")
-    status = burst.main(["--replay", str(samples), "--json", str(report)])
+    status = cli.main(["--replay", str(samples), "--json", str(report)])
     return status, json.loads(report.read_text())
 
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from checks import counters as counters_check
-from checks import rehearsal
+from checks.visitors import limit_pass
+from checks.visitors import view_counts as counters_check
 from tests.integration.checks.frontdoor import RELEASE, FrontDoor
 from tests.integration.checks.servers import Cluster, free_port, wait_for
 
@@ -91,7 +91,7 @@ def test_visitors_show_a_pass_that_is_signed_for_their_target(front_door: FrontD
     visit(front_door.url, tmp_path / "v.json", "--rate", "20", "--seconds", "0.2")
 
     expiry = int(front_door.rehearsals[0].split(".")[0])
-    signed = rehearsal.Pass(SECRET, "staging").header(expiry - rehearsal.LIFETIME_SECONDS)
+    signed = limit_pass.Pass(SECRET, "staging").header(expiry - limit_pass.LIFETIME_SECONDS)
     assert front_door.rehearsals[0] == signed
     assert 0 < expiry - time.time() <= 600
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from checks import shapes, volley
-from checks.volley import Shot
+from checks.burst import shapes, volley
+from checks.burst.volley import Shot
 
 WHOLE = b"HTTP/1.1 200 OK\r\nX-P12-Release: abc\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.integration.maintenance.kept import KeptSite, kept_site
 
 

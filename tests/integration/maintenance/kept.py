@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from rollout.maintenance import Server
-from rollout.pooler import Pooler
-from rollout.servers import Servers
-from rollout.target import Target
+from rollout.database.pgbouncer import Pooler
+from rollout.database.postgres import Server
+from rollout.host.installed_servers import Servers
+from rollout.target.target import Target
 from tests.integration.app.instances import migrate, slot
 from tests.integration.app.sites import POOL_SIZE, Site, as_provisioned
 from tests.running import Supervised, cluster, running_pooler

@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from checks import budget
-from rollout import capacity
+from checks.budget import budget
+from rollout.database import connection_budget
+from rollout.database.pgbouncer import Pooler, paused
+from rollout.database.restart import pending_settings, restart, restart_postgres, take_over
 from rollout.errors import Refused, RolloutError
-from rollout.maintenance import pending_settings, restart, restart_postgres, take_over
-from rollout.pooler import Pooler, paused
 from tests.integration.maintenance.kept import PAUSE_SECONDS, KeptSite
 from tests.running import UNPRIVILEGED, wait_for
 
@@ -156,14 +156,14 @@ def test_settings_over_the_budget_are_named_with_value_and_limit(
     site: KeptSite, coming: dict[str, int], said: str
 ) -> None:
     with pytest.raises(Refused, match=said):
-        capacity.require(site.target, coming)
+        connection_budget.require(site.target, coming)
 
 
 def test_what_the_budget_lacked_before_and_lacks_no_more_than_then_stops_nothing(site: KeptSite) -> None:
     over = [f for f in budget.judge(_site_of(site)) if f.verdict != "passed"]
     assert "server_connections_fewest" in [finding.name for finding in over]
 
-    answer = capacity.require(site.target, {"max_connections": 100})
+    answer = connection_budget.require(site.target, {"max_connections": 100})
 
     assert answer["say"] == "production: connections stay within the budget"
 
@@ -178,11 +178,13 @@ def test_the_budget_is_judged_while_every_connection_is_taken(site: KeptSite) ->
                 )
             pytest.fail("no connection was refused")
 
-        assert capacity.in_force(site.target)["max_connections"] == most
+        assert connection_budget.in_force(site.target)["max_connections"] == most
 
 
 def _site_of(site: KeptSite) -> budget.Site:
-    return budget.Site.from_dict({**site.target.settings["budget"], **capacity.in_force(site.target)})
+    return budget.Site.from_dict(
+        {**site.target.settings["budget"], **connection_budget.in_force(site.target)}
+    )
 
 
 def _is_paused(site: KeptSite) -> bool:

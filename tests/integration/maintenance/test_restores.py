@@ -16,9 +16,10 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks import encryption
-from rollout import copies, kept_backups, marks, swapping
-from rollout import host as program
+from checks.backup import age as encryption
+from rollout.cli import host as program
+from rollout.database import backup_list, comments, restore_copy
+from rollout.database import swap as swapping
 from rollout.errors import Refused, RolloutError
 from tests.integration.maintenance.kept import KeptSite
 from tests.integration.maintenance.readers import Readers
@@ -78,10 +79,10 @@ def test_an_unknown_and_an_unverified_backup_are_refused_by_name(site: KeptSite,
     (kept / "20200101T000000Z-production-none.dump").write_bytes(b"PGDMP")
     try:
         with pytest.raises(Refused, match="There is no backup nonsense") as unknown:
-            copies.copy(site.target, "nonsense", 1)
+            restore_copy.copy(site.target, "nonsense", 1)
         with pytest.raises(Refused, match=r"Z-production-none is not verified: it has no manifest"):
-            copies.copy(site.target, "20200101T000000Z-production-none", 1)
-        listed = copies.listed(site.target)
+            restore_copy.copy(site.target, "20200101T000000Z-production-none", 1)
+        listed = restore_copy.listed(site.target)
     finally:
         (kept / "20200101T000000Z-production-none.dump").unlink()
 
@@ -93,16 +94,16 @@ def test_an_unknown_and_an_unverified_backup_are_refused_by_name(site: KeptSite,
 def test_a_backup_beside_the_live_database_belongs_to_the_service_and_can_go_again(
     site: KeptSite, backup: str
 ) -> None:
-    done = copies.into(site.target, backup, "beside_it")
+    done = restore_copy.into(site.target, backup, "beside_it")
 
     owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
     assert site.cluster.run(owners, "beside_it") == [("paste12",)]
     assert "public.notes" in done["say"]
     assert "equal" in done["say"]
-    assert "beside_it" in copies.listed(site.target)["databases"]
-    copies.drop(site.target, "beside_it")
+    assert "beside_it" in restore_copy.listed(site.target)["databases"]
+    restore_copy.drop(site.target, "beside_it")
     with pytest.raises(Refused, match="paste12 is no database that a restore left"):
-        copies.drop(site.target, "paste12")
+        restore_copy.drop(site.target, "paste12")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_a_restore_beside_the_live_database_never_reaches_it_whatever_name_is_gi
     before = texts(site)
 
     with pytest.raises(RolloutError, match=words):
-        copies.into(site.target, backup, name)
+        restore_copy.into(site.target, backup, name)
 
     assert texts(site) == before
 
@@ -130,47 +131,49 @@ def test_a_restore_beside_the_live_database_never_reaches_it_whatever_name_is_gi
 def test_a_copy_that_somebody_else_made_is_not_dropped_for_having_the_same_name(
     site: KeptSite, backup: str
 ) -> None:
-    copies.into(site.target, backup, "taken")
+    restore_copy.into(site.target, backup, "taken")
 
     with pytest.raises(RolloutError, match="Database taken is there already"):
-        copies.into(site.target, backup, "taken")
-    with marks.alone(site.server, "under_way"), pytest.raises(Refused, match="restored by somebody else"):
-        copies.into(site.target, backup, "under_way")
+        restore_copy.into(site.target, backup, "taken")
+    with comments.alone(site.server, "under_way"), pytest.raises(Refused, match="restored by somebody else"):
+        restore_copy.into(site.target, backup, "under_way")
 
     assert texts(site, "taken") == ["before"]
-    copies.drop(site.target, "taken")
+    restore_copy.drop(site.target, "taken")
 
 
 def test_a_killed_restore_beside_the_live_database_is_listed_and_can_be_run_again_or_dropped(
     site: KeptSite, backup: str
 ) -> None:
     into = f"copies.into(target, {backup!r}, 'killed')"
-    _killed(site, into, "checks.proof.fill", after=True)
-    assert re.search("killed .* unfinished, beside the live database", copies.listed(site.target)["say"])
+    _killed(site, into, "checks.backup.verify.fill", after=True)
+    assert re.search(
+        "killed .* unfinished, beside the live database", restore_copy.listed(site.target)["say"]
+    )
 
-    assert copies.into(site.target, backup, "killed")["changed"]
-    copies.drop(site.target, "killed")
-    _killed(site, into, "checks.proof.fill", after=False)
-    copies.drop(site.target, "killed")
+    assert restore_copy.into(site.target, backup, "killed")["changed"]
+    restore_copy.drop(site.target, "killed")
+    _killed(site, into, "checks.backup.verify.fill", after=False)
+    restore_copy.drop(site.target, "killed")
 
-    assert "killed" not in copies.listed(site.target)["databases"]
-    _killed(site, f"copies.rehearse(target, {backup!r})", "checks.proof.fill", after=True)
-    assert copies.rehearse(site.target, backup)["changed"]
+    assert "killed" not in restore_copy.listed(site.target)["databases"]
+    _killed(site, f"copies.rehearse(target, {backup!r})", "checks.backup.verify.fill", after=True)
+    assert restore_copy.rehearse(site.target, backup)["changed"]
 
 
 @pytest.mark.parametrize("stage", ["losses", "into", "copy"])
 def test_too_little_space_at_the_live_database_is_seen_before_anything_is_restored(
     site: KeptSite, backup: str, host: Host, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    size = kept_backups.require_verified(site.target.directory / "backups", backup).manifest.database_bytes
-    monkeypatch.setattr(copies, "free_bytes", lambda _: int(1.3 * size + kept_backups.MARGIN_BYTES) - 1)
+    size = backup_list.require_verified(site.target.directory / "backups", backup).manifest.database_bytes
+    monkeypatch.setattr(restore_copy, "free_bytes", lambda _: int(1.3 * size + backup_list.MARGIN_BYTES) - 1)
 
     status, answer = host("restore", stage, f"--backup={backup}", "--restoration=99999")
 
     assert status == 1
     assert re.search(r"data has \d+ MB free; restoring .* needs \d+ MB", answer["error"])
     assert "restore --drop NAME" in answer["hint"]
-    assert copies.listed(site.target)["databases"] == {}
+    assert restore_copy.listed(site.target)["databases"] == {}
 
 
 def test_writers_are_named_while_the_database_should_stand_still(
@@ -194,38 +197,38 @@ def test_a_restore_killed_in_each_phase_is_done_by_running_it_again_and_readers_
 ) -> None:
     with Readers(site.slot.urls).reading() as readers:
         for after in (False, True):
-            _killed(site, f"copies.copy(target, {backup!r}, 7)", "checks.proof.fill", after=after)
-            assert marks.mark_of(site.server, marks.copy_name(backup)) == {"unfinished": backup}
-        copy = copies.copy(site.target, backup, 7)
+            _killed(site, f"copies.copy(target, {backup!r}, 7)", "checks.backup.verify.fill", after=after)
+            assert comments.mark_of(site.server, comments.copy_name(backup)) == {"unfinished": backup}
+        copy = restore_copy.copy(site.target, backup, 7)
         assert copy["changed"]
-        assert not copies.copy(site.target, backup, 7).get("changed")
+        assert not restore_copy.copy(site.target, backup, 7).get("changed")
 
         swap = f"swapping.swap(target, {backup!r}, 7)"
-        _killed(site, swap, "rollout.swapping._exchange", after=False)
+        _killed(site, swap, "rollout.database.swap._exchange", after=False)
         assert texts(site) == ["before", "after"]
         killed_at = time.monotonic()
-        _killed(site, swap, "rollout.swapping._exchange", after=True)
+        _killed(site, swap, "rollout.database.swap._exchange", after=True)
         assert texts(site) == ["before"]
         done = swapping.swap(site.target, backup, 7)
         wait_for(lambda: readers.served(killed_at), "readers being served from what was restored")
 
     assert not done.get("changed")
-    assert copies.copy(site.target, backup, 7)["swapped"]
+    assert restore_copy.copy(site.target, backup, 7)["swapped"]
     assert texts(site, done["replaced"]) == ["before", "after"]
     assert readers.failed() == []
     assert readers.longest() < site.target.settings["pause_seconds"]
-    copies.drop(site.target, done["replaced"])
+    restore_copy.drop(site.target, done["replaced"])
 
 
 def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, backup: str) -> None:
-    copies.copy(site.target, backup, 8)
-    site.cluster.run("ALTER TABLE notes RENAME TO notas", marks.copy_name(backup))
+    restore_copy.copy(site.target, backup, 8)
+    site.cluster.run("ALTER TABLE notes RENAME TO notas", comments.copy_name(backup))
 
     with pytest.raises(RolloutError, match="cannot be served from"):
         swapping.swap(site.target, backup, 8)
 
     assert texts(site) == ["before"]
-    copies.drop(site.target, marks.copy_name(backup))
+    restore_copy.drop(site.target, comments.copy_name(backup))
 
 
 @pytest.mark.parametrize(
@@ -239,8 +242,8 @@ def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, back
 def test_a_copy_that_the_service_cannot_write_to_is_not_swapped_in_and_trying_leaves_nothing(
     site: KeptSite, backup: str, number: int, spoiled: str, words: str
 ) -> None:
-    copies.copy(site.target, backup, number)
-    name = marks.copy_name(backup)
+    restore_copy.copy(site.target, backup, number)
+    name = comments.copy_name(backup)
     swapping.smoke(site.target, name)
     assert site.cluster.run("SELECT count(*) FROM notes WHERE text = 'smoke'", name) == [(0,)]
     site.cluster.run(spoiled, name)
@@ -248,68 +251,68 @@ def test_a_copy_that_the_service_cannot_write_to_is_not_swapped_in_and_trying_le
     with pytest.raises(Refused, match=rf"cannot be served from: .*({words})"):
         swapping.swap(site.target, backup, number)
 
-    copies.give_up(site.target, backup, number)
+    restore_copy.give_up(site.target, backup, number)
 
 
 def test_an_id_of_a_note_that_is_lost_is_not_given_out_again(
     site: KeptSite, backup: str, number: int
 ) -> None:
     site.run("SELECT setval('notes_id_seq', 4711)")
-    copies.copy(site.target, backup, number)
+    restore_copy.copy(site.target, backup, number)
 
     swapped = swapping.swap(site.target, backup, number)
 
     assert site.cluster.run("SELECT nextval('notes_id_seq')", "paste12") == [(4712,)]
-    copies.drop(site.target, swapped["replaced"])
+    restore_copy.drop(site.target, swapped["replaced"])
 
 
 def test_a_restore_that_was_given_up_is_never_swapped_in_by_whoever_wakes_up(
     site: KeptSite, backup: str, number: int
 ) -> None:
-    copies.copy(site.target, backup, number)
+    restore_copy.copy(site.target, backup, number)
 
-    answer = copies.give_up(site.target, backup, number)
+    answer = restore_copy.give_up(site.target, backup, number)
 
     assert answer["replaced"] == ""
     with pytest.raises(Refused, match="was given up"):
         swapping.swap(site.target, backup, number)
     with pytest.raises(Refused, match="was given up"):
-        copies.copy(site.target, backup, number)
-    assert marks.copy_name(backup) not in copies.listed(site.target)["databases"]
+        restore_copy.copy(site.target, backup, number)
+    assert comments.copy_name(backup) not in restore_copy.listed(site.target)["databases"]
 
 
 def test_a_copy_of_another_restore_is_restored_again_and_not_swapped_in(
     site: KeptSite, backup: str, number: int
 ) -> None:
-    copies.copy(site.target, backup, number)
-    site.cluster.run("UPDATE notes SET text = 'forged'", marks.copy_name(backup))
+    restore_copy.copy(site.target, backup, number)
+    site.cluster.run("UPDATE notes SET text = 'forged'", comments.copy_name(backup))
 
     with pytest.raises(Refused, match=r"not a finished copy .* for restore"):
         swapping.swap(site.target, backup, number + 1)
-    assert copies.copy(site.target, backup, number + 1)["changed"]
+    assert restore_copy.copy(site.target, backup, number + 1)["changed"]
 
-    assert texts(site, marks.copy_name(backup)) == ["before"]
-    copies.give_up(site.target, backup, number + 1)
+    assert texts(site, comments.copy_name(backup)) == ["before"]
+    restore_copy.give_up(site.target, backup, number + 1)
 
 
 def test_giving_up_after_the_swap_says_that_the_backup_is_live(
     site: KeptSite, backup: str, number: int
 ) -> None:
-    copies.copy(site.target, backup, number)
+    restore_copy.copy(site.target, backup, number)
     swapped = swapping.swap(site.target, backup, number)
 
-    answer = copies.give_up(site.target, backup, number)
+    answer = restore_copy.give_up(site.target, backup, number)
 
     assert answer["replaced"] == swapped["replaced"]
     assert "is live already" in answer["say"]
-    copies.drop(site.target, swapped["replaced"])
+    restore_copy.drop(site.target, swapped["replaced"])
 
 
 def test_nothing_is_swapped_while_something_writes(
     site: KeptSite, backup: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swapping, "QUIET_DEADLINE_SECONDS", 0.6)
-    copies.copy(site.target, backup, number)
+    restore_copy.copy(site.target, backup, number)
     writer = psycopg2.connect(site.cluster.url("paste12") + "?application_name=stray")
     try:
         writer.cursor().execute("UPDATE notes SET likes = likes")
@@ -317,7 +320,7 @@ def test_nothing_is_swapped_while_something_writes(
             swapping.swap(site.target, backup, number)
     finally:
         writer.close()
-    copies.give_up(site.target, backup, number)
+    restore_copy.give_up(site.target, backup, number)
 
 
 @pytest.fixture
@@ -341,7 +344,7 @@ def test_an_encrypted_backup_comes_back_with_its_key_from_standard_input(
     assert status == 0, answer
     assert texts(site, "opened") == texts(site)
     assert key.identity not in json.dumps(answer)
-    copies.drop(site.target, "opened")
+    restore_copy.drop(site.target, "opened")
 
 
 @pytest.mark.parametrize("action", ["losses", "into", "rehearse", "copy"])
@@ -377,7 +380,7 @@ def _back_up(site: KeptSite, *more: str) -> str:
         check=True,
         capture_output=True,
     )
-    return kept_backups.kept(kept)[-1].id
+    return backup_list.kept(kept)[-1].id
 
 
 def _bin(site: KeptSite) -> str:

@@ -17,7 +17,7 @@ import pytest
 # A release takes one or two minutes; on a machine that others use too, several times that.
 pytestmark = pytest.mark.timeout(1500)
 
-APP = "app/health.py"
+APP = "app/web/health.py"
 MARK = "# one more line\n"
 FAULT = """    @app.before_request
     def fail_in_production():

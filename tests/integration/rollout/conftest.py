@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.integration.rollout.steered import Steered, steered
 
 _numbers = itertools.count(1)

@@ -22,15 +22,17 @@ from typing import Any
 import jinja2
 import yaml
 
-from rollout import certificate, records, stages
-from rollout.guard import Guard
-from rollout.rollback import roll_back
-from rollout.servers import Servers
-from rollout.state import Window
-from rollout.steering import Steering
-from rollout.storage import write_json
-from rollout.target import SLOTS, Target
-from rollout.windows import open_window
+from rollout.files import write_json
+from rollout.guard.loop import Guard
+from rollout.host.installed_servers import Servers
+from rollout.steps import reports
+from rollout.steps import rollout as stages
+from rollout.steps.rollback import roll_back
+from rollout.steps.window import open_window
+from rollout.target import certificate
+from rollout.target.state import Window
+from rollout.target.steering import Steering
+from rollout.target.target import SLOTS, Target
 from tests.integration.rollout.small import SLOW, SmallInstance
 from tests.running import free_port, running, wait_for
 
@@ -252,7 +254,7 @@ class Steered:
         )
         stages.accept_certificate(self.steering, paper, release, digest_of(release), self.token)
         backup = {"id": f"before-{release}", "verdict": "passed", "summary": "restored and compared"}
-        records.record(self.steering, "backup", backup, self.token)
+        reports.record(self.steering, "backup", backup, self.token)
 
     def offer(self, release: str, wanted: dict[str, str] | None = None, why: str = "") -> str:
         """Claim, install, prove, admit and begin: everything before the first shift. Returns the slot."""

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from rollout import read_only, records, rehearsal, restoration, stages
 from rollout.errors import Refused, Unproven
-from rollout.status import status
+from rollout.steps import read_only, reports, rollback_drill
+from rollout.steps import restore as restoration
+from rollout.steps import rollout as stages
+from rollout.steps.status import status
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered
 
 READ_ONLY = "P12_READ_ONLY"
@@ -33,7 +35,7 @@ def switch(target: Steered, on: bool) -> dict[str, Any]:
 def is_backed_up(target: Steered, started_at: float) -> bool:
     """Record a backup begun at a time, and ask the restore of b1 whether it will do."""
     made = {"id": "fresh", "verdict": "passed", "summary": "restored", "started_at": started_at}
-    records.record(target.steering, "backup", made, target.token)
+    reports.record(target.steering, "backup", made, target.token)
     return bool(restoration.begin(target.steering, "b1", target.token)["backed_up"])
 
 
@@ -236,7 +238,7 @@ def test_a_rehearsal_goes_there_and_back_and_leaves_everything_as_it_was(two: St
     two.settings["admission"] = False
     before, flags = two.steering.state(), values(two, LOCKS)
 
-    done = rehearsal.rehearse(two.steering, two.token, {"backup": 1.0})
+    done = rollback_drill.rehearse(two.steering, two.token, {"backup": 1.0})
 
     state = two.steering.state()
     assert two.ask_many(8) == {NEW: 8}
@@ -255,12 +257,12 @@ def test_a_rehearsal_that_was_killed_is_undone_by_the_next_one(
 ) -> None:
     two.settings["admission"] = False
     with monkeypatch.context() as killed:
-        killed.setattr(rehearsal, "flags_off", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(rollback_drill, "flags_off", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            rehearsal.rehearse(two.steering, two.token, {})
+            rollback_drill.rehearse(two.steering, two.token, {})
     assert two.ask_many(4) == {OLD: 4}
 
-    rehearsal.rehearse(two.steering, two.take(), {})
+    rollback_drill.rehearse(two.steering, two.take(), {})
 
     assert two.ask_many(8) == {NEW: 8}
     assert two.steering.state().quarantined == {}
@@ -272,13 +274,13 @@ def test_a_rehearsal_that_was_killed_is_not_undone_over_a_newer_release(
 ) -> None:
     two.settings["admission"] = False
     with monkeypatch.context() as killed:
-        killed.setattr(rehearsal, "flags_off", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(rollback_drill, "flags_off", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            rehearsal.rehearse(two.steering, two.token, {})
+            rollback_drill.rehearse(two.steering, two.token, {})
     two.serve(NEXT)
     two.settings["admission"] = False
 
-    rehearsal.rehearse(two.steering, two.take(), {})
+    rollback_drill.rehearse(two.steering, two.take(), {})
 
     assert two.ask_many(8) == {NEXT: 8}
     assert two.steering.state().quarantined == {NEW: "rehearsal"}
@@ -287,37 +289,37 @@ def test_a_rehearsal_that_was_killed_is_not_undone_over_a_newer_release(
 def test_a_rehearsal_without_a_release_before_says_what_it_left_out(live: Steered) -> None:
     live.settings["admission"] = False
 
-    done = rehearsal.rehearse(live.steering, live.take(), {})
+    done = rollback_drill.rehearse(live.steering, live.take(), {})
 
     assert "there is nothing before it" in done["left_out"]
     state = live.steering.state()
-    assert "left out the rollback" in rehearsal.complaint(state, 30, state.rehearsal["at"])  # type: ignore[index]
+    assert "left out the rollback" in rollback_drill.complaint(state, 30, state.rehearsal["at"])  # type: ignore[index]
 
 
 def test_production_is_not_for_rehearsals(two: Steered) -> None:
     with pytest.raises(Refused, match="production is not for rehearsals"):
-        rehearsal.rehearse(two.steering, two.token, {})
+        rollback_drill.rehearse(two.steering, two.token, {})
 
     assert "rehearsal.begun" not in two.events()
 
 
 def test_a_rehearsal_is_complained_about_when_it_is_old_or_never_was(two: Steered) -> None:
     two.settings["admission"] = False
-    assert "never rehearsed" in rehearsal.complaint(two.steering.state(), 30, 0)
-    rehearsal.rehearse(two.steering, two.token, {})
+    assert "never rehearsed" in rollback_drill.complaint(two.steering.state(), 30, 0)
+    rollback_drill.rehearse(two.steering, two.token, {})
     state = two.steering.state()
     assert state.rehearsal is not None
     at = state.rehearsal["at"]
 
-    assert rehearsal.complaint(state, 30, at + 29 * 86_400) == ""
-    assert "31 days ago (limit 30)" in rehearsal.complaint(state, 30, at + 31 * 86_400)
+    assert rollback_drill.complaint(state, 30, at + 29 * 86_400) == ""
+    assert "31 days ago (limit 30)" in rollback_drill.complaint(state, 30, at + 31 * 86_400)
 
 
 def test_a_rehearsal_whose_backup_nobody_could_open_is_refused_at_once(two: Steered) -> None:
     two.settings["backup"] = {"age_recipients": ["age1abc"]}
 
     with pytest.raises(Refused, match="are encrypted to age1abc") as refused:
-        rehearsal.refuse_unopened(two.steering.target, has_identity=False)
+        rollback_drill.refuse_unopened(two.steering.target, has_identity=False)
 
     assert refused.value.hint == "Give the private key: --identity FILE"
-    rehearsal.refuse_unopened(two.steering.target, has_identity=True)
+    rollback_drill.refuse_unopened(two.steering.target, has_identity=True)

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from rollout import flags, rollback, stages
 from rollout.errors import Refused, Unproven
-from rollout.flag_changes import run
-from rollout.rollback import flags_off
+from rollout.steps import rollback
+from rollout.steps import rollout as stages
+from rollout.steps.flags import run
+from rollout.steps.rollback import flags_off
+from rollout.target import wanted_flags
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, timed
 
 LOCKS, QUEUE, LEGACY, READ_ONLY = (
@@ -277,7 +279,7 @@ def test_listing_changes_nothing(stepping: Steered) -> None:
 def test_a_document_for_another_slot_or_target_is_not_taken(live: Steered) -> None:
     wanted = live.steering.flags.put("green", {READ_ONLY: "1"})
 
-    answers = flags.push(live.target, wanted, live.target.instances_of("blue"))
+    answers = wanted_flags.push(live.target, wanted, live.target.instances_of("blue"))
 
     assert {answer.status for answer in answers.values()} == {422}
     assert values(live, "blue", READ_ONLY) == {"0"}
@@ -288,7 +290,9 @@ def test_pushing_the_same_again_is_taken_and_an_older_one_is_not(live: Steered) 
     newer = live.steering.flags.put("blue", {READ_ONLY: "0"})
     blue = live.target.instances_of("blue")
 
-    said = [{a.status for a in flags.push(live.target, w, blue).values()} for w in (newer, newer, older)]
+    said = [
+        {a.status for a in wanted_flags.push(live.target, w, blue).values()} for w in (newer, newer, older)
+    ]
 
     assert said == [{200}, {200}, {409}]
 

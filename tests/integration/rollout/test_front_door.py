@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rollout.servers import Servers
+from rollout.host.installed_servers import Servers
 from tests.integration.rollout.small import SLOW
 from tests.integration.rollout.steered import OLD, Steered, reply_on, steered
 from tests.running import wait_for

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from checks.judge import WindowLimits, judge
-from checks.report import Verdict
-from rollout.servers import Servers
-from rollout.windows import read_samples, samples_path
+from checks.base.report import Verdict
+from checks.window.judge import WindowLimits, judge
+from rollout.host.installed_servers import Servers
+from rollout.steps.window import read_samples, samples_path
 from tests.integration.rollout.steered import NEW, OLD, steered
 
 Samples = list[dict[str, Any]]

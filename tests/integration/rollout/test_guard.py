@@ -6,12 +6,13 @@ from contextlib import suppress
 
 import pytest
 
-from checks import judge, kept
-from checks.report import Verdict
+from checks.base.report import Verdict
+from checks.window import judge
+from checks.window import samples as kept
 from rollout.errors import Refused, RolloutError
-from rollout.guard import Guard
-from rollout.state import Window
-from rollout.windows import read_samples, samples_path
+from rollout.guard.loop import Guard
+from rollout.steps.window import read_samples, samples_path
+from rollout.target.state import Window
 from tests.integration.rollout.small import SmallInstance
 from tests.integration.rollout.steered import LIMITS, NEW, OLD, Steered, reply_on
 from tests.running import wait_for

@@ -11,12 +11,12 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks import tripwires
-from checks.limits import WindowLimits
-from rollout.pressure import PressureReader, reader
-from rollout.servers import Servers
-from rollout.storage import write_json
-from rollout.target import Target
+from checks.window import tripwires
+from checks.window.limits import WindowLimits
+from rollout.files import write_json
+from rollout.guard.database_reader import PressureReader, reader
+from rollout.host.installed_servers import Servers
+from rollout.target.target import Target
 from tests.integration.rollout.steered import NEW, Steered
 from tests.running import Cluster, free_port, running_pooler, wait_for
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from rollout import rollback, stages
 from rollout.errors import Refused, RolloutError, Unproven
-from rollout.flags import WantedFlags
-from rollout.guard import Guard
-from rollout.journal import Journal
-from rollout.lock import Lock
-from rollout.rollback import flags_off
-from rollout.traffic import Balancer
+from rollout.guard.loop import Guard
+from rollout.steps import rollback
+from rollout.steps import rollout as stages
+from rollout.steps.rollback import flags_off
+from rollout.target.haproxy import Balancer
+from rollout.target.journal import Journal
+from rollout.target.lock import Lock
+from rollout.target.wanted_flags import WantedFlags
 from tests.integration.rollout.small import SLOW
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, reply_on, timed
 from tests.running import wait_for

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rollout import records, stages
 from rollout.errors import Refused, RolloutError, Unproven
-from rollout.rollback import flags_off
-from rollout.storage import held
-from rollout.windows import open_window
+from rollout.files import held
+from rollout.steps import reports
+from rollout.steps import rollout as stages
+from rollout.steps.rollback import flags_off
+from rollout.steps.window import open_window
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, commit_of, digest_of, timed
 from tests.running import wait_for
 
@@ -52,13 +53,13 @@ MOVES: dict[str, Move] = {
     "shift": lambda t: t.shift(NEW, 5),
     "open a window": lambda t: open_window(t.steering, "step", t.token),
     "finish": lambda t: stages.finish(t.steering, NEW, t.token),
-    "record a backup": lambda t: records.record(
+    "record a backup": lambda t: reports.record(
         t.steering, "backup", {"id": "b", "summary": "s", "verdict": "passed"}, t.token
     ),
-    "record a check": lambda t: records.record(
+    "record a check": lambda t: reports.record(
         t.steering, "check", {"check": "burst", "summary": "s", "verdict": "passed"}, t.token
     ),
-    "write a certificate": lambda t: records.write_certificate(t.steering, OLD, t.token),
+    "write a certificate": lambda t: reports.write_certificate(t.steering, OLD, t.token),
 }
 
 
@@ -263,14 +264,14 @@ def test_while_a_hung_instance_is_asked_a_rollback_does_not_wait(offered: Steere
 
 def no_certificate(target: Steered) -> None:
     backup = {"id": "b", "verdict": "passed", "summary": "restored"}
-    records.record(target.steering, "backup", backup, target.token)
+    reports.record(target.steering, "backup", backup, target.token)
 
 
 def expired(target: Steered) -> None:
     target.admit(NEW)
     path = target.steering.journal
     paper = dict(path.entries()[-2].data["certificate"])
-    from rollout import certificate
+    from rollout.target import certificate
 
     fields = {name: paper[name] for name in certificate.FIELDS} | {"expires_at": time.time() - 1}
     path.append(
@@ -290,7 +291,7 @@ def no_backup(target: Steered) -> None:
 def nothing_to_lose(target: Steered) -> None:
     target.admit(NEW)
     backup = {"id": "b", "verdict": "passed", "summary": "nothing to lose yet", "nothing_to_lose": True}
-    records.record(target.steering, "backup", backup, target.token)
+    reports.record(target.steering, "backup", backup, target.token)
 
 
 @pytest.mark.parametrize(
@@ -337,16 +338,16 @@ def test_a_release_that_is_not_proven_is_not_begun(claimed: Steered) -> None:
 def test_only_a_verified_backup_is_recorded(live: Steered, report: dict[str, Any]) -> None:
     live.take()
 
-    refused(live, lambda t: records.record(t.steering, "backup", report, t.token))
+    refused(live, lambda t: reports.record(t.steering, "backup", report, t.token))
 
 
 def test_backups_that_were_removed_are_journaled_and_nothing_is_when_all_stayed(live: Steered) -> None:
     live.take()
     before = live.events()
 
-    records.record(live.steering, "pruned", {"pruned": [], "summary": "none"}, live.token)
+    reports.record(live.steering, "pruned", {"pruned": [], "summary": "none"}, live.token)
     assert live.events() == before
-    records.record(live.steering, "pruned", {"pruned": ["old"], "summary": "one"}, live.token)
+    reports.record(live.steering, "pruned", {"pruned": ["old"], "summary": "one"}, live.token)
 
     assert live.events() == [*before, "backups.pruned"]
 
@@ -524,16 +525,16 @@ def test_a_plan_changes_nothing(offered: Steered) -> None:
 def test_staging_certifies_what_serves_everything_and_passed_its_burst(live: Steered) -> None:
     live.take()
     report = {"check": "burst", "verdict": "passed", "summary": "no deadlock", "inputs": {"release": OLD}}
-    refused(live, lambda t: records.write_certificate(t.steering, OLD, t.token))
+    refused(live, lambda t: reports.write_certificate(t.steering, OLD, t.token))
     failed = report | {"verdict": "failed", "summary": "staging: burst: failed: deadlocks 3"}
-    recorded = records.record(live.steering, "check", failed, live.token)
-    refusal = refused(live, lambda t: records.write_certificate(t.steering, OLD, t.token))
+    recorded = reports.record(live.steering, "check", failed, live.token)
+    refusal = refused(live, lambda t: reports.write_certificate(t.steering, OLD, t.token))
     assert str(refusal) == "staging: burst: failed: deadlocks 3"
     assert "say" not in recorded
-    records.record(live.steering, "check", report, live.token)
-    refused(live, lambda t: records.write_certificate(t.steering, NEW, t.token))
+    reports.record(live.steering, "check", report, live.token)
+    refused(live, lambda t: reports.write_certificate(t.steering, NEW, t.token))
 
-    records.write_certificate(live.steering, OLD, live.token)
+    reports.write_certificate(live.steering, OLD, live.token)
 
-    assert records.certificate_of(live.steering, OLD, digest_of(OLD))["valid"]
-    assert not records.certificate_of(live.steering, NEW, digest_of(NEW))["valid"]
+    assert reports.certificate_of(live.steering, OLD, digest_of(OLD))["valid"]
+    assert not reports.certificate_of(live.steering, NEW, digest_of(NEW))["valid"]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from rollout.status import status
+from rollout.steps.status import status
 from tests.integration.rollout.steered import NEW, OLD, Steered
 
 

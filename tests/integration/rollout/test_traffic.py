@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from rollout.errors import RolloutError, Unproven
-from rollout.target import Target
-from rollout.traffic import Balancer
+from rollout.target.haproxy import Balancer
+from rollout.target.target import Target
 from tests.integration.rollout.steered import NEW, OLD, Steered, reply_on
 from tests.running import wait_for
 

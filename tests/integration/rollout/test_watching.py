@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from rollout.errors import Refused, RolloutError
-from rollout.guard import Guard
-from rollout.watching import decide, opened, wait
-from rollout.windows import open_window
+from rollout.guard.loop import Guard
+from rollout.steps.window import open_window
+from rollout.steps.window_wait import decide, opened, wait
 from tests.integration.rollout.steered import NEW, Steered
 
 

@@ -1,0 +1,94 @@
+"""The process of a slot that counts queued views and purges gone notes: ``python -m app.worker``.
+
+With ``--until-empty`` it counts what is queued and exits 0 when nothing is left: what a slot that no
+longer serves needs after a rollback.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from app.flags import READ_ONLY
+from app.live_flags import LiveFlags
+from app.settings import Settings, SettingsError, load_settings
+from app.store.database import Database
+from app.store.retry import RetryPolicy
+from app.worker.chore import Chore
+from app.worker.purge import purge_batch
+from app.worker.rollup import count_batch, is_drained
+from app.worker_errors import WorkerErrors
+
+log = logging.getLogger("app.worker")
+
+
+@dataclass
+class Worker:
+    """Drains and purges until told to stop; a database that is away only makes it wait."""
+
+    settings: Settings
+    database: Database
+    flags: LiveFlags
+    stop: threading.Event
+    monotonic: Callable[[], float] = time.monotonic
+
+    def run(self, *, until_empty: bool = False) -> None:
+        """Work until ``stop`` is set or, if asked for, the queue is empty; then that is set too."""
+        chores = self._chores(until_empty)
+        while not self.stop.is_set():
+            for chore in chores:
+                if chore.due <= self.monotonic():
+                    chore.do(self.monotonic)
+            self.stop.wait(max(0.0, min(chore.due for chore in chores) - self.monotonic()))
+
+    def _chores(self, until_empty: bool) -> list[Chore]:
+        now, poll_seconds = self.monotonic(), self.settings.worker_poll_seconds
+        if until_empty:
+            return [Chore("counting", self._drain, poll_seconds, now)]
+        return [
+            Chore("counting", self._count, poll_seconds, now),
+            Chore("purging", self._purge, self.settings.purge_interval_seconds, now),
+        ]
+
+    def _drain(self) -> int:
+        if is_drained(self.database):
+            self.stop.set()
+            return 0
+        return self._count()
+
+    def _count(self) -> int:
+        return self._written(lambda: count_batch(self.database))
+
+    def _purge(self) -> int:
+        return self._written(lambda: purge_batch(self.database))
+
+    def _written(self, batch: Callable[[], int]) -> int:
+        if self.flags.current().on(READ_ONLY):
+            return 0
+        return RetryPolicy(budget_seconds=self.settings.retry_budget_ms / 1000).run(batch)
+
+
+def main(arguments: Sequence[str]) -> int:
+    if list(arguments) not in ([], ["--until-empty"]):
+        print("usage: python -m app.worker [--until-empty]", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    database = Database(settings, WorkerErrors(settings.flags_file).add)
+    flags = LiveFlags(settings.flags_file, settings.target, settings.slot, settings.environment_flags)
+    log.info("worker of %s %s started", settings.target, settings.slot)
+    Worker(settings, database, flags, stop).run(until_empty=bool(arguments))
+    database.close()
+    log.info("worker stopped")
+    return 0

@@ -1,0 +1,102 @@
+"""What a database holds, in numbers that two databases can be compared by."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2.extensions
+from psycopg2 import sql
+
+from checks.base.report import Finding, compare
+
+# How a row reads as text must not depend on either server's settings.
+SETTINGS = (
+    "SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET timezone = 'UTC';"
+    " SET extra_float_digits = 1; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET row_security = off;"
+    " SET idle_in_transaction_session_timeout = 0"
+)
+TABLES = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
+                  AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+# The sum does not depend on the order of the rows, and unlike an xor it counts a row that is there twice.
+DIGEST = """
+SELECT count(*), coalesce(sum(hashtextextended(p12_row::text, 0)::numeric), 0)::text
+FROM ONLY {} AS p12_row
+"""
+SEQUENCES = "SELECT schemaname || '.' || sequencename, coalesce(last_value, 0) FROM pg_sequences"
+# What pg_dump writes anew each time, or from the server's version.
+UNSTABLE = re.compile(r"^(--.*|\\(un)?restrict .*|)$")
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Rows and digest of each table, the last value of each sequence, and a digest of the schema."""
+
+    tables: Mapping[str, Mapping[str, Any]]
+    sequences: Mapping[str, int]
+    schema_sha256: str = ""
+
+    @property
+    def rows(self) -> int:
+        return sum(table["rows"] for table in self.tables.values())
+
+
+def read_sequences(connection: psycopg2.extensions.connection) -> dict[str, int]:
+    """Read every sequence; its value belongs to no snapshot, so read it before the dump does."""
+    with connection.cursor() as cursor:
+        cursor.execute(SEQUENCES)
+        return {name: int(value) for name, value in cursor.fetchall()}
+
+
+def table_names(connection: psycopg2.extensions.connection) -> list[tuple[str, str]]:
+    """Name every table, by schema and name."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        return [(schema, name) for schema, name in cursor.fetchall()]
+
+
+def read_tables(connection: psycopg2.extensions.connection) -> dict[str, dict[str, Any]]:
+    """Count and digest every table, in the transaction that the connection is in, if it is in one."""
+    with connection.cursor() as cursor:
+        tables = {}
+        for schema, name in table_names(connection):
+            cursor.execute(sql.SQL(DIGEST).format(sql.Identifier(schema, name)))
+            rows, digest = cursor.fetchone() or (0, "0")
+            tables[f"{schema}.{name}"] = {"rows": int(rows), "digest": str(digest)}
+        return tables
+
+
+def schema_sha256(dumped: str) -> str:
+    """Digest what ``pg_dump --schema-only`` wrote, without what changes from dump to dump."""
+    lines = [line for line in dumped.splitlines() if not UNSTABLE.match(line)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def same(source: Contents, copy: Contents) -> tuple[Finding, ...]:
+    """Hold a copy against its source, whose sequences were read earlier and may have gone on since."""
+    absent = sorted(source.tables.keys() ^ copy.tables.keys())
+    both = source.tables.keys() & copy.tables.keys()
+    differing = sorted(name for name in both if source.tables[name] != copy.tables[name])
+    behind = sorted(name for name, value in source.sequences.items() if copy.sequences.get(name, -1) < value)
+    rows = f"{copy.rows} rows in the copy, {source.rows} in the source."
+    return (
+        compare("tables", len(copy.tables), ">=", 1, "Nothing was restored."),
+        compare("tables_not_in_both", len(absent), "==", 0, _named(absent)),
+        compare("tables_that_differ", len(differing), "==", 0, f"{_named(differing)} {rows}"),
+        compare("rows", copy.rows, "==", source.rows, _named(differing)),
+        compare("sequences_behind", len(behind), "==", 0, _named(behind)),
+        compare("schema", copy.schema_sha256[:12], "==", source.schema_sha256[:12], "pg_dump -s differs."),
+    )
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}." if names else ""

@@ -1,0 +1,114 @@
+"""A throwaway cluster to restore into: one user, a socket in a private directory, no network, no fsync."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import psycopg2
+
+from checks.backup.disk_hints import explained
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.postgres_tools import Tools, environment
+
+USER = "p12_scratch"
+PREFIX = ".scratch-"
+START_SECONDS = 60.0
+# The longest name of a Unix socket, less its terminator.
+SOCKET_BYTES = 107
+SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "256MB",
+    "autovacuum": "off",
+    "max_connections": "20",
+    "unix_socket_permissions": "0700",
+    "logging_collector": "off",
+    "shared_preload_libraries": "",
+}
+
+
+@contextlib.contextmanager
+def scratch(
+    tools: Tools, place: Path, run_dir: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Run a new cluster with its files in ``place`` and its socket under ``run_dir``; yield its DSN.
+
+    ``settings`` are those of postgresql.conf, over the ones that make it quick. Files and socket
+    are gone afterwards, whatever happens. Raises CannotMeasure if it does not come up, and Misused if
+    ``run_dir`` is too long for a socket.
+    """
+    home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    sockets = Path(tempfile.mkdtemp(prefix="p12", dir=run_dir))
+    try:
+        if len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_BYTES:
+            raise Misused(f"{run_dir} is too long for a Unix socket. Set --run-dir to such as /tmp.")
+        data = home / "data"
+        with explained(place):
+            tools.run(
+                "initdb",
+                ["-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+                environment(),
+            )
+        with _running(tools, data, sockets, {**SETTINGS, **(settings or {})}):
+            yield f"host={sockets} port=5432 user={USER} dbname=postgres"
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(tools: Tools, data: Path, sockets: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    command = [str(tools.bin_dir / "postgres"), "-D", str(data), "-k", str(sockets), "-p", "5432", *given]
+    with (data / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            _wait(server, data, sockets)
+            yield
+        finally:
+            _stop(server)
+
+
+def _wait(server: "subprocess.Popen[bytes]", data: Path, sockets: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            psycopg2.connect(f"host={sockets} port=5432 user={USER} dbname=postgres").close()
+            return
+        except psycopg2.OperationalError:
+            time.sleep(0.05)
+    lines = (data / "log").read_text(errors="replace").splitlines() or ["it said nothing"]
+    raise CannotMeasure(f"The scratch cluster does not start: {lines[-1]}")
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    for number in (signal.SIGQUIT, signal.SIGKILL):
+        server.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
+            return
+
+
+def clear(place: Path) -> None:
+    """Stop and remove the scratch clusters of backups that were killed; to be called under their lock."""
+    for home in place.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
+            pid = int((home / "data/postmaster.pid").read_text().split()[0])
+            server = psutil.Process(pid)
+            if str(home / "data") in server.cmdline():
+                server.send_signal(signal.SIGQUIT)
+                server.wait(10)
+        shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""The database that is backed up: what it is, and a moment of it that nobody can change while it is read."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from psycopg2 import sql
+
+from checks.backup import digest
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.postgres import connected
+
+LSN = """
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text
+"""
+# Whoever holds what not even a reader may share.
+HOLDERS = """
+SELECT a.pid, coalesce(nullif(a.application_name, ''), 'no name'), a.usename, c.relname,
+       round(extract(epoch FROM clock_timestamp() - a.xact_start))::int,
+       left(regexp_replace(a.query, '\\s+', ' ', 'g'), 200)
+FROM pg_locks l
+JOIN pg_stat_activity a USING (pid)
+JOIN pg_class c ON c.oid = l.relation
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND a.datname = current_database()
+  AND c.relkind IN ('r', 'S', 'p') AND n.nspname NOT LIKE 'pg\\_%'
+ORDER BY a.xact_start, c.relname LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The database as the dump will see it."""
+
+    database: str
+    system_identifier: str
+    server_version: str
+    server_major: int
+    encoding: str
+    bytes: int
+    has_notes: bool
+    schema_revision: str | None
+
+
+def look(connection: psycopg2.extensions.connection) -> Source:
+    """Read what the manifest says about a database; raises Misused if a pooler is in between."""
+    with connection.cursor() as cursor:
+
+        def one(query: str) -> Any:
+            cursor.execute(query)
+            row = cursor.fetchone()
+            return row[0] if row else None
+
+        # A pooler greets with a number of its own. A dump through it would poison other clients' sessions.
+        if one("SELECT pg_backend_pid()") != connection.info.backend_pid:
+            raise Misused("DATABASE_URL leads through a pooler. Name Postgres itself, by its own port.")
+        has_revision = one("SELECT to_regclass('alembic_version') IS NOT NULL")
+        return Source(
+            database=one("SELECT current_database()"),
+            system_identifier=str(one("SELECT system_identifier FROM pg_control_system()")),
+            server_version=str(one("SHOW server_version")).split()[0],
+            server_major=int(one("SHOW server_version_num")) // 10000,
+            encoding=one("SHOW server_encoding"),
+            bytes=int(one("SELECT pg_database_size(current_database())")),
+            has_notes=bool(one("SELECT to_regclass('notes') IS NOT NULL")),
+            schema_revision=one("SELECT version_num FROM alembic_version") if has_revision else None,
+        )
+
+
+@contextlib.contextmanager
+def snapshot(
+    connection: psycopg2.extensions.connection, lock_seconds: float, watching: str
+) -> Iterator[tuple[str, str]]:
+    """Hold one moment of the database; yield the exported snapshot's name and the moment's WAL position.
+
+    Every table is locked against changes of its shape before the moment is taken, since a table that is
+    truncated or rewritten afterwards would look empty. Raises CannotMeasure, naming who holds a lock, when
+    that takes more than ``lock_seconds``; ``watching`` is a DSN that may see what others do.
+    """
+    tables = digest.table_names(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(digest.SETTINGS)
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            cursor.execute(f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}")
+            if tables:
+                names = sql.SQL(", ONLY ").join(sql.Identifier(*name) for name in tables)
+                cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))
+            cursor.execute("SELECT pg_export_snapshot()")
+            (name,) = cursor.fetchone() or ("",)
+            cursor.execute(LSN)
+            (lsn,) = cursor.fetchone() or ("",)
+            yield name, lsn
+        except psycopg2.errors.LockNotAvailable:
+            raise CannotMeasure(blocked(watching, lock_seconds)) from None
+        finally:
+            # What ended the moment is worth more than that Postgres has gone since.
+            with contextlib.suppress(psycopg2.Error):
+                cursor.execute("ROLLBACK")
+
+
+def blocked(url: str, seconds: float) -> str:
+    """Say who holds the lock that a backup waited for in vain, and what to do."""
+    waited = f"A table stayed locked for {seconds:g} s"
+    again = "earlier backups are untouched. Then: ./p12 backup"
+    with connected(url) as connection, connection.cursor() as cursor:
+        cursor.execute(HOLDERS)
+        holder = cursor.fetchone()
+    if not holder:
+        return f"{waited}; whoever held it has let go meanwhile, and {again}"
+    pid, application, user, table, held, query = holder
+    return (
+        f"{waited}: pid {pid} ({application}, user {user}) has held {table} for {held} s with: {query}. "
+        f"Let it end, or end it: SELECT pg_terminate_backend({pid}); {again}"
+    )

@@ -1,0 +1,1 @@
+"""The ground of every check: report, formats, command line, Postgres, pgbouncer. It never judges."""

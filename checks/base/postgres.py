@@ -1,0 +1,58 @@
+"""A direct connection to Postgres, for reading what is true there."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.secrets import secret
+
+CONNECT_SECONDS = 5
+SQLALCHEMY_SCHEME = re.compile(r"^postgres(?:ql)?(?:\+\w+)?://")
+
+
+def dsn(env_file: Path | None = None) -> str:
+    """Return DATABASE_URL as libpq takes it; raises Misused without one, or if it is none."""
+    url = SQLALCHEMY_SCHEME.sub("postgresql://", secret("DATABASE_URL", env_file))
+    parse(url)
+    return url
+
+
+def parse(url: str, name: str = "DATABASE_URL") -> dict[str, Any]:
+    """Take a DSN apart; raises Misused, without showing it, if it is none."""
+    try:
+        return dict(psycopg2.extensions.parse_dsn(url))
+    except psycopg2.Error:
+        raise Misused(f"{name} is not a DSN. Use postgresql://user@host:port/database.") from None
+
+
+@contextlib.contextmanager
+def connected(url: str, statement_seconds: float = 60) -> Iterator[psycopg2.extensions.connection]:
+    """Connect in autocommit, so that every statement sees the present.
+
+    Raises CannotMeasure, without the DSN, if Postgres is away, refuses, or fails a statement.
+    """
+    try:
+        connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS, application_name="p12 checks")
+    except psycopg2.Error as error:
+        raise CannotMeasure(f"Postgres does not let us in: {said(error)}. Check DATABASE_URL.") from None
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {statement_seconds * 1000:.0f}")
+        yield connection
+    except psycopg2.Error as error:
+        raise CannotMeasure(f"Postgres says: {said(error)}.") from None
+    finally:
+        connection.close()
+
+
+def said(error: psycopg2.Error) -> str:
+    """The first line of what Postgres said, which never holds a password."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Truly concurrent views and what they did. A burst that was none is never a pass."""

@@ -1,0 +1,248 @@
+"""Judge a window: numbers in, verdict out. Reads no clock, no network and no file but a kept one.
+
+A window fails at any sample, passes only at its end and only on enough evidence, and is unknown when
+``max_seconds`` have gone by without enough. What could not be seen is never taken for zero: its time does
+not count as watched, and a window whose candidate started anew in it cannot pass, since what the process
+had counted is gone.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.base.report import Finding, Verdict, combine, compare
+from checks.window.baseline import COUNTS, Baseline, Threshold
+from checks.window.comparisons import Alone, BesideControl
+from checks.window.limits import WindowLimits
+from checks.window.segments import Deltas, Segment
+from checks.window.tripwires import Breaker, Database, Memory
+
+REASONS_KEPT = 5
+
+__all__ = ["Judgement", "Window", "WindowLimits", "judge"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Where a window stands. ``verdict`` is None while it is open; the findings say why in either case.
+
+    ``broken`` names the last reasons why time did not count as watched. ``baseline`` is what the control
+    arm came to, for a window that has none.
+    """
+
+    verdict: Verdict | None
+    findings: tuple[Finding, ...]
+    elapsed_seconds: float = 0.0
+    watched_seconds: float = 0.0
+    requests: int = 0
+    errors: int = 0
+    broken_segments: int = 0
+    broken: tuple[str, ...] = ()
+    baseline: Baseline | None = None
+
+
+@dataclass
+class Window:
+    """A window being watched: ``add`` samples as they come; the first verdict stays.
+
+    A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
+    "instances": {name: {"started", "deadlocks", "busy", "unjudged", "retries", "retried", "latency",
+    "resident_mb"}},
+    "database": a reading as in ``tripwires``}``, counters cumulative, an instance left out when it could not
+    be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
+    """
+
+    limits: WindowLimits
+    candidate: str
+    control: str | None = None
+    baseline: Baseline | None = None
+    judgement: Judgement = field(default=Judgement(None, ()), init=False)
+
+    def __post_init__(self) -> None:
+        if self.candidate == self.control:
+            raise ValueError(f"candidate and control are both {self.candidate}; they must be two slots.")
+        self._deltas = Deltas(self.candidate, self.control, self.limits.scrape_gap_seconds)
+        self._comparing = (
+            BesideControl(self.limits, self.candidate, self.control)
+            if self.control is not None
+            else Alone(self.limits, self.candidate, self.baseline)
+        )
+        self._threshold = Threshold(self.limits.baseline_requests)
+        self._database = Database(self.limits, self.control is None)
+        self._breaker = Breaker(self.limits)
+        self._memory = Memory(self.limits)
+        self._totals: Counter[tuple[str, str]] = Counter()
+        self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
+        self._elapsed = self._watched = 0.0
+        self._broken: deque[str] = deque(maxlen=REASONS_KEPT)
+        self._lost: list[str] = []
+        self._restarted: list[str] = []
+        self._retried: dict[str, dict[str, Any]] = {}
+
+    def add(self, sample: Mapping[str, Any]) -> Judgement:
+        """Take one sample in and say where the window stands now."""
+        if self.judgement.verdict is None:
+            self._take(sample if isinstance(sample, Mapping) else {})
+            self.judgement = self._judge()
+        return self.judgement
+
+    def _take(self, sample: Mapping[str, Any]) -> None:
+        segment = self._deltas.add(sample)
+        unread = self._database.add(sample) if self.limits.watch_database else []
+        broken = [*segment.broken, *unread]
+        self._elapsed += segment.elapsed
+        self._watched += 0.0 if unread else segment.seconds
+        self._dead = max(self._dead, len(segment.dead))
+        self._lost += segment.lost
+        self._restarted += segment.restarted
+        if broken and self._samples:
+            self._broken_segments += 1
+            self._broken.extend(broken)
+        self._samples += 1
+        for key, count in segment.counts.items():
+            self._totals[key] += count
+        requests, errors = (segment.count(self.candidate, name) for name in ("requests", "errors"))
+        self._breaker.add(self._elapsed, requests, errors)
+        self._weigh(segment, requests)
+        self._note_instances(sample)
+        if self._deltas.threshold_seconds is None:
+            self._settle_threshold(sample)
+
+    def _weigh(self, segment: Segment, requests: int) -> None:
+        self._unweighed += requests if segment.seconds else 0
+        if self._comparing.add(segment):
+            self._evidence += self._unweighed
+            self._unweighed = 0
+
+    def _settle_threshold(self, sample: Mapping[str, Any]) -> None:
+        """Freeze from when a request is slow, once the warm-up is over and the baseline says it."""
+        known = self.baseline.threshold_seconds if self.baseline else None
+        seconds: float | None = known or self.limits.slow_seconds
+        if self.control is not None:
+            self._threshold.learn(self._deltas.histograms(sample, self.control))
+            seconds = self._threshold.seconds
+        if seconds is not None and self._elapsed >= self.limits.warmup_seconds:
+            self._deltas.begin_timing(seconds, sample)
+
+    def _note_instances(self, sample: Mapping[str, Any]) -> None:
+        instances = sample.get("instances")
+        for name, instance in instances.items() if isinstance(instances, dict) else ():
+            if self._deltas.arm_of(name) == self.candidate and isinstance(instance, dict):
+                self._memory.add(name, instance)
+                found = instance.get("retried")
+                self._retried.setdefault(name, {"first": found})["last"] = found
+
+    def _judge(self) -> Judgement:
+        findings = tuple(self._tripwires() + self._compared() + self._sufficiency())
+        return Judgement(
+            verdict=self._verdict(combine(finding.verdict for finding in findings)),
+            findings=findings,
+            elapsed_seconds=self._elapsed,
+            watched_seconds=self._watched,
+            requests=self._totals[self.candidate, "requests"],
+            errors=self._totals[self.candidate, "errors"],
+            broken_segments=self._broken_segments,
+            broken=tuple(self._broken),
+            baseline=self._baseline(),
+        )
+
+    def _verdict(self, so_far: Verdict) -> Verdict | None:
+        if so_far is not Verdict.UNKNOWN:
+            return so_far
+        hopeless = bool(self._lost) and self._elapsed >= self.limits.seconds
+        return Verdict.UNKNOWN if hopeless or self._elapsed >= self.limits.max_seconds else None
+
+    def _tripwires(self) -> list[Finding]:
+        deadlocks = self._totals[self.candidate, "deadlocks"]
+        return [
+            compare("deadlocks", deadlocks, "<=", self.limits.deadlocks, "See the instances' logs."),
+            compare(
+                "dead_instances", self._dead, "<=", self.limits.dead_instances, "The balancer saw them down."
+            ),
+            compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
+            self._breaker.finding(self.candidate),
+            self._memory.finding(),
+            *self._database.findings(),
+        ]
+
+    def _who_restarted(self) -> str:
+        times = Counter(self._restarted).most_common()
+        return (
+            f"Started anew: {', '.join(f'{name} {n} times' for name, n in times)}; see the instances' logs."
+        )
+
+    def _compared(self) -> list[Finding]:
+        hints = {name: self._counted(name, of) for name, of in (("errors", "requests"), ("busy", "requests"))}
+        threshold = self._deltas.threshold_seconds
+        hints["slow"] = f"{self._counted('slow', 'handled')}; slow is over {1000 * (threshold or 0):.3g} ms"
+        hints["retries"] = f"{self._counted('retries', 'requests')}{self._states()}"
+        return self._comparing.findings(hints)
+
+    def _sufficiency(self) -> list[Finding]:
+        why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""
+        traffic = "Send more traffic or give the window more time." + why
+        found = [
+            _enough("requests", self._evidence, ">=", self.limits.min_requests, traffic),
+            _enough("watched_seconds", round(self._watched, 3), ">=", self.limits.seconds, why.strip()),
+            _enough("lost_counters", len(self._lost), "==", 0, "; ".join(self._lost[:REASONS_KEPT])),
+        ]
+        if isinstance(self._comparing, BesideControl):
+            known = "" if self._deltas.threshold_seconds else f" {self._learning()}"
+            found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic + known))
+            return found
+        found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic))
+        # Too many errors for a pass that are too few for a proof: inconclusive, so watch on.
+        requests = self._totals[self.candidate, "requests"]
+        ratio = self._totals[self.candidate, "errors"] / requests if requests else None
+        hint = self._counted("errors", "requests")
+        return [*found, _enough("error_ratio", ratio, "<=", self.limits.max_error_ratio, hint)]
+
+    def _learning(self) -> str:
+        return f"{self._threshold.requests} of {self.limits.baseline_requests} requests tell the old p95."
+
+    def _counted(self, name: str, of: str) -> str:
+        said = [
+            f"{arm}: {self._totals[arm, name]} {name} in {self._totals[arm, of]} {of}"
+            for arm in (self.candidate, self.control)
+            if arm is not None
+        ]
+        return "; ".join(said)
+
+    def _states(self) -> str:
+        states: Counter[str] = Counter()
+        for kept in self._retried.values():
+            first, last = kept["first"], kept["last"]
+            if isinstance(first, Mapping) and isinstance(last, Mapping):
+                numbers = {s: n for s, n in last.items() if isinstance(s, str) and isinstance(n, int)}
+                states.update({s: n - b for s, n in numbers.items() if isinstance(b := first.get(s, 0), int)})
+        named = ", ".join(f"{state} {count}" for state, count in states.most_common() if count > 0)
+        return f" ({named})" if named else ""
+
+    def _baseline(self) -> Baseline | None:
+        if self.control is None:
+            return self.baseline
+        counts = {name: self._totals[self.control, name] for name in COUNTS}
+        return Baseline(self._deltas.threshold_seconds, **counts)
+
+
+def judge(
+    limits: WindowLimits,
+    samples: Iterable[Mapping[str, Any]],
+    candidate: str,
+    control: str | None = None,
+    baseline: Baseline | None = None,
+) -> Judgement:
+    """Judge a window from its samples; the same samples always give the same judgement."""
+    window = Window(limits, candidate, control, baseline)
+    for sample in samples:
+        if window.add(sample).verdict is not None:
+            break
+    return window.judgement
+
+
+def _enough(name: str, measured: float | None, operator: str, limit: float, hint: str) -> Finding:
+    """A condition for passing: where it does not hold yet, the window is unknown, not failed."""
+    finding = compare(name, measured, operator, limit, hint)
+    verdict = Verdict.PASSED if finding.verdict is Verdict.PASSED else Verdict.UNKNOWN
+    return Finding(name, finding.measured, operator, limit, verdict, hint)

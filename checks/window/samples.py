@@ -1,0 +1,204 @@
+"""Windows kept as JSON Lines, so that any verdict can be given again on any machine.
+
+The first line says what was asked and by what it is judged; ``p12_window`` is the format's version:
+
+    {"p12_window": 2, "id": …, "kind": "step", "target": …, "release": …, "share": 5, "candidate": "green",
+     "control": "blue", "limits": {every WindowLimits field}, "baseline": null or {every Baseline field}}
+
+Every other line is one sample, as ``judge.Window`` describes it. A line that is not JSON, such as one that a
+crash cut short, is a sample that says nothing: it breaks its segment. So does an ``at`` that is no time.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from checks.base import command
+from checks.base.errors import CannotMeasure, Misused
+from checks.base.report import Finding, Report, Verdict
+from checks.base.structure import Either, fit
+from checks.window.baseline import Baseline
+from checks.window.judge import Judgement, Window, WindowLimits
+
+FORMAT = 2
+MARK = "p12_window"
+NAMES = {
+    **dict.fromkeys(("target", "candidate", "id", "kind", "release"), str),
+    **{"control": Either((str, None)), "share": int},
+}
+# JSON has whole numbers of any length, arithmetic with floats only those of up to 308 digits.
+ENDLESS = re.compile(rb"\d{100}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a window is to answer: which slot is judged, beside which, against what."""
+
+    target: str
+    candidate: str
+    control: str | None
+    limits: WindowLimits
+    baseline: Baseline | None = None
+    id: str = ""
+    kind: str = ""
+    release: str = ""
+    share: int = 0
+
+    def to_line(self) -> str:
+        """The first line of a kept window, without the newline."""
+        return json.dumps({MARK: FORMAT, **asdict(self)}, sort_keys=True)
+
+    def window(self) -> Window:
+        """A window that is about to be watched."""
+        return Window(self.limits, self.candidate, self.control, self.baseline)
+
+
+def to_line(sample: Mapping[str, Any]) -> str:
+    """A sample's line in a kept window, without the newline."""
+    return json.dumps(sample, sort_keys=True)
+
+
+def samples_in(content: bytes) -> list[dict[str, Any]]:
+    """Return the samples of a kept window; the last line says nothing if its end is missing."""
+    *lines, rest = content.split(b"\n")
+    return [_sample(line) for line in lines[1:]] + ([{}] if rest and lines else [])
+
+
+def read(path: Path) -> tuple[Question, list[dict[str, Any]]]:
+    """Read a kept window back; raises CannotMeasure for a file that is none, or of another version."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CannotMeasure(f"{path} cannot be read: {error.strerror}.") from error
+    return _question(path, content.split(b"\n", 1)[0]), samples_in(content)
+
+
+def _question(path: Path, line: bytes) -> Question:
+    no_window = f'{path} is not a kept window: its first line must be {{"{MARK}": {FORMAT}, …}}'
+    try:
+        asked = _loaded(line)
+    except (ValueError, RecursionError) as error:
+        raise CannotMeasure(f"{no_window}, and is no JSON that can be read: {error}.") from error
+    if not isinstance(asked, dict) or MARK not in asked:
+        raise CannotMeasure(f"{no_window}. Samples alone do not say by what they are judged.")
+    if asked.pop(MARK) != FORMAT:
+        raise CannotMeasure(
+            f"{path} was kept in another format than {FORMAT}. Replay it with the kit of then."
+        )
+    try:
+        limits, known = WindowLimits(**asked.pop("limits")), asked.pop("baseline")
+        question = Question(**asked, limits=limits, baseline=Baseline(**known) if known else None)
+        fit(vars(question), NAMES, "the question")
+        question.window()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CannotMeasure(f"{path} does not say what was asked: {error}.") from error
+    return question
+
+
+def _sample(line: bytes) -> dict[str, Any]:
+    try:
+        sample = _loaded(line)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(sample, dict):
+        return {}
+    return sample if _is_time(sample.get("at")) else {**sample, "at": None}
+
+
+def _loaded(line: bytes) -> Any:
+    """Read a line's JSON; raises ValueError for what is none, and for a number that nothing can count to."""
+    if ENDLESS.search(line):
+        raise ValueError("a number has 100 digits or more")
+    return json.loads(line)
+
+
+def report(
+    question: Question, judgement: Judgement, started_at: float, finished_at: float, samples: Path | None
+) -> Report:
+    """Show a judgement as a report; a window still open is unknown, whatever it has found so far."""
+    findings = judgement.findings
+    if judgement.verdict is None:
+        findings += (Finding("window_closed", 0, "==", 1, Verdict.UNKNOWN, "The window is still open."),)
+    return Report(
+        check="window",
+        target=question.target,
+        findings=findings,
+        started_at=started_at,
+        finished_at=finished_at,
+        inputs=asdict(question),
+        samples=str(samples) if samples else None,
+        facts={
+            "elapsed_seconds": round(judgement.elapsed_seconds, 3),
+            "requests": judgement.requests,
+            "errors": judgement.errors,
+            "broken_segments": judgement.broken_segments,
+        },
+    )
+
+
+def replay(path: Path, changes: Mapping[str, Any] | None = None) -> Report:
+    """Judge a kept window again, from nothing but its file; ``changes`` are other limits.
+
+    Raises CannotMeasure for a file that is no kept window, Misused for changes that are no limits.
+    """
+    question, samples = read(path)
+    if changes:
+        try:
+            question = replace(question, limits=replace(question.limits, **changes))
+        except (TypeError, ValueError) as error:
+            raise Misused(f"--limits: {error}") from error
+    window = question.window()
+    for sample in samples:
+        if window.add(sample).verdict is not None:
+            break
+    times = [float(sample["at"]) for sample in samples if sample.get("at") is not None] or [0.0]
+    return report(question, window.judgement, times[0], times[-1], path)
+
+
+def _is_time(value: Any) -> bool:
+    """Whether a value is Unix seconds of a moment that has a date."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
+
+
+def main(argv: Sequence[str]) -> int:
+    """``python -m checks replay FILE``: judge a kept window again."""
+    parser = command.parser("replay", "Judge a kept window again, offline.")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the samples.jsonl of a window")
+    parser.add_argument("--limits", default="", metavar="NAME=VALUE,…", help="judge by other limits")
+    args = parser.parse_args(argv)
+    if not args.file.is_file():
+        raise Misused(f"{args.file} is not a file. Name the samples.jsonl of a window, in steer/windows/ID.")
+    changes = parse_limits(args.limits)
+    return command.answer(args, "window", time.time, lambda: replay(args.file, changes))
+
+
+def parse_limits(words: str) -> dict[str, Any]:
+    """Read ``name=value,…``; raises Misused for a name that is no limit or a value that is no number."""
+    types = {field.name: field.type for field in fields(WindowLimits)}
+    numbers = [name for name, kind in types.items() if kind in (int, float, bool)]
+    changes: dict[str, Any] = {}
+    for word in filter(None, words.split(",")):
+        name, _, value = word.partition("=")
+        if name not in numbers:
+            raise Misused(f"{name} is not a limit that can be tried. Use {', '.join(numbers)}.")
+        changes[name] = _value(name, value, types[name])
+    return changes
+
+
+def _value(name: str, value: str, kind: Any) -> Any:
+    try:
+        return {"true": True, "false": False}[value] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        accepted = {bool: "true or false", int: "a whole number"}.get(kind, "a number")
+        raise Misused(f"--limits {name}={value} is not a value of {name}. Use {accepted}.") from None

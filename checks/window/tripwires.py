@@ -1,0 +1,144 @@
+"""What fails a window at once, however much went well: trouble of the database, and errors that burn."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.base.report import Finding, compare
+from checks.window.limits import WindowLimits
+
+# Each value of a reading, the limit that it is held against, and where to look.
+READINGS: Mapping[str, tuple[str, str]] = {
+    "connections_ratio": ("<=", "Of max_connections less the reserved; see pg_stat_activity."),
+    "pooler_waiting_seconds": ("<", "Clients wait in pgbouncer's line; see SHOW POOLS."),
+    "lock_wait_seconds": ("<=", "See pg_locks and pg_blocking_pids()."),
+    "transaction_seconds": ("<=", "The oldest transaction of the service; see pg_stat_activity."),
+    "queue_lag_seconds": ("<=", "The oldest queued view; is the worker running?"),
+}
+NUMBERS = (
+    *("connections", "connection_limit", "pooler_waiting"),
+    *("lock_wait_seconds", "transaction_seconds", "queue_lag_seconds", "deadlocks"),
+)
+
+
+# No reading is as large; what is larger is no number.
+LARGEST = 1e18
+
+
+@dataclass
+class Database:
+    """The readings of a window: the worst of each value, and since when clients wait without a pause.
+
+    A reading is ``{"at": unix seconds, "started": …, "stats_reset": …}`` and ``NUMBERS``. Its deadlocks are
+    the whole database's, so they count only while the candidate is alone on it.
+    """
+
+    limits: WindowLimits
+    alone: bool
+    worst: dict[str, float] = field(default_factory=dict)
+    deadlocks: int = 0
+    _last: Mapping[str, Any] = field(default_factory=dict)
+    _waiting_since: float | None = None
+
+    def add(self, sample: Mapping[str, Any]) -> list[str]:
+        """Take in a sample's reading; return why its time does not count as watched, if it does not."""
+        at, found = sample.get("at"), sample.get("database")
+        if not isinstance(found, Mapping) or not all(_is_number(found.get(n)) for n in ("at", *NUMBERS)):
+            self._waiting_since = None
+            return ["the database was not read"]
+        if found["connection_limit"] <= 0:
+            return [f"the database gives {found['connection_limit']} connections"]
+        if not _is_number(at) or abs(at - found["at"]) > self.limits.database_gap_seconds:
+            self._waiting_since = None
+            return ["the database's last answer is too old"]
+        before, self._last = self._last, found
+        broken = self._broken(before, found)
+        if not broken and before:
+            self.deadlocks += found["deadlocks"] - before["deadlocks"]
+        self._note(found)
+        return broken
+
+    def _broken(self, before: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+        if not before:
+            return []
+        reasons = {"started": "Postgres was restarted", "stats_reset": "its statistics were reset"}
+        broken = [words for name, words in reasons.items() if found.get(name) != before.get(name)]
+        if found["deadlocks"] < before["deadlocks"]:
+            broken.append("its deadlock counter fell")
+        return broken
+
+    def _note(self, found: Mapping[str, Any]) -> None:
+        if not found["pooler_waiting"]:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = found["at"]
+        since = self._waiting_since
+        values = {name: found[name] for name in READINGS if name in found} | {
+            "connections_ratio": found["connections"] / found["connection_limit"],
+            "pooler_waiting_seconds": found["at"] - since if since is not None else 0,
+        }
+        for name, value in values.items():
+            self.worst[name] = max(self.worst.get(name, 0.0), float(value))
+
+    def findings(self) -> list[Finding]:
+        if not self.limits.watch_database:
+            return []
+        found = [
+            compare(name, self.worst.get(name), operator, getattr(self.limits, name), hint)
+            for name, (operator, hint) in READINGS.items()
+        ]
+        if self.alone:
+            deadlocks = self.deadlocks if self._last else None
+            hint = "Counted by Postgres; see its log."
+            found.append(compare("database_deadlocks", deadlocks, "<=", self.limits.deadlocks, hint))
+        return found
+
+
+@dataclass
+class Breaker:
+    """Errors of the last ``breaker_seconds``: enough of them at a burning rate fail a window at once."""
+
+    limits: WindowLimits
+    _recent: deque[tuple[float, int, int]] = field(default_factory=deque)
+
+    def add(self, elapsed: float, requests: int, errors: int) -> None:
+        self._recent.append((elapsed, requests, errors))
+        while self._recent[0][0] < elapsed - self.limits.breaker_seconds:
+            self._recent.popleft()
+
+    def finding(self, candidate: str) -> Finding:
+        limits = self.limits
+        requests = sum(n for _, n, _ in self._recent)
+        errors = sum(k for _, _, k in self._recent)
+        burning = errors if errors > limits.burning_ratio * max(requests, errors) else 0
+        where = f"{candidate}: {errors} of {requests} requests failed in {limits.breaker_seconds:g} s."
+        return compare("burning_errors", burning, "<", limits.breaker_errors, where)
+
+
+@dataclass
+class Memory:
+    """What the candidate's processes keep in memory at most; unknown until one tells it."""
+
+    limits: WindowLimits
+    worst: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, instance: Mapping[str, Any]) -> None:
+        megabytes = instance.get("resident_mb")
+        if _is_number(megabytes):
+            self.worst[name] = max(self.worst.get(name, 0.0), float(str(megabytes)))
+
+    def finding(self) -> Finding:
+        limit = self.limits.resident_mb
+        if not self.worst:
+            return compare("resident_mb", None, "<=", limit, "No process tells what it keeps in memory.")
+        name, megabytes = max(self.worst.items(), key=lambda item: item[1])
+        hint = f"{name} is the largest process; does it leak?"
+        return compare("resident_mb", round(megabytes, 1), "<=", limit, hint)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # A comparison also holds for whole numbers that no float can be, and for what is not a number.
+    return 0 <= value < LARGEST

@@ -1,0 +1,142 @@
+"""Tarballs of Python: locked dependencies and our packages under one ``lib/``, ready to run on a host.
+
+The dependencies are a gzip member of their own, kept by the hash of the lock: a new release costs only the
+packing of its own files. Entries carry no owner and one fixed time, so the same input gives the same bytes.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rollout.errors import RolloutError
+from rollout.files import held
+
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the hosts run: ``python`` as ``3.11``, ``machine`` as ``x86_64``."""
+
+    python: str
+    machine: str
+
+    @property
+    def is_ours(self) -> bool:
+        return self.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def dependencies(cache: Path, tree: Path, extra: str, platform: Platform) -> Path:
+    """Return the packed dependencies of one extra of ``tree``'s pyproject, built once per lock.
+
+    :raises RolloutError: a package cannot be had, or its hash is not the locked one.
+    """
+    lock, project = tree / "requirements.lock", tree / "pyproject.toml"
+    described = f"{extra} {platform.python} {platform.machine}".encode()
+    key = hashlib.sha256(described + lock.read_bytes() + project.read_bytes()).hexdigest()[:16]
+    packed = cache / f"dependencies-{extra}-{key}.tar.gz"
+    cache.mkdir(parents=True, exist_ok=True)
+    with held(cache / f"{extra}.lock", wait_seconds=300):
+        if not packed.exists():
+            with scratch(cache) as directory:
+                _install(directory / "lib", lock, project, extra, platform)
+                _compile(directory / "lib", platform)
+                draft = directory / "packed"
+                draft.write_bytes(pack(files_below(directory, "lib"), last=False))
+                draft.replace(packed)
+    return packed
+
+
+def compose(destination: Path, packed: Path, files: Mapping[str, bytes]) -> str:
+    """Write dependencies and our own files as one tarball and return its SHA-256."""
+    draft = destination.with_name(f".{destination.name}.{os.getpid()}")
+    digest = hashlib.sha256()
+    try:
+        with draft.open("wb") as file:
+            for part in (packed.read_bytes(), pack(files, last=True)):
+                digest.update(part)
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(destination)
+    finally:
+        draft.unlink(missing_ok=True)
+    return digest.hexdigest()
+
+
+def pack(files: Mapping[str, bytes], last: bool) -> bytes:
+    """Return one gzip member of tar entries; only the ``last`` one ends the archive."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as compressed:
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(files[name]), 0o644, 0
+            compressed.write(entry.tobuf(tarfile.PAX_FORMAT))
+            compressed.write(files[name] + b"\0" * (-len(files[name]) % BLOCK))
+        if last:
+            compressed.write(b"\0" * 2 * BLOCK)
+    return packed.getvalue()
+
+
+def files_below(directory: Path, prefix: str) -> dict[str, bytes]:
+    """Return the regular files below ``directory/prefix`` by their path from ``directory``."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted((directory / prefix).rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def compiled(directory: Path, prefix: str, platform: Platform) -> dict[str, bytes]:
+    """Return our own files with their byte code."""
+    _compile(directory / prefix, platform)
+    return files_below(directory, prefix)
+
+
+@contextmanager
+def scratch(cache: Path) -> Iterator[Path]:
+    """A directory beside the cache, so that a rename out of it never crosses file systems."""
+    cache.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _install(lib: Path, lock: Path, project: Path, extra: str, platform: Platform) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    command = [
+        *(str(uv), "pip", "install", "--quiet", "--target", str(lib)),
+        *("--python-version", platform.python),
+        *("--python-platform", f"{platform.machine}-manylinux_2_28"),
+        *("--only-binary", ":all:", "--verify-hashes", "--link-mode", "copy"),
+        *("--constraint", str(lock), "--requirement", str(project), "--extra", extra),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RolloutError(
+            f"The {extra} dependencies cannot be installed: {done.stderr.strip()[-600:]}",
+            "Where the network is the reason, the same command works once it is back.",
+        )
+    shutil.rmtree(lib / "bin", ignore_errors=True)
+
+
+def _compile(lib: Path, platform: Platform) -> None:
+    """Ship byte code where our Python writes what the hosts read; elsewhere they compile as they import."""
+    if not platform.is_ours:
+        return
+    # -E: how the engineer has set up Python, e.g. PYTHONPYCACHEPREFIX, must not change the bytes.
+    command = [sys.executable, "-E", "-m", "compileall", "-qq", "-j0", "-s", str(lib.parent)]
+    command += ["--invalidation-mode", "unchecked-hash", str(lib)]
+    subprocess.run(command, capture_output=True, check=False)

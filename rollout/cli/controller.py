@@ -1,0 +1,70 @@
+"""What playbooks ask on the engineer's machine: which commit, which artifact, which kit, whose session."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rollout.build import artifact, kit
+from rollout.build.tarball import Platform
+from rollout.cli import session
+from rollout.errors import RolloutError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m rollout.cli.controller")
+    parser.add_argument("question", choices=("resolve", "build", "kit", "session"))
+    parser.add_argument("--branch", default="")
+    parser.add_argument("--commit", default="")
+    parser.add_argument("--cache", type=Path, default=CHECKOUT / ".p12" / "cache")
+    parser.add_argument("--python", default="", help="the hosts' Python, such as 3.11; empty is ours")
+    parser.add_argument("--machine", default="x86_64")
+    parser.add_argument("--seen", default="")
+    parser.add_argument("--name-only", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        answer = {"changed": False, **_answer(options)}
+    except RolloutError as error:
+        print(json.dumps({"error": str(error), "hint": error.hint}))
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+def _answer(options: argparse.Namespace) -> dict[str, Any]:
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    platform = Platform(options.python or ours, options.machine)
+    match options.question:
+        case "resolve":
+            found = artifact.resolve(CHECKOUT, options.branch)
+            said = f"release {found.release} from {found.named}"
+            return asdict(found) | {
+                "release": found.release,
+                "say": f"{said} ({found.warning})" if found.warning else said,
+            }
+        case "build":
+            commit = artifact.Commit(options.commit, options.commit)
+            built, changed = artifact.build(CHECKOUT, options.cache, commit, platform)
+            said = "built" if changed else "already built"
+            return asdict(built) | {
+                "changed": changed,
+                "say": f"artifact {built.release}-{built.sha256[:12]} {said}, {built.size / 1e6:.1f} MB",
+            }
+        case "kit":
+            if options.name_only:
+                return {"id": kit.kit_id(CHECKOUT, platform)}
+            path, name, changed = kit.build(CHECKOUT, options.cache, platform)
+            return {"path": str(path), "id": name, "python": platform.python, "changed": changed}
+    return {
+        "owner": session.owner(),
+        "session": session.session(),
+        "dead": options.seen if options.seen and session.is_dead(options.seen) else "-",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,94 @@
+"""Verified backups on a host: made, proven, copied elsewhere, and removed when newer ones do."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rollout.errors import Refused
+from rollout.host.programs import database_url
+from rollout.host.run_checks import explained, postgres_tools
+from rollout.target.target import Target
+from rollout.text import size_text
+
+QUEUE_SECONDS = 600.0
+
+
+def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
+    """Back up, prove the backup by restoring it, keep it, copy it, prune older ones; return its manifest.
+
+    ``spare`` is a backup that is not pruned, because it is about to be restored.
+
+    :raises RolloutError: it is not proven, so it is none, or it has no copy; earlier ones are untouched.
+    """
+    from checks.backup import cli as checking
+    from checks.backup import manifest, offsite
+
+    checking.give_way()
+    checking.tidy_up_when_stopped()
+    wanted = target.settings["backup"]
+    directory = target.directory / "backups"
+    tools = postgres_tools(target)
+    with explained(target, "backup"):
+        to = offsite.place(wanted["copy"], wanted["ssh_config"]) if wanted["copy"] else None
+        made = checking.backup(
+            checking.Plan(
+                url=database_url(target, "paste12"),
+                watching=database_url(target, "p12_monitor"),
+                out=directory,
+                tools=tools,
+                target=target.name,
+                release=release,
+                run_dir=Path(target.settings["run"]),
+                queue_seconds=QUEUE_SECONDS,
+                lock_seconds=wanted["lock_seconds"],
+                recipients=tuple(wanted["age_recipients"]),
+            )
+        )
+        if to:
+            offsite.copy(manifest.find(directory, made.id), to, tools.seconds)
+    pruned = prune(target, spare=spare)["pruned"]
+    summary = f"{target.name}: backup {made.id}: {_words(asdict(made), str(to or ''), len(pruned))}"
+    return {
+        **asdict(made),
+        "verdict": "passed",
+        "summary": summary,
+        "copied_to": str(to or ""),
+        "pruned": pruned,
+        "changed": True,
+    }
+
+
+def _words(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
+    if made["nothing_to_lose"]:
+        return "nothing to lose yet"
+    rows = sum(int(table["rows"]) for table in made["tables"].values())
+    words = f"{size_text(made['size_bytes'])}, {rows} rows in {len(made['tables'])} tables restored and equal"
+    words += ", encrypted" if made["encrypted_to"] else ""
+    words += f", copied to {copied_to}" if copied_to else ""
+    return words + (f", {pruned} older removed" if pruned else "")
+
+
+def prune(target: Target, is_dry_run: bool = False, spare: str = "") -> dict[str, Any]:
+    """Remove the backups that ``p12_backup_keep`` does not keep, or only say which; never ``spare``.
+
+    :raises RolloutError: a backup is being made all the while.
+    """
+    from checks.backup import directory as backup_directory
+    from checks.backup import manifest, retention
+
+    directory = target.directory / "backups"
+    keep = retention.Keep(**target.settings["backup"]["keep"])
+    with explained(target, "backup"), backup_directory.sole_backup(directory, QUEUE_SECONDS, not is_dry_run):
+        gone = retention.prune(directory, keep, is_dry_run, [spare])
+        stay = [b.manifest.id for b in manifest.list_backups(directory) if b.manifest.id not in gone]
+    how = "would be removed" if is_dry_run else "removed"
+    listed = [*(f"\n  {how}  {name}" for name in gone), *(f"\n  kept  {name}" for name in stay)]
+    said = f"{target.name}: backups kept {len(stay)}, {how} {len(gone)}{''.join(listed)}"
+    return {"changed": bool(gone) and not is_dry_run, "pruned": gone, "summary": said, "say": said}
+
+
+def require_release(release: str) -> None:
+    """Refuse a backup that does not say which release was in service."""
+    if not release:
+        raise Refused("A backup names the release in service.", "p12 host TARGET backup --release=COMMIT12")

@@ -1,0 +1,215 @@
+"""The guard: watches the open window, turns traffic back when it fails, and heals what drifted.
+
+It runs on the balancer as a service of its own. No controller is needed for any of it.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from checks.base.report import Verdict
+from checks.window import judge
+from checks.window import samples as kept
+from rollout.errors import RolloutError
+from rollout.files import write_json
+from rollout.guard import database_reader
+from rollout.guard.beat import Traffic, standing, summarise
+from rollout.steps.rollback import roll_back
+from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
+from rollout.target import wanted_flags
+from rollout.target.state import State, Window
+from rollout.target.steering import Steering
+from rollout.target.target import Target
+
+OWNER = "guard"
+
+
+@dataclass
+class Guard:
+    """One target's guard. ``look`` does one round; ``run`` repeats it until it is told to stop."""
+
+    steering: Steering
+    clock: Callable[[], float] = time.time
+    judges: dict[str, judge.Window] = field(default_factory=dict)
+    healed_at: float = 0.0
+    database: database_reader.PressureReader | None = None
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def run(self, stop: Event) -> None:
+        settings = self.steering.target.settings["guard"]
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                self.look()
+            except (RolloutError, OSError, ValueError) as error:
+                _say(f"this round failed: {error}")
+            stop.wait(max(0.05, settings["interval_seconds"] - (time.monotonic() - started)))
+
+    def look(self) -> None:
+        """Judge the open window, if there is one; heal now and then; leave a heartbeat."""
+        state = self.steering.state()
+        window = state.open_window
+        if window is not None and state.rollout and state.rollout.ended:
+            self.journal_verdict(window, Verdict.UNKNOWN, f"the rollout was {state.rollout.ended} meanwhile")
+        elif window is not None:
+            self.watch(window)
+        else:
+            self.turn_back_late(state)
+        settings = self.steering.target.settings["guard"]
+        if self.clock() - self.healed_at >= settings["heal_seconds"]:
+            self.healed_at = self.clock()
+            try:
+                self.traffic.add(self.clock(), self.steering.balancer.requests())
+                self.heal_traffic()
+            finally:
+                self.heal_flags()
+        self.beat(window)
+
+    def beat(self, window: Window | None) -> None:
+        """Leave what others want to know: that it lives, how the window stands, how much traffic there is."""
+        judging = self.judges.get(window.id) if window else None
+        write_json(
+            self.steering.target.steering / "guard.json",
+            {
+                "at": self.clock(),
+                "pid": os.getpid(),
+                "window": window.id if window else None,
+                "standing": standing(judging.judgement) if judging else None,
+                "requests_per_minute": self.traffic.per_minute,
+                "database_error": self.database.error if self.database else "",
+            },
+        )
+
+    def watch(self, window: Window) -> None:
+        """Take one sample of a window, keep it, judge all of them, and act on the verdict."""
+        path = samples_path(self.steering.target, window.id)
+        if window.id not in self.judges:
+            self.judges = {window.id: self.judge_so_far(window)}
+        try:
+            taken = sample(self.steering, self.clock, lambda: self.pressure(window))
+        except RolloutError as error:
+            _say(f"window {window.id}: nothing can be seen: {error}")
+            taken = {"at": self.clock(), "servers": {}, "instances": {}}
+        judgement = self.judges[window.id].add(taken)
+        _keep(path, kept.to_line(taken))
+        if judgement.verdict is not None:
+            self.close(window, judgement)
+
+    def pressure(self, window: Window) -> Mapping[str, Any] | None:
+        """The database's last reading, if this window is to look at it."""
+        if not window.limits.get("watch_database", True):
+            return None
+        if self.database is None:
+            self.database = database_reader.reader(self.steering.target, self.clock)
+        return self.database.latest()
+
+    def judge_so_far(self, window: Window) -> judge.Window:
+        """The window as its kept samples leave it; the first look writes down what is asked."""
+        path, question = (
+            samples_path(self.steering.target, window.id),
+            question_of(self.steering.target, window),
+        )
+        if not path.exists():
+            _keep(path, question.to_line())
+        judging = question.window()
+        for taken in read_samples(path):
+            judging.add(taken)
+        return judging
+
+    def close(self, window: Window, judgement: judge.Judgement) -> None:
+        """Journal a window's verdict; a failed one turns traffic back first of all."""
+        summary = summarise(judgement)
+        report: dict[str, Any] = {
+            "check": f"window {window.kind}",
+            "verdict": judgement.verdict,
+            "findings": [str(finding) for finding in judgement.findings],
+        }
+        if judgement.verdict == Verdict.FAILED:
+            try:
+                done = roll_back(self.steering, OWNER, f"window {window.id}: {summary}")
+                _say(done["say"])
+            except RolloutError as error:
+                _say(f"window {window.id} failed and traffic could not be turned back: {error}")
+                report["rollback"] = str(error)
+        baseline = asdict(judgement.baseline) if judgement.baseline else None
+        self.journal_verdict(window, judgement.verdict or Verdict.UNKNOWN, summary, baseline)
+        write_json(samples_path(self.steering.target, window.id).with_name("report.json"), report)
+
+    def turn_back_late(self, state: State) -> None:
+        """Try again what a failed window could not do, e.g. because nobody old was up at that moment."""
+        rollout = state.rollout
+        windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
+        failed = [window for window in windows if window.verdict == Verdict.FAILED]
+        if not rollout or not rollout.from_slot or not failed:
+            return
+        try:
+            done = roll_back(self.steering, OWNER, f"window {failed[-1].id}: {failed[-1].summary}")
+        except RolloutError as error:
+            _say(f"traffic still cannot be turned back: {error}")
+        else:
+            _say(done["say"])
+
+    def journal_verdict(
+        self, window: Window, verdict: str, summary: str, baseline: Mapping[str, Any] | None = None
+    ) -> None:
+        closed = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
+        with self.steering.change():
+            if not find_window(self.steering.state(), window.id).verdict:
+                self.steering.journal.append(OWNER, "window.closed", **closed)
+
+    def heal_traffic(self) -> None:
+        """Give HAProxy the shares that the journal holds, e.g. after it lost its state file."""
+        wanted = self.steering.state().shares
+        if not wanted or self.steering.balancer.holds(wanted):
+            return
+        with self.steering.change():
+            wanted = self.steering.state().shares
+            if not self.steering.balancer.holds(wanted):
+                # A rollback on a full disk is not in the journal: what cannot be journaled is not healed.
+                self.steering.journal.append(OWNER, "traffic.healed", shares=wanted)
+                self.steering.balancer.shift(wanted)
+
+    def heal_flags(self) -> None:
+        """Push a slot's wanted flags to every instance that answers with an older generation."""
+        for wanted in self.steering.flags.all().values():
+            if not wanted.generation:
+                continue
+            instances = self.steering.target.instances_of(wanted.slot)
+            answers = wanted_flags.fetch(instances)
+            behind = [
+                instance
+                for instance in instances
+                if answers[instance.name].status == 200
+                and (answers[instance.name].document.get("generation") or 0) < wanted.generation
+            ]
+            for name, answer in wanted_flags.push(self.steering.target, wanted, behind).items():
+                _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
+
+
+def _keep(path: Path, line: str) -> None:
+    """Add a line to a window's samples; a full disk keeps nobody from judging."""
+    try:
+        path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        _say(f"{path} cannot be written: {error}")
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} guard: {line}", file=sys.stderr, flush=True)
+
+
+def main(target: Target) -> int:
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _say(f"watching {target.name}")
+    Guard(Steering.of(target)).run(stop)
+    return 0

@@ -1,0 +1,135 @@
+"""Programs that the kit runs on hosts for a target: migrations, checks, visitors, the cluster's own tools.
+
+Secrets reach them by environment only. Nothing here runs as root.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rollout.errors import RolloutError
+from rollout.target.target import Target
+
+
+def database_url(target: Target, role: str, database: str = "") -> str:
+    """The DSN of ``paste12`` or ``p12_monitor``, straight to Postgres and never through the pooler."""
+    secret = target.secrets["database" if role == "paste12" else "monitor"]
+    place = f"{target.settings['database_address']}:{target.settings['postgres_port']}"
+    return f"postgresql://{role}:{quote(secret, safe='')}@{place}/{database or target.settings['database']}"
+
+
+def console_url(target: Target) -> str:
+    """The DSN of the pooler's console."""
+    place = f"{target.settings['database_address']}:{target.settings['ports']['pgbouncer']}"
+    return f"postgresql://p12_monitor:{quote(target.secrets['monitor'], safe='')}@{place}/pgbouncer"
+
+
+def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
+    """Run the migrations of the release in a slot, with its own code, straight to Postgres.
+
+    ``database`` is another one than the target's, such as a restored copy.
+
+    :raises RolloutError: the release says why not; the schema is as it was.
+    """
+    release = (target.directory / "slots" / slot / "release").resolve()
+    url = database_url(target, "paste12", database)
+    done = subprocess.run(
+        [target.settings["python"], "-P", "-s", "-m", "app.migrate", "upgrade"],
+        cwd=release,
+        env=environment(PYTHONPATH=str(release / "lib"), DATABASE_URL=url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answer = _answer_of(done)
+    if done.returncode or "after" not in answer:
+        said = answer.get("error") or done.stderr.strip()[-600:] or "it said nothing"
+        raise RolloutError(f"{target.name}: the migration stopped: {said}", str(answer.get("hint", "")))
+    if answer["changed"]:
+        words = f"schema {answer['before'] or 'empty'} → {answer['after']}"
+        return {**answer, "say": f"{target.name}: {words}, expand only"}
+    return answer
+
+
+def evidence(target: Target) -> dict[str, Any]:
+    """Run the evidence collector against this target; returns where it put what it found."""
+    out = target.directory / "evidence"
+    here = [i.name for i in target.instances if i.name.endswith(f".{target.settings['host']}")]
+    done = subprocess.run(
+        [str(target.directory.parent / "bin" / "collect_prod_evidence.sh")],
+        cwd=target.directory,
+        env=environment(
+            DATABASE_URL=database_url(target, "p12_monitor"),
+            REMOTE_BASE_URL=target.settings["front"],
+            P12_EVIDENCE_OUT=str(out),
+            P12_APP_LOG=":".join(str(target.directory / "log" / f"{name}.log") for name in here),
+            P12_PG_LOG=str(target.directory / "log" / "postgres.log"),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 3):
+        raise RolloutError(f"{target.name}: evidence: {last_words(done)}")
+    newest = max((out / "logs").iterdir(), key=lambda directory: directory.name)
+    missing = "" if done.returncode == 0 else ", not everything could be reached"
+    return {
+        "directory": str(newest),
+        "files": sorted(path.name for path in newest.iterdir()),
+        "complete": done.returncode == 0,
+        "say": f"{target.name}: evidence in {newest}{missing}",
+    }
+
+
+def visitors(target: Target) -> None:
+    """Become the visitors; does not return."""
+    state = target.directory / "visitors" / "visitors.json"
+    arguments = [
+        *(sys.executable, "-P", "-s", "-m", "checks", "visitors"),
+        f"--base-url={target.settings['front']}",
+        f"--target={target.name}",
+        f"--rate={target.settings['visitors_rate']}",
+        f"--state={state}",
+    ]
+    os.execve(sys.executable, arguments, environment(P12_REHEARSAL_SECRET=target.secrets["rehearsal"]))
+
+
+def initialise_cluster(target: Target, data: Path) -> dict[str, Any]:
+    """Make the target's Postgres cluster with data checksums; its superuser is the user we run as."""
+    initdb = Path(target.settings["postgres_bin"]) / "initdb"
+    done = subprocess.run(
+        [
+            *(str(initdb), "--pgdata", str(data), "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8"),
+            *("--auth-local=peer", "--auth-host=scram-sha-256"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RolloutError(
+            f"{target.name}: the cluster cannot be made: {done.stderr.strip()[-400:]}", f"df -h {data}"
+        )
+    return {"changed": True}
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, **more}
+
+
+def _answer_of(done: subprocess.CompletedProcess[str]) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    said = (done.stderr.strip() or done.stdout.strip() or "it said nothing")[-800:]
+    return f"ended with status {done.returncode}: {said}"

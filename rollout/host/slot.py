@@ -1,0 +1,130 @@
+"""Releases on an app host: unpack an artifact, point a slot at it, wait for its instances, prune."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rollout.errors import Refused, RolloutError
+from rollout.host.logs import telling_part
+from rollout.host.ports import listening_pid
+from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.target import Target
+from rollout.unpacking import unpack
+
+LOG_CHARACTERS = 20_000
+# A process that listens as often under another id does not come up by waiting.
+LIVES = 4
+
+
+def install(target: Target, slot: str, artifact: Path, sha256: str, release: str) -> dict[str, Any]:
+    """Unpack an artifact beside the other releases and point the slot at it.
+
+    :raises Refused: the file that arrived is not the one that was built.
+    :raises RolloutError: it cannot be unpacked, e.g. the disk is full; nothing is left behind.
+    """
+    directory = target.directory / "releases" / f"{release}-{sha256[:12]}"
+    unpacked = not directory.exists()
+    if unpacked:
+        arrived = _digest(artifact)
+        if arrived != sha256:
+            raise Refused(
+                f"{artifact} has sha256 {arrived[:12]}…, not {sha256[:12]}… as built.",
+                "It was damaged on the way; run the same command again.",
+            )
+        _unpack(artifact, directory)
+    link = target.directory / "slots" / slot / "release"
+    pointed = not link.is_symlink() or link.resolve() != directory.resolve()
+    if pointed:
+        draft = link.with_name(".release")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(directory)
+        draft.replace(link)
+    return {"changed": unpacked or pointed, "directory": str(directory)}
+
+
+def await_instances(target: Target, slot: str, release: str, host: str, seconds: float) -> dict[str, Any]:
+    """Wait until this host's instances of a slot are ready and run ``release``.
+
+    :raises RolloutError: one is not, by the deadline, or ends again and again; shows the end of its log.
+    """
+    instances = [i for i in target.instances_of(slot) if i.name.endswith(f".{host}")]
+    started, lives = time.monotonic(), {i.name: set[int]() for i in instances}
+    while True:
+        for instance in instances:
+            lives[instance.name] |= {listening_pid(instance.address, instance.port) or 0} - {0}
+        answers = ask_all(instances, lambda i: ask(i, "GET", "/internal/ready", timeout_seconds=2.0))
+        late = {name: a for name, a in answers.items() if a.status != 200 or a.release != release}
+        if instances and not late:
+            return {"changed": False, "say": f"{target.name}: {slot} is ready on {host}"}
+        restless = next((name for name in late if len(lives[name]) >= LIVES), None)
+        passed = time.monotonic() - started
+        if restless or passed >= seconds:
+            name = restless or next(iter(late), f"{slot} on {host}")
+            again = f" and was started {LIVES} times" if restless else ""
+            said = _said(late.get(name, Answer(0, error="no instance")))
+            raise RolloutError(
+                f"{target.name}: {name} was not ready within {passed:.0f} s{again}: {said}",
+                f"The end of its log:\n{log_tail(target, name)}",
+            )
+        time.sleep(0.2)
+
+
+def prune(target: Target, keep: Iterable[str]) -> dict[str, Any]:
+    """Remove every release and artifact that is neither in ``keep`` nor pointed at by a slot."""
+    keep = set(keep)
+    pointed = {link.resolve() for link in target.directory.glob("slots/*/release")}
+    removed = []
+    for directory in sorted((target.directory / "releases").glob("[0-9a-f]*")):
+        if directory.name.split("-")[0] not in keep and directory.resolve() not in pointed:
+            shutil.rmtree(directory)
+            removed.append(directory.name)
+    for artifact in sorted((target.directory / "artifacts").glob("*.tar.gz")):
+        if artifact.name.split("-")[0] not in keep:
+            artifact.unlink()
+    return {"changed": bool(removed), "removed": removed}
+
+
+def log_tail(target: Target, instance: str) -> str:
+    path = target.directory / "log" / f"{instance}.log"
+    try:
+        return telling_part(path.read_text(errors="replace")[-LOG_CHARACTERS:])
+    except OSError as error:
+        return f"  (no log: {error})"
+
+
+def _unpack(artifact: Path, directory: Path) -> None:
+    draft = directory.with_name(f".{directory.name}.{os.getpid()}")
+    for leftover in directory.parent.glob(f".{directory.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        with tarfile.open(artifact) as archive:
+            unpack(archive, draft)
+        draft.replace(directory)
+    except (OSError, tarfile.TarError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise RolloutError(
+            f"{artifact} cannot be unpacked into {directory.parent}: {error}.",
+            f"Free some space there: df -h {directory.parent}" if full else "Run the same command again.",
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RolloutError(f"{path} cannot be read: {error}.", "Run the same command again.") from error
+
+
+def _said(answer: Answer) -> str:
+    if not answer.status:
+        return answer.error
+    return json.dumps(answer.document)[:300] or str(answer.status)

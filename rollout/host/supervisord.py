@@ -1,0 +1,204 @@
+"""Processes on a machine without systemd units of ours: supervisord, driven over its Unix socket.
+
+``provision`` and ``deploy`` leave one program file a process; ``ensure`` makes what runs equal to the files.
+"""
+
+import re
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from rollout.errors import Refused, RolloutError
+from rollout.files import held
+from rollout.host.logs import telling_part
+from rollout.host.ports import holder, listening_pid
+from rollout.target.steering import Steering
+from rollout.target.target import SLOTS, Target
+
+START_SECONDS = 20.0
+RUNNING = "RUNNING"
+
+
+def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None:
+    """See that the ports of a target's processes are free, or held by our own supervisord's children.
+
+    Run by root it can name every holder; an ordinary user sees only its own processes.
+
+    :raises Refused: a port is taken; says by whom.
+    """
+    names = tuple(named) or tuple(_described(root, target))
+    ours = _our_pids(root)
+    for name in names:
+        port = port_of(target, name)
+        pid = listening_pid("127.0.0.1", port) if port else None
+        if pid is not None and pid not in ours:
+            raise Refused(
+                f"{target.name}: port {port}, wanted for {name}, is held by {holder('127.0.0.1', port)}.",
+                "End that program, or choose other ports: p12_port in the inventory's group_vars",
+            )
+
+
+def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, Any]:
+    """Start supervisord when it is not up, then make processes of the target run as their files say.
+
+    ``named`` are names such as ``haproxy`` or ``blue-1.HOST``; none means every one that has a file. Then a
+    slot without traffic is started too but not waited for: what was left broken there stops nobody.
+
+    :raises RolloutError: a process does not stay up; shows the end of its log.
+    """
+    chosen = tuple(named) or tuple(_described(root, target))
+    idle = () if named else _idle_slots(target)
+    names = [f"p12-{target.name}-{name}" for name in chosen]
+    needed = [f"p12-{target.name}-{name}" for name in chosen if name.split("-")[0] not in idle]
+    with held(root / "supervisor" / "ensure.lock", wait_seconds=60):
+        started = _ensure_daemon(root)
+        server = _connect(root)
+        changed = _apply_files(server, names)
+        resumed = [name for name in names if _state(server, name) != RUNNING]
+        for name in resumed:
+            _start(server, name)
+        _await_running(server, needed)
+    touched = sorted({*changed, *resumed}) or (names if started else [])
+    return {"changed": bool(touched), "started": touched}
+
+
+def port_of(target: Target, name: str) -> int:
+    """Return the port that a process listens on, 0 when it has none."""
+    instances = {instance.name: instance.port for instance in target.instances}
+    return int({**target.settings["ports"], **instances}.get(name, 0))
+
+
+def reload(root: Path, name: str, signal_name: str) -> dict[str, Any]:
+    """Tell a running process to read its configuration again; one that is not up will read it anyway."""
+    if not answers(root):
+        return {"changed": False}
+    server = _connect(root)
+    running = [p["name"] for p in server.supervisor.getAllProcessInfo() if p["statename"] == RUNNING]
+    if name in running:
+        server.supervisor.signalProcess(name, signal_name)
+    return {"changed": name in running}
+
+
+def stop_all(root: Path, seconds: float = 60.0) -> dict[str, Any]:
+    """Stop everything and supervisord itself, in reverse order of priority; wait until it is gone."""
+    if not answers(root):
+        return {"changed": False, "say": "nothing was running"}
+    server = _connect(root)
+    pid = int(server.supervisor.getPID())
+    count = sum(1 for process in server.supervisor.getAllProcessInfo() if process["statename"] == RUNNING)
+    server.supervisor.shutdown()
+    deadline = time.monotonic() + seconds
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() >= deadline:
+            raise RolloutError(
+                f"supervisord (pid {pid}) is still stopping after {seconds:g} s.", "./p12 down"
+            )
+        time.sleep(0.05)
+    return {"changed": True, "say": f"{count} processes stopped"}
+
+
+def answers(root: Path) -> bool:
+    try:
+        _connect(root).supervisor.getState()
+    except (OSError, xmlrpc.client.Error):
+        return False
+    return True
+
+
+def _connect(root: Path) -> Any:
+    socket_path = (root / "supervisor" / "socket").resolve()
+    transport = SupervisorTransport(None, None, f"unix://{socket_path}")
+    return xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+
+
+def _ensure_daemon(root: Path) -> bool:
+    if answers(root):
+        return False
+    (root / "supervisor" / "socket").resolve().unlink(missing_ok=True)
+    configuration = root / "supervisor" / "supervisord.conf"
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(configuration)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(root):
+        if done.returncode or time.monotonic() >= deadline:
+            raise RolloutError(
+                f"supervisord does not start: {(done.stderr + done.stdout).strip()[-400:] or 'no answer'}",
+                f"Its log: {root / 'supervisor' / 'supervisord.log'}",
+            )
+        time.sleep(0.05)
+    return True
+
+
+def _apply_files(server: Any, names: Iterable[str]) -> set[str]:
+    """Take in the program files that changed; other targets' changes are left for their own call."""
+    added, changed, removed = server.supervisor.reloadConfig()[0]
+    mine = set(names)
+    for name in (set(changed) | set(removed)) & mine:
+        server.supervisor.stopProcessGroup(name)
+        server.supervisor.removeProcessGroup(name)
+    for name in (set(added) | set(changed)) & mine:
+        server.supervisor.addProcessGroup(name)
+    return (set(added) | set(changed)) & mine
+
+
+def _idle_slots(target: Target) -> list[str]:
+    shares = Steering.of(target).state().shares
+    return [slot for slot in SLOTS if not shares.get(slot)]
+
+
+def _described(root: Path, target: Target) -> list[str]:
+    """Return the names of every process that has a place in one of the target's program files."""
+    prefix = f"p12-{target.name}-"
+    files = sorted((root / "supervisor" / "programs").glob(f"{prefix}*.ini"))
+    sections = re.compile(rf"^\[program:{prefix}(.+)\]$", re.MULTILINE)
+    return [name for file in files for name in sections.findall(file.read_text())]
+
+
+def _our_pids(root: Path) -> set[int]:
+    if not answers(root):
+        return set()
+    daemon = psutil.Process(int(_connect(root).supervisor.getPID()))
+    return {daemon.pid, *(child.pid for child in daemon.children(recursive=True))}
+
+
+def _state(server: Any, name: str) -> str:
+    try:
+        return str(server.supervisor.getProcessInfo(name)["statename"])
+    except xmlrpc.client.Fault as fault:
+        raise RolloutError(f"supervisord has no process {name}.", "./p12 provision") from fault
+
+
+def _start(server: Any, name: str) -> None:
+    """Start a process, unless supervisord is at it already: it starts what is new by itself."""
+    try:
+        server.supervisor.startProcess(name, False)
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.ALREADY_STARTED:
+            raise RolloutError(f"supervisord does not start {name}: {fault.faultString}.") from fault
+
+
+def _await_running(server: Any, names: Iterable[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        waiting = {name: _state(server, name) for name in names}
+        waiting = {name: state for name, state in waiting.items() if state != RUNNING}
+        if not waiting:
+            return
+        dead = [name for name, state in waiting.items() if state in ("FATAL", "EXITED")]
+        if dead or time.monotonic() >= deadline:
+            name = (dead or sorted(waiting))[0]
+            log = telling_part(str(server.supervisor.readProcessStdoutLog(name, -20_000, 0)))
+            raise RolloutError(f"{name} does not stay up ({waiting[name]}).", f"The end of its log:\n{log}")
+        time.sleep(0.05)

@@ -1,0 +1,101 @@
+"""Keep what other hosts proved: verified backups, burst reports, certificates."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rollout.errors import Refused
+from rollout.files import read_json, write_json
+from rollout.target import certificate
+from rollout.target.steering import Steering
+
+OF_A_BACKUP = (
+    "id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release",
+    "encrypted_to", "copied_to", "pruned", "started_at",
+)  # fmt: skip
+
+
+def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int) -> dict[str, Any]:
+    """Journal a backup's manifest, the backups that were pruned, or a check's report.
+
+    :raises Refused: the report is not a passed, complete one of its kind.
+    """
+    with steering.change(token) as owner:
+        if kind == "backup":
+            missing = [name for name in ("id", "summary") if not report.get(name)]
+            if missing or report.get("verdict") != "passed":
+                raise Refused(
+                    f"This is no verified backup: {missing or report.get('verdict')}.", "./p12 backup"
+                )
+            kept = {name: report[name] for name in OF_A_BACKUP if name in report}
+            steering.journal.append(owner, "backup.verified", **kept)
+        elif kind == "pruned":
+            if report["pruned"]:
+                steering.journal.append(owner, "backups.pruned", ids=report["pruned"])
+        else:
+            write_json(steering.target.steering / f"{report['check']}.json", dict(report))
+            steering.journal.append(
+                owner,
+                "check.judged",
+                check=report["check"],
+                verdict=report["verdict"],
+                summary=report["summary"],
+                release=report.get("inputs", {}).get("release", ""),
+            )
+    # What did not pass is said by whoever stops for it.
+    said = {"say": report["summary"]} if report.get("verdict", "passed") == "passed" else {}
+    return {"changed": True, **said}
+
+
+def write_certificate(steering: Steering, release: str, token: int) -> dict[str, Any]:
+    """Certify the release that this target serves, from the checks it passed.
+
+    :raises Refused: it is not what serves, or its burst has not passed.
+    """
+    with steering.change(token) as owner:
+        state = steering.state()
+        slot = state.serving
+        held = state.slots.get(slot) if slot else None
+        if held is None or slot is None or held.release != release or state.shares.get(slot) != 100:
+            raise Refused(f"{release} does not serve all of {steering.target.name}.", "./p12 deploy")
+        report = read_json(steering.target.steering / "burst.json")
+        _require_passed(report, release, steering.target.steering / "burst.json")
+        now = time.time()
+        paper = certificate.issue(
+            steering.target.secrets["certificate"],
+            release=release,
+            commit=held.commit,
+            sha256=held.sha256,
+            flags=dict(steering.flags.of(slot).flags),
+            schema=report.get("inputs", {}).get("schema", ""),
+            verdicts=[{"check": "burst", "verdict": report["verdict"], "summary": report["summary"]}],
+            issued_at=now,
+            expires_at=now + 60 * steering.target.settings["certificate_valid_minutes"],
+        )
+        write_json(steering.target.steering / "certificate.json", paper)
+        steering.journal.append(owner, "certificate.written", certificate=paper)
+    return {
+        "changed": True,
+        "certificate": paper,
+        "say": f"{steering.target.name}: certificate of {release} written",
+    }
+
+
+def _require_passed(report: Mapping[str, Any] | None, release: str, path: Path) -> None:
+    if report is None or report.get("inputs", {}).get("release") != release:
+        raise Refused(f"No burst of {release} is on record.", "./p12 verify")
+    if report.get("verdict") != "passed":
+        raise Refused(report["summary"], f"All of it: {path}. Once it is mended: the same command again")
+
+
+def certificate_of(steering: Steering, release: str, digest: str) -> dict[str, Any]:
+    """Return the certificate on file and whether it still holds for this artifact."""
+    paper = read_json(steering.target.steering / "certificate.json")
+    if paper is None:
+        return {"valid": False, "reason": "none was written", "certificate": None}
+    try:
+        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+    except Refused as error:
+        return {"valid": False, "reason": str(error), "certificate": None}
+    return {"valid": True, "certificate": paper}

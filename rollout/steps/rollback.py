@@ -1,0 +1,253 @@
+"""The rollback ladder's first two rungs: traffic back, then flags off. One call on the balancer.
+
+It needs HAProxy and the instances that serve afterwards, and nothing else: no database, no Redis, no staging,
+no build machine. Whoever holds the target's lock is fenced off first, so a release that is still running
+cannot undo it.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rollout.errors import Refused, Unproven
+from rollout.steps.rules import refuse_while_restoring
+from rollout.target import wanted_flags
+from rollout.target.instances import Answer
+from rollout.target.state import State
+from rollout.target.steering import Steering
+from rollout.target.target import other
+from rollout.text import typed
+
+PROOF_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where traffic leaves, and where it goes."""
+
+    leave: str
+    to: str
+    release: str
+    back_to: str
+
+
+def way_back(state: State) -> Way:
+    """Read from the journal what is live and what was live before it. Never a guess by age or name.
+
+    :raises Refused: there is nothing before it.
+    """
+    rollout = state.rollout
+    if rollout is None:
+        raise Refused("Nothing was ever released here, so there is nothing to roll back.", "./p12 release")
+    leave, to = rollout.slot, rollout.from_slot
+    before = state.slots.get(to) if to else None
+    if to is None or to == leave or before is None:
+        raise Refused(
+            f"Nothing served before {rollout.release} took over: there is nothing before it to go back to.",
+            "To lower its flags: ./p12 rollback --flags-only",
+        )
+    if before.release != rollout.from_release or not before.proven:
+        raise Refused(
+            f"{to} no longer holds {rollout.from_release}, which served before; it has {before.release}.",
+            f"{rollout.release} still serves. To lower its flags: ./p12 rollback --flags-only",
+        )
+    return Way(leave, to, rollout.release, before.release)
+
+
+def roll_back(steering: Steering, owner: str, why: str) -> dict[str, Any]:
+    """Turn traffic back, lower what the release raised, prove it, journal it. Safe to repeat.
+
+    :raises Refused: nothing to go back to, or nobody there to serve.
+    :raises Unproven: traffic moved but a serving instance could not be shown right; says which.
+    """
+    started = time.monotonic()
+    unwritten: list[str] = []
+    lowered: list[str] = []
+    unreached: set[str] = set()
+    with steering.change():
+        state = steering.state()
+        way = way_back(state)
+        shares = {way.to: 100, way.leave: 0}
+        again = state.rollout is not None and state.rollout.ended == "rolled back"
+        moved = not steering.balancer.holds(shares)
+        if moved:
+            _require_somebody(steering, way)
+        # Journaled before it is done: should this be killed now, the guard finishes it instead of undoing it.
+        with _noting(unwritten):
+            steering.lock.fence()
+            if moved or not again:
+                steering.journal.append(owner, "traffic.shifted", shares=shares, release=way.back_to)
+        if moved:
+            with _noting(unwritten):
+                steering.balancer.shift(shares)
+        with _noting(unwritten):
+            lowered, unreached = lower_flags(steering, state, way.leave, owner)
+            if not again:
+                steering.journal.append(
+                    owner, "rolled_back", release=way.release, to=way.back_to, slot=way.to, why=why
+                )
+    proven, dead = prove_serving(steering, way.to, way.back_to)
+    if unwritten:
+        raise Unproven(
+            f"{steering.target.name}: {way.back_to} ({way.to}) serves everything, but the rollback could not "
+            f"be written down: {unwritten[0]}.",
+            f"Free some space, then ./p12 rollback again: df -h {steering.target.steering}",
+        )
+    seconds = round(time.monotonic() - started, 3)
+    said = "already on" if again and not moved else "back on"
+    return {
+        "changed": moved or bool(lowered) or not again,
+        "release": way.back_to,
+        "left": way.release,
+        "slot": way.to,
+        "lowered": lowered,
+        "proven": proven,
+        "unreached": sorted({*unreached, *dead}),
+        "seconds": seconds,
+        "say": f"{steering.target.name}: {said} {way.back_to} ({way.to}), "
+        f"proven at {len(proven)} instances in {seconds:.2f} s{_flag_words(lowered, way.leave)}"
+        f"{healed_later(unreached | dead)}{_read_only_words(steering, way.to)}",
+    }
+
+
+@contextmanager
+def _noting(unwritten: list[str]) -> Iterator[None]:
+    """Go on when the disk is full: visitors come before records."""
+    try:
+        yield
+    except OSError as error:
+        unwritten.append(str(error))
+
+
+def flags_off(steering: Steering, owner: str, only: tuple[str, ...] = (), slot: str = "") -> dict[str, Any]:
+    """Lower every flag that the newest release raised, or only those named; prove it. Safe to repeat.
+
+    A target that is read-only stays so, unless ``P12_READ_ONLY`` is named.
+
+    :raises Refused: it is named while a restore rests on it, or one of ``only`` is not a flag.
+    """
+    started = time.monotonic()
+    with steering.change():
+        state = steering.state()
+        if wanted_flags.READ_ONLY in only:
+            refuse_while_restoring(steering.target.name, state)
+        slot = slot or _slot_to_lower(steering, state, only)
+        lowered, unreached = lower_flags(steering, state, slot, owner, only)
+    serving = state.serving == slot
+    release = state.slots[slot].release if slot in state.slots else ""
+    proven, dead = prove_serving(steering, slot, release) if serving else ([], set())
+    seconds = round(time.monotonic() - started, 3)
+    words = f"{', '.join(lowered)} off" if lowered else "no flag was raised"
+    return {
+        "changed": bool(lowered),
+        "slot": slot,
+        "lowered": lowered,
+        "proven": proven,
+        "unreached": sorted({*unreached, *dead}),
+        "seconds": seconds,
+        "say": f"{steering.target.name}: {words} in {slot}, "
+        f"proven at {len(proven)} instances in {seconds:.2f} s{healed_later(unreached | dead)}"
+        f"{_read_only_words(steering, slot)}",
+    }
+
+
+def lower_flags(
+    steering: Steering, state: State, slot: str, owner: str, only: tuple[str, ...] = ()
+) -> tuple[list[str], set[str]]:
+    """Want and push the defaults in a slot; return what was lowered and who did not answer."""
+    held = state.slots.get(slot)
+    defaults = held.known if held else {}
+    wanted = steering.flags.of(slot)
+    unknown = [name for name in only if name not in {**defaults, **wanted.flags}]
+    if unknown:
+        raise Refused(
+            f"{', '.join(unknown)} is not a flag of {slot}. Accepted: {', '.join(sorted(defaults))}."
+        )
+    names = wanted_flags.to_lower(wanted.flags, defaults, only)
+    if names:
+        wanted = steering.flags.put(slot, wanted_flags.lowered(wanted.flags, defaults, names))
+        steering.journal.append(
+            owner, "flags.wanted", slot=slot, generation=wanted.generation, flags=dict(wanted.flags)
+        )
+    answers = (
+        wanted_flags.push(steering.target, wanted, steering.target.instances_of(slot))
+        if wanted.generation
+        else {}
+    )
+    return names, {name for name, answer in answers.items() if answer.status != 200}
+
+
+def prove_serving(steering: Steering, slot: str, release: str) -> tuple[list[str], set[str]]:
+    """Show that every instance which serves runs ``release`` with its slot's wanted flags.
+
+    An instance that HAProxy does not count as up does not serve: it is returned among the dead, not waited
+    for. One that is behind with its flags is pushed to until it has them.
+    """
+    wanted = steering.flags.of(slot)
+    deadline = time.monotonic() + PROOF_SECONDS
+    while True:
+        servers = steering.balancer.servers()
+        up = [i for i in steering.target.instances_of(slot) if servers[i.name].up]
+        answers = wanted_flags.fetch(up)
+        wrong = {n: _complaint(a, release, wanted.generation) for n, a in answers.items()}
+        wrong = {name: complaint for name, complaint in wrong.items() if complaint}
+        if up and not wrong:
+            dead = {i.name for i in steering.target.instances_of(slot)} - set(answers)
+            return sorted(answers), dead
+        if time.monotonic() >= deadline:
+            listed = "; ".join(f"{name} {complaint}" for name, complaint in sorted(wrong.items()))
+            raise Unproven(
+                f"{steering.target.name}: {slot} serves but is not proven: {listed or 'no instance is up'}.",
+                "See every instance: ./p12 status",
+            )
+        if wanted.generation:
+            wanted_flags.push(steering.target, wanted, [i for i in up if i.name in wrong])
+        time.sleep(0.05)
+
+
+def _complaint(answer: Answer, release: str, generation: int) -> str:
+    if answer.status != 200:
+        return f"answers {answer.status or answer.error}"
+    if answer.release != release:
+        return f"runs {answer.release or 'an unknown release'}, not {release}"
+    if generation and answer.document.get("generation") != generation:
+        return f"has flag generation {answer.document.get('generation')}, not {generation}"
+    return ""
+
+
+def _require_somebody(steering: Steering, way: Way) -> None:
+    servers = steering.balancer.servers()
+    if not any(servers[i.name].up for i in steering.target.instances_of(way.to)):
+        raise Refused(
+            f"No instance of {way.to} ({way.back_to}) is up, so turning traffic there would serve nobody.",
+            "Start them: ./p12 provision; or lower the flags alone: ./p12 rollback --flags-only",
+        )
+
+
+def _slot_to_lower(steering: Steering, state: State, only: tuple[str, ...]) -> str:
+    """The newest release's slot when it has something raised, else the one that serves."""
+    candidates = [state.rollout.slot] if state.rollout else []
+    candidates += [slot for slot in (state.serving,) if slot]
+    candidates += [other(slot) for slot in candidates[:1]]
+    for slot in candidates:
+        held = state.slots.get(slot)
+        if wanted_flags.to_lower(steering.flags.of(slot).flags, held.known if held else {}, only):
+            return slot
+    if not candidates:
+        raise Refused("Nothing was ever released here, so no flag can be raised.", "./p12 release")
+    return state.serving or candidates[0]
+
+
+def _flag_words(lowered: list[str], slot: str) -> str:
+    return f"; {', '.join(lowered)} off in {slot}" if lowered else ""
+
+
+def _read_only_words(steering: Steering, slot: str) -> str:
+    is_on = steering.flags.of(slot).flags.get(wanted_flags.READ_ONLY) == "1"
+    return f"; still read-only, until: {typed('maintenance off', steering.target.name)}" if is_on else ""
+
+
+def healed_later(names: set[str]) -> str:
+    return f"; did not answer and will be healed by the guard: {', '.join(sorted(names))}" if names else ""

@@ -1,0 +1,346 @@
+"""A rollout's moves on one target, each with the rule that must hold before it.
+
+Every move first asks what is already true, so repeating one changes nothing, and refuses to run ahead of its
+evidence, whoever asks.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rollout.errors import Refused, Unproven
+from rollout.files import write_json
+from rollout.steps import read_only
+from rollout.steps.rollback import prove_serving
+from rollout.steps.rules import (
+    backup_complaint,
+    certificate_complaint,
+    refuse_quarantined,
+    refuse_skipped_steps,
+    refuse_unadmitted,
+    refuse_while_restoring,
+)
+from rollout.target import certificate, wanted_flags
+from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.state import Rollout, State
+from rollout.target.steering import Steering
+from rollout.target.target import SLOTS, Instance, other
+from rollout.text import typed
+
+READY_TIMEOUT_SECONDS = 3.0
+
+
+def plan(steering: Steering, release: str, digest: str = "") -> dict[str, Any]:
+    """Say what is already true of a release on this target, and what is left to do. Changes nothing."""
+    state = steering.state()
+    slot = slot_for(state, release)
+    held = state.slots.get(slot)
+    rollout = state.rollout if state.rollout and state.rollout.release == release else None
+    if rollout and rollout.ended == "rolled back":
+        rollout = None  # what it passed then is no evidence for the next try
+    windows = state.windows_of(release) if rollout else ()
+    passed = {(w.kind, w.share) for w in windows if w.verdict == "passed"}
+    finished = bool(rollout and rollout.ended == "finished")
+    before = rollout.from_slot if rollout else _before(state, slot)
+    stepping = before is not None and not finished
+    steps = [s for s in steering.target.settings["steps"] if s < 100 and ("step", s) not in passed]
+    answer = {
+        "release": release,
+        "slot": slot,
+        "first": not any(state.shares.values()),
+        "installed": bool(held and held.proven and held.release == release and held.sha256 == digest),
+        "share": state.shares.get(slot, 0) if held and held.release == release else 0,
+        "under_way": bool(rollout and not rollout.ended),
+        "finished": finished,
+        "steps": steps if stepping and steering.target.settings["admission"] else [],
+        "monitored": ("monitor", 100) in passed,
+        "quarantined": state.quarantined.get(release),
+        "certified": not certificate_complaint(steering, state, release, digest),
+        "backed_up": not backup_complaint(steering, state),
+        "flags": dict(steering.flags.of(slot).flags),
+    }
+    return answer | {"say": _plan_words(steering.target.name, answer)}
+
+
+def serving(steering: Steering) -> dict[str, Any]:
+    """Say which release a backup would be of, ``none`` before the first, and whether a fresh one is there."""
+    state = steering.state()
+    release = state.slots[state.serving].release if state.serving else "none"
+    return {"release": release, "backed_up": not backup_complaint(steering, state)}
+
+
+def _plan_words(target: str, answer: Mapping[str, Any]) -> str:
+    if answer["finished"]:
+        return f"{target}: {answer['release']} is live and good already"
+    steps = ", ".join(str(step) for step in (*answer["steps"], 100))
+    return f"{target}: {answer['release']} goes to {answer['slot']}, then {steps} %"
+
+
+def slot_for(state: State, release: str) -> str:
+    """Return the slot that holds ``release``, or the idle one where it belongs.
+
+    :raises Refused: another rollout is under way.
+    """
+    rollout = state.rollout
+    if rollout and not rollout.ended and rollout.release != release:
+        raise Refused(
+            f"The rollout of {rollout.release} is at {rollout.share} %, begun "
+            f"{time.strftime('%H:%M:%S', time.localtime(rollout.begun_at))}.",
+            "Continue it with its own branch, or turn it back first: ./p12 rollback",
+        )
+    if rollout and not rollout.ended:
+        return rollout.slot
+    serving = state.serving
+    if serving and state.slots[serving].release == release:
+        return serving
+    return other(serving) if serving else SLOTS[0]
+
+
+def claim(steering: Steering, release: str, token: int, why: str) -> dict[str, Any]:
+    """Reserve the idle slot for a release, before a byte is written there."""
+    with steering.change(token) as owner:
+        state = steering.state()
+        slot = slot_for(state, release)
+        refuse_quarantined(state, release, why)
+        refuse_while_restoring(steering.target.name, state)
+        if state.shares.get(slot):
+            raise Refused(
+                f"{slot} serves {state.shares[slot]} % of the requests; nothing is installed there."
+            )
+        steering.journal.append(owner, "slot.claimed", slot=slot, release=release)
+        return {"changed": True, "slot": slot}
+
+
+def prove(
+    steering: Steering, slot: str, identity: Mapping[str, str], wanted: Mapping[str, str], token: int
+) -> dict[str, Any]:
+    """Show that every instance of a slot runs the release and has its flags; only then may it get traffic.
+
+    A release that is proven for the first time is shown to obey: its flags are turned off and on once.
+    ``identity`` holds ``release``, ``commit`` and ``sha256``. Flags that the release does not know are left
+    out of its document. A target that is read-only is so in this slot too.
+
+    :raises Refused: a restore is under way, or the target is read-only and the release cannot be.
+    :raises Unproven: an instance is away, not ready, or runs something else; says which.
+    """
+    instances = steering.target.instances_of(slot)
+    steering.lock.renew(token)
+    ready = _ready(steering.target.name, slot, instances, identity["commit"])
+    known, seen = _reported(steering.target.name, instances)
+    with steering.change(token) as owner:
+        state = steering.state()
+        refuse_while_restoring(steering.target.name, state)
+        steering.flags.raise_counter(seen)
+        held = state.slots.get(slot)
+        stays = _read_only(steering, state, identity["release"], known)
+        values = {name: value for name, value in wanted.items() if name in known} | stays
+        have = steering.flags.of(slot)
+        settled = have.flags == values and have.generation >= max(seen, 1)
+        if not settled or held is None or not held.proven:
+            _push(steering, steering.flags.put(slot, wanted_flags.lowered(values, known) | stays), instances)
+            have = steering.flags.put(slot, values)
+            steering.journal.append(
+                owner, "flags.wanted", slot=slot, generation=have.generation, flags=dict(have.flags)
+            )
+        _push(steering, have, instances)
+        steering.journal.append(owner, "slot.proven", slot=slot, known=known, **identity)
+    return {
+        "changed": True,
+        "slot": slot,
+        "generation": have.generation,
+        "flags": dict(have.flags),
+        "schema": ready[instances[0].name].document["schema"]["revision"],
+        "say": f"{steering.target.name}: {len(instances)} of {len(instances)} {slot} instances run "
+        f"{identity['release']} with flag generation {have.generation}",
+    }
+
+
+def accept_certificate(
+    steering: Steering, paper: Mapping[str, Any], release: str, digest: str, token: int
+) -> dict[str, Any]:
+    """Keep staging's certificate as what this rollout rests on."""
+    with steering.change(token) as owner:
+        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+        steering.journal.append(owner, "certificate.accepted", certificate=dict(paper))
+        write_json(steering.target.steering / "certificate.json", dict(paper))
+    return {"changed": True, "say": f"{steering.target.name}: certificate of {release} accepted"}
+
+
+def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, Any]:
+    """Open the rollout of a proven release: from here on, rollback knows the way.
+
+    :raises Refused: no certificate, no verified backup, not proven, quarantined without ``why``, or a restore
+        is under way.
+    """
+    with steering.change(token) as owner:
+        state = steering.state()
+        refuse_while_restoring(steering.target.name, state)
+        slot = slot_for(state, release)
+        rollout = state.rollout
+        if rollout and rollout.release == release and rollout.ended != "rolled back":
+            return {"changed": False, "slot": slot}
+        refuse_quarantined(state, release, why)
+        held = state.slots.get(slot)
+        if held is None or not held.proven or held.release != release:
+            raise Refused(f"{release} is not proven in {slot}.", "./p12 promote")
+        if steering.target.settings["admission"]:
+            refuse_unadmitted(steering, state, release, held.sha256)
+        source = _before(state, slot)
+        steering.journal.append(
+            owner,
+            "rollout.begun",
+            release=release,
+            slot=slot,
+            from_slot=source,
+            from_release=state.slots[source].release if source else None,
+            why=why,
+        )
+        return {"changed": True, "slot": slot}
+
+
+def shift(steering: Steering, release: str, share: int, token: int) -> dict[str, Any]:
+    """Put ``share`` % of new requests on the rollout's slot, and prove who serves.
+
+    :raises Refused: an earlier step has no passed window, an instance is not up in HAProxy, or the target is
+        read-only.
+    """
+    with steering.change(token):
+        if read_only.is_on(steering, steering.state()):
+            raise Refused(
+                f"{steering.target.name} is read-only, and a window would count every 503 as an error.",
+                f"{typed('maintenance off', steering.target.name)}, then the same command again",
+            )
+        rollout = _running(steering, release, share)
+        shares = {rollout.slot: share, other(rollout.slot): 100 - share}
+        if steering.balancer.holds(shares):
+            return {"changed": False, "say": f"{steering.target.name}: {share} % already on {release}"}
+    _await_up(steering, rollout.slot)  # between changes, so that a rollback never waits for it
+    with steering.change(token) as owner:
+        steering.balancer.shift(shares)
+        steering.journal.append(owner, "traffic.shifted", shares=shares, release=release)
+    proven, dead = prove_serving(steering, rollout.slot, release)
+    if dead:
+        raise Unproven(f"{steering.target.name}: {', '.join(sorted(dead))} went away.", "./p12 rollback")
+    return {
+        "changed": True,
+        "say": f"{steering.target.name}: {share} % on {release} ({rollout.slot}), {len(proven)} instances",
+    }
+
+
+def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
+    """Mark a release good; the slot before it stays warm.
+
+    :raises Refused: it does not have all traffic, or its monitor window has not passed.
+    """
+    with steering.change(token) as owner:
+        state = steering.state()
+        rollout = state.rollout
+        if rollout is None or rollout.release != release or rollout.ended == "rolled back":
+            raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
+        keep = [r for r in state.good if r != release][-steering.target.settings["keep_releases"] :]
+        held = {slot.release for slot in state.slots.values()}
+        keep = [*dict.fromkeys([*keep, *sorted(held), release])]
+        if rollout.ended:
+            return {
+                "changed": False,
+                "keep": keep,
+                "say": f"{steering.target.name}: {release} is good already",
+            }
+        if steering.balancer.shares().get(rollout.slot) != 100:
+            raise Refused(f"{release} does not have all traffic yet.", "./p12 promote")
+        windows = [w for w in state.windows_of(release) if w.kind == "monitor" and w.verdict == "passed"]
+        if steering.target.settings["admission"] and not windows:
+            raise Refused(f"The monitor window of {release} has not passed.", "./p12 monitor")
+        steering.journal.append(owner, "finished", release=release, slot=rollout.slot)
+    return {"changed": True, "keep": keep, "say": f"{steering.target.name}: {release} is good"}
+
+
+def _ready(target: str, slot: str, instances: tuple[Instance, ...], commit: str) -> dict[str, Answer]:
+    """Ask between changes: a hung instance takes seconds, and a rollback waits for none of them."""
+    answers = ask_all(
+        instances, lambda i: ask(i, "GET", "/internal/ready", timeout_seconds=READY_TIMEOUT_SECONDS)
+    )
+    complaints = {name: _not_ready(answer, commit) for name, answer in answers.items()}
+    listed = "; ".join(f"{name} {said}" for name, said in sorted(complaints.items()) if said)
+    if listed or not instances:
+        raise Unproven(f"{target}: {slot} is not ready: {listed or 'it has no instance'}.")
+    return answers
+
+
+def _reported(target: str, instances: tuple[Instance, ...]) -> tuple[dict[str, str], int]:
+    """Return the flags that the release knows, and the highest generation that an instance has seen."""
+    answers = wanted_flags.fetch(instances)
+    _require_all(f"{target}: flags cannot be read", answers)
+    documents = [answer.document for answer in answers.values()]
+    return dict(documents[0]["known"]), max(document.get("generation") or 0 for document in documents)
+
+
+def _read_only(steering: Steering, state: State, release: str, known: Mapping[str, str]) -> dict[str, str]:
+    """The flag of a target that is read-only, which a release must not end by replacing what serves."""
+    if not read_only.is_on(steering, state):
+        return {}
+    if wanted_flags.READ_ONLY not in known:
+        raise Refused(
+            f"{steering.target.name} is read-only, and {release} does not know {wanted_flags.READ_ONLY}.",
+            f"Take writes again first: {typed('maintenance off', steering.target.name)}",
+        )
+    return {wanted_flags.READ_ONLY: "1"}
+
+
+def _push(steering: Steering, wanted: wanted_flags.Wanted, instances: Sequence[Instance]) -> None:
+    """Push flags to all instances of a slot and require that each has them in force."""
+    answers = wanted_flags.push(steering.target, wanted, instances)
+    _require_all(f"{steering.target.name}: flags were not taken", answers)
+    for name, answer in answers.items():
+        if answer.document.get("generation") != wanted.generation:
+            raise Unproven(
+                f"{steering.target.name}: {name} took flag generation {wanted.generation} and still has "
+                f"{answer.document.get('generation')} in force: it would not obey a flag turned off."
+            )
+
+
+def _require_all(said: str, answers: Mapping[str, Answer]) -> None:
+    bad = {name: answer for name, answer in answers.items() if answer.status != 200}
+    if bad:
+        listed = "; ".join(f"{n}: {a.status or a.error} {a.body.decode()[:120]}" for n, a in bad.items())
+        raise Unproven(f"{said}: {listed}.")
+
+
+def _not_ready(answer: Answer, commit: str) -> str:
+    if not answer.status:
+        return f"does not answer ({answer.error})"
+    found = answer.document
+    if found.get("commit") != commit:
+        return f"runs {found.get('commit', 'an unknown commit')}, not {commit}"
+    if answer.status != 200:
+        return f"is not ready: {found.get('error') or found}"
+    return ""
+
+
+def _running(steering: Steering, release: str, share: int) -> Rollout:
+    """Return the rollout in progress, if it may have this share now."""
+    state = steering.state()
+    rollout = state.rollout
+    if rollout is None or rollout.release != release or rollout.ended:
+        raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
+    if rollout.from_slot is None and share != 100:
+        raise Refused(f"Nothing serves beside {release}, so it gets all requests, not {share} %.")
+    refuse_skipped_steps(steering, state, share)
+    return rollout
+
+
+def _before(state: State, slot: str) -> str | None:
+    """The slot that serves before a release in ``slot`` does; none when that slot serves already."""
+    return state.serving if state.serving != slot else None
+
+
+def _await_up(steering: Steering, slot: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        servers = steering.balancer.servers()
+        down = [i.name for i in steering.target.instances_of(slot) if not servers[i.name].up]
+        if not down:
+            return
+        if time.monotonic() >= deadline:
+            raise Refused(f"HAProxy sees {', '.join(down)} down, so {slot} gets no traffic.", "./p12 status")
+        time.sleep(0.05)

@@ -1,0 +1,76 @@
+"""What must hold before a rollout may go on: certificate, backup, no quarantine, no step skipped."""
+
+import time
+
+from rollout.errors import Refused
+from rollout.target import certificate
+from rollout.target.state import State
+from rollout.target.steering import Steering
+from rollout.text import restore_words
+
+
+def refuse_quarantined(state: State, release: str, why: str) -> None:
+    """Refuse a release that was rolled back, unless somebody gives a reason."""
+    reason = state.quarantined.get(release)
+    if reason and not why:
+        raise Refused(
+            f"{release} was rolled back ({reason}) and is quarantined.",
+            "To release it all the same: ./p12 release --why '…'",
+        )
+
+
+def refuse_while_restoring(target: str, state: State) -> None:
+    """Refuse to begin anything while the database is about to be another one."""
+    restoration = state.restoration
+    if restoration and not restoration.ended:
+        words = restore_words(target, restoration.backup)
+        raise Refused(f"{target}: a restore {words.partition('. ')[0]}.", words.partition(". ")[2])
+
+
+def refuse_unadmitted(steering: Steering, state: State, release: str, digest: str) -> None:
+    """Refuse a release without a certificate for these bytes or without a fresh verified backup."""
+    complaint = certificate_complaint(steering, state, release, digest)
+    if complaint:
+        raise Refused(complaint, "Prove it in staging: ./p12 verify")
+    complaint = backup_complaint(steering, state)
+    if complaint:
+        raise Refused(complaint, "Back up: ./p12 backup")
+
+
+def certificate_complaint(steering: Steering, state: State, release: str, digest: str) -> str:
+    """Say what is wrong with the certificate that was accepted, empty when nothing is."""
+    if state.certificate is None:
+        return f"{steering.target.name} has no certificate of {release}."
+    paper = {name: value for name, value in state.certificate.items() if name != "at"}
+    try:
+        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+    except Refused as error:
+        return str(error)
+    return ""
+
+
+def backup_complaint(steering: Steering, state: State) -> str:
+    """Say what is wrong with the last verified backup, empty when nothing is."""
+    minutes = steering.target.settings["backup_valid_minutes"]
+    if state.backup is None:
+        return f"{steering.target.name} has no verified backup."
+    age = (time.time() - state.backup["at"]) / 60
+    if not 0 <= age <= minutes:
+        return f"The last verified backup is {age:.0f} min old (limit {minutes} min)."
+    if state.backup.get("nothing_to_lose") and any(state.shares.values()):
+        return "The last backup was taken before there was anything to lose."
+    return ""
+
+
+def refuse_skipped_steps(steering: Steering, state: State, share: int) -> None:
+    """Refuse a share while an earlier step has no passed window."""
+    rollout = state.rollout
+    if rollout is None or rollout.from_slot is None or not steering.target.settings["admission"]:
+        return
+    passed = {w.share for w in state.windows_of(rollout.release) if w.verdict == "passed"}
+    before = [step for step in steering.target.settings["steps"] if step < share and step not in passed]
+    if before:
+        raise Refused(
+            f"The step of {before[0]} % has no passed window, so {rollout.release} does not get {share} %.",
+            "See the window's verdict: ./p12 status; continue: ./p12 promote",
+        )

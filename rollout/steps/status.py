@@ -1,0 +1,80 @@
+"""What is true of a target right now, read from HAProxy, the instances and the journal."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from rollout.errors import RolloutError
+from rollout.files import read_json
+from rollout.target import wanted_flags
+from rollout.target.steering import Steering
+from rollout.target.target import SLOTS
+
+
+def status(steering: Steering) -> dict[str, Any]:
+    """Return the whole picture as JSON values. What does not answer is named, never left out."""
+    state = steering.state()
+    target = steering.target
+    try:
+        shares: dict[str, int] | None = steering.balancer.shares()
+        servers = steering.balancer.servers()
+        trouble = ""
+    except RolloutError as error:
+        shares, servers, trouble = None, {}, str(error)
+    answers = wanted_flags.fetch(target.instances)
+    holder = steering.lock.holder()
+    beat = read_json(target.steering / "guard.json")
+    serving = max(shares, key=lambda slot: shares[slot]) if shares and any(shares.values()) else None
+    held = state.slots.get(serving) if serving else None
+    return {
+        "target": target.name,
+        "address": target.settings["front"],
+        "live": {"slot": serving, "release": held.release if held else None},
+        "shares": shares,
+        "balancer_error": trouble,
+        "slots": {slot: _slot(steering, slot) for slot in SLOTS},
+        "instances": [
+            {
+                "name": i.name,
+                "slot": i.slot,
+                "up": servers[i.name].up if i.name in servers else None,
+                "release": answers[i.name].release or None,
+                "generation": answers[i.name].document.get("generation"),
+                "error": answers[i.name].error or answers[i.name].document.get("error"),
+            }
+            for i in target.instances
+        ],
+        "rollout": asdict(state.rollout) if state.rollout else None,
+        "lock": asdict(holder) if holder.holds(time.time()) else None,
+        "window": asdict(state.open_window) if state.open_window else None,
+        "verdicts": list(state.verdicts),
+        "backup": dict(state.backup) if state.backup else None,
+        "restoration": asdict(state.restoration) if state.restoration else None,
+        "rehearsal": state.rehearsal["at"] if state.rehearsal and "at" in state.rehearsal else None,
+        "quarantined": dict(state.quarantined),
+        "guard": beat,
+        "visitors": _visitors(steering),
+    }
+
+
+def _slot(steering: Steering, slot: str) -> dict[str, Any] | None:
+    held = steering.state().slots.get(slot)
+    if held is None:
+        return None
+    wanted = steering.flags.of(slot)
+    return {
+        "release": held.release,
+        "proven": held.proven,
+        "generation": wanted.generation,
+        "flags": {**held.known, **wanted.flags},
+        "raised": wanted_flags.raised(wanted.flags, held.known),
+    }
+
+
+def _visitors(steering: Steering) -> dict[str, Any] | None:
+    seen = read_json(steering.target.directory / "visitors" / "visitors.json")
+    if not seen:
+        return None
+    return {
+        name: seen.get(name) for name in ("requests", "failed", "unknown_outcomes", "updated", "latency_ms")
+    }

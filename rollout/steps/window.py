@@ -1,0 +1,162 @@
+"""Windows: opening one, sampling the world into it, and reading its samples back."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from checks.base.report import Verdict
+from checks.window.baseline import Baseline
+from checks.window.detectable import claim
+from checks.window.limits import WindowLimits
+from checks.window.metrics import scrape
+from checks.window.samples import Question, samples_in
+from rollout.errors import Refused
+from rollout.files import read_json
+from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.state import State, Window
+from rollout.target.steering import Steering
+from rollout.target.target import Instance, Target
+
+SCRAPE_TIMEOUT_SECONDS = 1.0
+
+
+def open_window(
+    steering: Steering, kind: str, token: int, minutes: float | None = None, why: str = ""
+) -> Window:
+    """Open the window of the share now in force, or return it when it is already open or passed.
+
+    :raises Refused: no rollout is in progress, the share is not what this kind of window is for, or it would
+        be shorter than the site allows without a reason.
+    """
+    with steering.change(token) as owner:
+        state = steering.state()
+        rollout = state.rollout
+        if rollout is None or rollout.ended or not rollout.share:
+            raise Refused("No rollout has traffic, so there is nothing to watch.", "./p12 status")
+        if kind == "monitor" and rollout.share != 100:
+            raise Refused(f"The monitor window needs all traffic on the release; it has {rollout.share} %.")
+        for window in state.windows_of(rollout.release):
+            if window.verdict == Verdict.FAILED:
+                raise Refused(
+                    f"Window {window.id} of {rollout.release} failed: {window.summary}.",
+                    "The guard goes on trying to turn traffic back; ./p12 rollback, or ./p12 status",
+                )
+            same = window.kind == kind and window.share == rollout.share
+            if same and window.verdict in ("", "passed"):
+                return window
+        limits = limits_of(steering.target, kind, minutes)
+        refuse_short(steering.target, kind, limits, why)
+        control = rollout.from_slot if rollout.share < 100 else None
+        traffic = requests_per_minute(steering.target)
+        data: dict[str, Any] = {
+            "id": f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
+            "kind": kind,
+            "release": rollout.release,
+            "slot": rollout.slot,
+            "control": control,
+            "share": rollout.share,
+            "limits": asdict(limits),
+            "baseline": None if control else newest_baseline(state.windows_of(rollout.release)),
+            "claim": claim(limits, traffic, rollout.share, control is not None),
+            "why": why,
+        }
+        entry = steering.journal.append(owner, "window.opened", **data)
+        return Window(opened_at=entry.at, **data)
+
+
+def limits_of(target: Target, kind: str, minutes: float | None = None) -> WindowLimits:
+    """Return what a kind of window is held against, refusing what the guard could not judge by."""
+    given = dict(target.settings["windows"][kind])
+    if minutes is not None:
+        given |= {"seconds": minutes * 60, "max_seconds": max(minutes * 60, given["max_seconds"])}
+    try:
+        return WindowLimits(**given)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"A window cannot be judged by these limits: {error}") from error
+
+
+def refuse_short(target: Target, kind: str, limits: WindowLimits, why: str) -> None:
+    """Refuse a monitor window that is shorter than the site wants it, unless somebody gives a reason."""
+    least = 60 * target.settings["window_least_minutes"]
+    if kind == "monitor" and limits.seconds < least and not why:
+        raise Refused(
+            f"{target.name} is watched for {limits.seconds / 60:g} minutes (limit >= {least / 60:g}).",
+            "To watch it for less all the same: the same command with --why '…'",
+        )
+
+
+def requests_per_minute(target: Target) -> float | None:
+    """What the guard measured at the front door lately, else what simulated visitors are to bring."""
+    beat = read_json(target.steering / "guard.json") or {}
+    simulated = 60 * target.settings["visitors_rate"]
+    return beat.get("requests_per_minute") or simulated or None
+
+
+def newest_baseline(windows: Iterable[Window]) -> Mapping[str, Any] | None:
+    """What the old slot came to in the last step of this rollout that passed."""
+    passed = [w.baseline for w in windows if w.kind == "step" and w.verdict == "passed" and w.baseline]
+    return passed[-1] if passed else None
+
+
+def find_window(state: State, window_id: str) -> Window:
+    for window in state.windows:
+        if window.id == window_id:
+            return window
+    raise Refused(f"No window {window_id!r} is in the journal.", "./p12 status")
+
+
+def samples_path(target: Target, window_id: str) -> Path:
+    return target.steering / "windows" / window_id / "samples.jsonl"
+
+
+def question_of(target: Target, window: Window) -> Question:
+    """What a window asks, as it is kept with its samples."""
+    return Question(
+        target=target.name,
+        candidate=window.slot,
+        control=window.control,
+        limits=WindowLimits(**window.limits),
+        baseline=Baseline(**window.baseline) if window.baseline and window.control is None else None,
+        id=window.id,
+        kind=window.kind,
+        release=window.release,
+        share=window.share,
+    )
+
+
+def read_samples(path: Path) -> list[dict[str, Any]]:
+    """Return a window's samples; a line that a crash cut short says nothing, so it breaks its segment."""
+    return samples_in(path.read_bytes()) if path.exists() else []
+
+
+def sample(
+    steering: Steering,
+    clock: Callable[[], float] = time.time,
+    database: Callable[[], Mapping[str, Any] | None] = lambda: None,
+) -> dict[str, Any]:
+    """Read the world once: HAProxy's counters per server, every instance's metrics, the database's reading.
+
+    An instance that cannot be scraped is missing from ``instances``; it is never a zero. So is a reading.
+    """
+    reading = database()
+    servers = steering.balancer.servers()
+    slots = {instance.name: instance.slot for instance in steering.target.instances}
+    answers = ask_all(steering.target.instances, _metrics)
+    scraped = {
+        name: scrape(a.body.decode("utf-8", "replace")) for name, a in answers.items() if a.status == 200
+    }
+    return {
+        "at": clock(),
+        "servers": {
+            name: {"slot": slots[name], "requests": s.requests, "errors": s.errors, "up": s.up}
+            for name, s in servers.items()
+        },
+        "instances": {name: found for name, found in scraped.items() if found is not None},
+    } | ({"database": dict(reading)} if reading else {})
+
+
+def _metrics(instance: Instance) -> Answer:
+    return ask(instance, "GET", "/internal/metrics", timeout_seconds=SCRAPE_TIMEOUT_SECONDS)

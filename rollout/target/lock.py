@@ -1,0 +1,113 @@
+"""Who may change a target now: owner, session, fencing token, heartbeat, expiry.
+
+A *session* names the controlling process as ``host:pid:start``. Every change of a rollout carries the token
+it was given; once somebody has taken the target over, a higher token is out and the old one is refused.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rollout.errors import Refused
+from rollout.files import held, read_json, write_json
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The state of a target's lock; times are Unix seconds, ``owner`` is empty when it is free."""
+
+    token: int = 0
+    owner: str = ""
+    session: str = ""
+    since: float = 0.0
+    heartbeat: float = 0.0
+    expires: float = 0.0
+
+    def holds(self, now: float) -> bool:
+        return bool(self.owner) and now < self.expires
+
+    def describe(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"{self.owner} (session {self.session}) since {since}"
+
+
+class Lock:
+    """The lock of one target, in one file on its balancer."""
+
+    def __init__(self, path: Path, seconds: float, clock: Clock = time.time) -> None:
+        self.path = path
+        self.seconds = seconds
+        self.clock = clock
+
+    def holder(self) -> Holder:
+        return Holder(**(read_json(self.path) or {}))
+
+    def take(self, owner: str, session: str, dead_session: str = "") -> Holder:
+        """Take the lock, or take it again in the same session.
+
+        ``dead_session`` names a session that its own machine has seen dead; its lock is taken over.
+
+        :raises Refused: somebody else holds it.
+        """
+        with self._mutex():
+            now, current = self.clock(), self.holder()
+            if current.holds(now) and current.session not in (session, dead_session):
+                raise Refused(
+                    f"The target is locked by {current.describe()}.",
+                    "Wait for it, or when that engineer is gone: ./p12 lock break --why '…'",
+                )
+            return self._write(current, owner, session, now)
+
+    def renew(self, token: int) -> Holder:
+        """Show that the holder of ``token`` is alive, and push the expiry on.
+
+        :raises Refused: the token is no longer the current one.
+        """
+        with self._mutex():
+            current = self.holder()
+            if current.token != token or not current.owner:
+                raise Refused(
+                    f"Lock token {token} is no longer valid: the current one is {current.token}, "
+                    f"{'held by ' + current.describe() if current.owner else 'released'}.",
+                    "See what happened: ./p12 status",
+                )
+            now = self.clock()
+            renewed = Holder(**asdict(current) | {"heartbeat": now, "expires": now + self.seconds})
+            write_json(self.path, asdict(renewed))
+            return renewed
+
+    def drop(self, token: int) -> bool:
+        """Give the lock back; ``False`` when it had already passed to somebody else."""
+        with self._mutex():
+            current = self.holder()
+            if current.token != token:
+                return False
+            write_json(self.path, asdict(Holder(token=current.token)))
+            return True
+
+    def fence(self) -> int:
+        """Invalidate every token handed out so far; the lock is free afterwards."""
+        with self._mutex():
+            token = self.holder().token + 1
+            write_json(self.path, asdict(Holder(token=token)))
+            return token
+
+    def _write(self, current: Holder, owner: str, session: str, now: float) -> Holder:
+        again = current.session == session and current.holds(now)
+        holder = Holder(
+            token=current.token if again else current.token + 1,
+            owner=owner,
+            session=session,
+            since=current.since if again else now,
+            heartbeat=now,
+            expires=now + self.seconds,
+        )
+        write_json(self.path, asdict(holder))
+        return holder
+
+    def _mutex(self) -> AbstractContextManager[None]:
+        return held(self.path.with_suffix(".mutex"))

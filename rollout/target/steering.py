@@ -1,0 +1,50 @@
+"""Everything a change of a target needs in its hands, opened once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rollout.files import held
+from rollout.target.haproxy import Balancer
+from rollout.target.journal import Journal
+from rollout.target.lock import Lock
+from rollout.target.state import State, fold
+from rollout.target.target import Target
+from rollout.target.wanted_flags import WantedFlags
+
+
+@dataclass(frozen=True)
+class Steering:
+    """A target with its balancer, journal, lock and wanted flags."""
+
+    target: Target
+    balancer: Balancer
+    journal: Journal
+    lock: Lock
+    flags: WantedFlags
+
+    @classmethod
+    def of(cls, target: Target) -> "Steering":
+        target.steering.mkdir(mode=0o700, exist_ok=True)
+        return cls(
+            target,
+            Balancer(target),
+            Journal(target.steering / "journal.jsonl"),
+            Lock(target.steering / "lock.json", target.settings["lock_seconds"]),
+            WantedFlags(target),
+        )
+
+    def state(self) -> State:
+        return fold(self.journal.entries())
+
+    @contextmanager
+    def change(self, token: int | None = None) -> Iterator[str]:
+        """Hold the target's mutex for one change and yield the owner that the journal will name.
+
+        With ``token`` the caller must be the lock's holder. The token is looked at inside the mutex, so a
+        takeover cannot slip in between.
+
+        :raises Refused: the token was fenced off, or another change takes too long.
+        """
+        with held(self.target.mutex):
+            yield self.lock.renew(token).owner if token is not None else ""

@@ -1,0 +1,87 @@
+"""One target as its balancer sees it: where things are, and what the inventory decided."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rollout.errors import RolloutError
+from rollout.files import read_json
+
+SLOTS = ("blue", "green")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One process of a slot; ``name`` is also its server name in HAProxy."""
+
+    name: str
+    slot: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target's directory on this host and the settings that ``provision`` left there."""
+
+    name: str
+    directory: Path
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def load(cls, name: str, root: Path) -> "Target":
+        """Read ``ROOT/NAME/target.json``.
+
+        :raises RolloutError: this host was not provisioned for that target.
+        """
+        settings = read_json(root / name / "target.json")
+        if settings is None:
+            known = sorted(path.parent.name for path in root.glob("*/target.json"))
+            raise RolloutError(
+                f"{name} is not a target of this host. Accepted: {', '.join(known) or 'none yet'}.",
+                "Provision it: ./p12 provision",
+            )
+        return cls(name, root / name, settings)
+
+    @cached_property
+    def secrets(self) -> Mapping[str, str]:
+        """The target's secrets; the file is 0600 and never leaves the host."""
+        secrets = read_json(self.directory / "secrets.json")
+        if not isinstance(secrets, dict):
+            raise RolloutError(
+                f"{self.directory / 'secrets.json'} is missing.", "Provision it: ./p12 provision"
+            )
+        return secrets
+
+    @cached_property
+    def instances(self) -> tuple[Instance, ...]:
+        return tuple(Instance(**instance) for instance in self.settings["instances"])
+
+    def instances_of(self, slot: str) -> tuple[Instance, ...]:
+        return tuple(instance for instance in self.instances if instance.slot == slot)
+
+    @property
+    def steering(self) -> Path:
+        """Where journal, lock, wanted flags and windows live."""
+        return self.directory / "steer"
+
+    @property
+    def mutex(self) -> Path:
+        """Held for the moment of a change, never while waiting for something."""
+        return self.steering / "change.lock"
+
+    def path(self, name: str) -> Path:
+        """A path that the inventory set, e.g. ``haproxy_socket``."""
+        return Path(self.settings[name])
+
+
+def other(slot: str) -> str:
+    return SLOTS[1 - SLOTS.index(slot)]
+
+
+def root_directory() -> Path:
+    """The directory that ``provision`` filled on this host: ``$P12_ROOT``."""
+    return Path(os.environ.get("P12_ROOT", "/var/lib/p12"))
