@@ -16,6 +16,7 @@ import psycopg2
 
 from rollout.host.installed_servers import Servers
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 # Postgres and pgbouncer refuse to run as root.
 UNPRIVILEGED = (
     ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"] if os.geteuid() == 0 else []

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from tests.running import CHECKOUT
+
 # Shorter than a laptop's patience; the same stages, gates and proofs.
 QUICK = """\
 p12_start_seconds: 60

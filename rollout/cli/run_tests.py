@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 # What only tests need; each program is in the Debian package of its name.
 TEST_PROGRAMS = ("chromium", "shellcheck")
 # Whole releases wait more than they work, so they run beside everything else.
-RELEASES = "tests/integration/release"
+RELEASES = "tests/integration/whole/release"
 CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
     ("lint", ["ruff", "check", "."]),
     ("format", ["ruff", "format", "--check", "."]),

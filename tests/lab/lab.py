@@ -21,9 +21,11 @@ from pathlib import Path
 
 import yaml
 
+from tests.running import CHECKOUT
+
 PLACE = Path("/var/tmp/p12-lab")
 IMAGE = PLACE / "image"
-INVENTORY = Path(__file__).resolve().parents[2] / "inventories" / "lab"
+INVENTORY = CHECKOUT / "inventories" / "lab"
 BRIDGE, GATEWAY = "p12lab", "10.83.0.1/24"
 MIRROR = os.environ.get("P12_LAB_MIRROR", "http://deb.debian.org/debian")
 ACCOUNT = "deploy"

@@ -23,8 +23,8 @@ import psycopg2
 import pytest
 
 from tests.lab import lab
+from tests.running import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.timeout(3600),

@@ -9,11 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.running import CHECKOUT
+
 IN_A_COPY = """
 set -e
 mount -t tmpfs none "$1"

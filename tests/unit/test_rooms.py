@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.running import CHECKOUT
+
 GROUND = {"rollout", "checks", "checks.base"}
 # A room and what it may import beside itself; what stands in no row may import nothing of the three packages.
 MAY_IMPORT: Mapping[str, set[str]] = {

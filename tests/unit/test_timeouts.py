@@ -1,14 +1,13 @@
 """Who waits for whom gives up later: statement < pooler < pool < queue < proxy, as README.md's table says."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from app.settings import load_settings
+from tests.running import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 ROLES = CHECKOUT / "playbooks/roles"
 
 

@@ -16,10 +16,10 @@ import psycopg2
 from rollout.host.installed_servers import Servers
 from tests.integration.app.instances import Slot, migrate, slot
 from tests.integration.app.visitors import Visitors
-from tests.running import Cluster, Supervised, cluster, running_pooler, wait_for
+from tests.running import CHECKOUT, Cluster, Supervised, cluster, running_pooler, wait_for
 
 MODES = {"inline": {}, "queue": {"P12_ENABLE_VIEW_QUEUE": "1"}}
-PROVISIONED = Path(__file__).parents[3] / "playbooks/roles/pgbouncer/templates/pgbouncer.ini.j2"
+PROVISIONED = CHECKOUT / "playbooks/roles/pgbouncer/templates/pgbouncer.ini.j2"
 POOL_SIZE = 4
 
 

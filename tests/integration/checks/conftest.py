@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.checks.backups import ROWS, backup, name_of
-from tests.integration.checks.bursts import burst
+from tests.integration.checks.backup.backups import ROWS, backup, name_of
+from tests.integration.checks.burst.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
 from tests.integration.checks.servers import BIN, UNPRIVILEGED, Cluster, cluster
 

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import psutil
 import psycopg2
 
-ROOT = Path(__file__).parents[3]
+from tests.running import CHECKOUT
+
+ROOT = CHECKOUT
 BIN = Path("/usr/lib/postgresql/15/bin")
 # Postgres refuses to run as root.
 UNPRIVILEGED = (

@@ -34,9 +34,8 @@ from rollout.target.state import Window
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS, Target
 from tests.integration.rollout.small import SLOW, SmallInstance
-from tests.running import free_port, running, wait_for
+from tests.running import CHECKOUT, free_port, running, wait_for
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 ROLE = CHECKOUT / "playbooks" / "roles" / "haproxy"
 SECRETS = {"flags": "flags' secret", "certificate": "certificates' secret"}
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12

@@ -1,0 +1,127 @@
+"""The real playbooks, with a kit in whose place a program notes what it is asked and refuses as told."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.running import CHECKOUT
+
+PLAYBOOKS = CHECKOUT / "playbooks"
+LOCKING = ("deploy", "verify", "backup", "promote", "monitor")
+KIT = f"""#!{sys.executable}
+import json, sys
+from pathlib import Path
+home, words = Path(__file__).parent, sys.argv[2:]
+with (home / "asked").open("a") as asked:
+    asked.write(" ".join(words) + "\\n")
+refused = (home / "refused").read_text()
+if refused and " ".join(words).startswith(refused):
+    print(json.dumps({{"error": f"{{refused}} was refused", "hint": ""}}))
+    sys.exit(1)
+print(json.dumps({{
+    "held": True, "token": 7, "changed": words[0] == "restart", "say": "done", "release": "a" * 12,
+    "backed_up": False, "id": "b1", "summary": "proven", "verdict": "passed",
+}}))
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host with every role, whose kit is ``KIT``."""
+
+    home: Path
+
+    def play(self, playbook: Path, words: str = "apply", refused: str = "") -> int:
+        (self.home / "kit" / "bin" / "refused").write_text(refused)
+        inventory = str(self.home / "hosts.yml")
+        command = [sys.executable, "-m", "ansible.cli.playbook", "-i", inventory, str(playbook)]
+        done = subprocess.run(
+            [*command, "-e", json.dumps({"words": words})],
+            env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "PYTHONPATH": str(CHECKOUT)},
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode
+
+    def asked(self) -> list[str]:
+        lines = (self.home / "kit" / "bin" / "asked").read_text().splitlines()
+        return [line.partition(" --session")[0] for line in lines]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    binary = tmp_path / "kit" / "bin" / "p12"
+    binary.parent.mkdir(parents=True)
+    binary.write_text(KIT)
+    binary.chmod(0o755)
+    variables = {
+        **{"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+        **{"p12_become": False, "p12_root": str(tmp_path / "kit"), "p12_target": "production"},
+    }
+    group = {"hosts": {"one": variables}}
+    groups = {name: group for name in ("production", "balancer", "database")}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": groups}}))
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [("on", "read-only"), ("restart postgres", "restart"), ("restart pgbouncer", "restart")],
+)
+def test_maintenance_that_is_refused_gives_the_lock_back(host: Host, words: str, refused: str) -> None:
+    assert host.play(PLAYBOOKS / "maintenance.yml", words, refused) == 2
+
+    asked = host.asked()
+    assert asked[0] == "lock take --try"
+    assert "lock drop --token=7" in asked
+
+
+def test_maintenance_is_written_down_before_the_lock_is_given_back(host: Host) -> None:
+    assert host.play(PLAYBOOKS / "maintenance.yml", "restart postgres") == 0
+
+    assert host.asked() == [
+        *("lock take --try", "restart postgres --forced", "resume"),
+        *("maintained --token=7", "lock drop --token=7"),
+    ]
+
+
+def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_the_lock_back(
+    host: Host,
+) -> None:
+    assert host.play(PLAYBOOKS / "backup.yml") == 0
+
+    assert host.asked() == [
+        *("lock take --try", "serving", f"backup --release={'a' * 12}"),
+        *("record backup --token=7", "lock drop --token=7"),
+    ]
+
+
+def test_a_backup_that_fails_gives_the_lock_back(host: Host) -> None:
+    assert host.play(PLAYBOOKS / "backup.yml", refused="backup") == 2
+
+    assert host.asked()[-2:] == [f"backup --release={'a' * 12}", "lock drop --token=7"]
+
+
+def test_a_backup_in_a_release_keeps_the_lock(host: Host) -> None:
+    stage = {"ansible.builtin.import_playbook": str(PLAYBOOKS / "backup.yml"), "vars": {"keep_lock": True}}
+    (host.home / "release.yml").write_text(yaml.safe_dump([stage]))
+
+    assert host.play(host.home / "release.yml") == 0
+    assert host.asked()[-1] == "record backup --token=7"
+
+
+@pytest.mark.parametrize("name", LOCKING)
+def test_a_stage_gives_the_lock_back_last_unless_a_release_goes_on_with_it(name: str) -> None:
+    last = yaml.safe_load((PLAYBOOKS / f"{name}.yml").read_text())[-1]["tasks"][-1]
+    stages = yaml.safe_load((PLAYBOOKS / "release.yml").read_text())
+    (stage,) = [each for each in stages if each.get("ansible.builtin.import_playbook") == f"{name}.yml"]
+
+    assert last["ansible.builtin.import_role"] == {"name": "steer", "tasks_from": "unlock"}
+    assert stage["vars"]["keep_lock"] is True
+    assert "keep_lock" not in stages[-1].get("vars", {})
