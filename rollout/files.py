@@ -3,13 +3,13 @@
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rollout.errors import Refused
+from rollout.waiting import attempts
 
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -50,25 +50,34 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
-def held(path: Path, wait_seconds: float = 5.0) -> Iterator[None]:
+def file_lock(path: Path, wait_seconds: float = 5.0) -> Iterator[None]:
     """Hold an exclusive file lock; the kernel drops it when its holder dies.
 
     :raises Refused: somebody else holds it for longer than ``wait_seconds``.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise Refused(
-                        f"{path} is held by another p12 process for over {wait_seconds:g} s.",
-                        f"See who: fuser -v {path}",
-                    ) from None
-                time.sleep(0.01)
+        if not any(_is_locked(descriptor) for _ in attempts(wait_seconds, pause=0.01)):
+            raise Refused(
+                f"{path} has been locked for {wait_seconds:g} s by another p12 (pid {_holder(descriptor)}).",
+                "Wait for it, or end it; then the same command again",
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Lock the file, and say whether that was possible."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    """Return the pid that the kernel lists for a locked file; see proc(5), /proc/locks."""
+    inode = f":{os.fstat(descriptor).st_ino}"
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return next((row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)), "unknown")

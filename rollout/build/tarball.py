@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rollout.errors import RolloutError
-from rollout.files import held
+from rollout.files import file_lock
 
 BLOCK = 512
 
@@ -46,7 +46,7 @@ def dependencies(cache: Path, tree: Path, extra: str, platform: Platform) -> Pat
     key = hashlib.sha256(described + lock.read_bytes() + project.read_bytes()).hexdigest()[:16]
     packed = cache / f"dependencies-{extra}-{key}.tar.gz"
     cache.mkdir(parents=True, exist_ok=True)
-    with held(cache / f"{extra}.lock", wait_seconds=300):
+    with file_lock(cache / f"{extra}.lock", wait_seconds=300):
         if not packed.exists():
             with scratch(cache) as directory:
                 _install(directory / "lib", lock, project, extra, platform)

@@ -16,7 +16,7 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from rollout.errors import Refused, RolloutError
-from rollout.files import held
+from rollout.files import file_lock
 from rollout.host.logs import telling_part
 from rollout.host.ports import holder, listening_pid
 from rollout.target.steering import Steering
@@ -57,7 +57,7 @@ def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, A
     idle = () if named else _idle_slots(target)
     names = [f"p12-{target.name}-{name}" for name in chosen]
     needed = [f"p12-{target.name}-{name}" for name in chosen if name.split("-")[0] not in idle]
-    with held(root / "supervisor" / "ensure.lock", wait_seconds=60):
+    with file_lock(root / "supervisor" / "ensure.lock", wait_seconds=60):
         started = _ensure_daemon(root)
         server = _connect(root)
         changed = _apply_files(server, names)

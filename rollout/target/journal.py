@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.errors import RolloutError
-from rollout.files import held, sync_directory
+from rollout.files import file_lock, sync_directory
 
 GENESIS = "0" * 64
 
@@ -62,7 +62,7 @@ class Journal:
 
     def append(self, owner: str, event: str, **data: Any) -> Entry:
         """Add one entry and return it; on disk before this returns."""
-        with held(self.path.with_suffix(".lock")):
+        with file_lock(self.path.with_suffix(".lock")):
             entries = self.entries()
             self._cut_torn_line()
             entry = chained(entries[-1] if entries else None, self.clock(), owner, event, data)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rollout.errors import Refused
-from rollout.files import held, read_json, write_json
+from rollout.files import file_lock, read_json, write_json
 
 Clock = Callable[[], float]
 
@@ -110,4 +110,4 @@ class Lock:
         return holder
 
     def _mutex(self) -> AbstractContextManager[None]:
-        return held(self.path.with_suffix(".mutex"))
+        return file_lock(self.path.with_suffix(".mutex"))

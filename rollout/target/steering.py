@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rollout.files import held
+from rollout.files import file_lock
 from rollout.target.haproxy import Balancer
 from rollout.target.journal import Journal
 from rollout.target.lock import Lock
@@ -46,5 +46,5 @@ class Steering:
 
         :raises Refused: the token was fenced off, or another change takes too long.
         """
-        with held(self.target.mutex):
+        with file_lock(self.target.mutex):
             yield self.lock.renew(token).owner if token is not None else ""

@@ -101,7 +101,7 @@ def test_two_changes_are_never_made_at_once(
     with offered.steering.change():
         error = refused(offered, change)
 
-    assert "is held by another p12 process" in str(error)
+    assert "by another p12 (pid" in str(error)
 
 
 def test_a_second_engineer_is_refused_with_who_since_when_and_what_to_type(offered: Steered) -> None:
