@@ -11,8 +11,7 @@ from pathlib import Path
 
 from rollout.build.tarball import Platform, compiled, compose, dependencies, scratch
 from rollout.errors import Refused, RolloutError
-from rollout.files import read_json, write_json
-from rollout.unpacking import unpack
+from rollout.files import read_json, unpack, write_json
 
 ARTIFACTS_KEPT = 10
 SHIPPED = ("app", "pyproject.toml", "requirements.lock")

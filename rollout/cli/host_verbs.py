@@ -20,7 +20,7 @@ from rollout.target.target import Target, root_directory
 
 def _status(target: Target, _: argparse.Namespace) -> Answer:
     from rollout.steps.status import status
-    from rollout.text import status_text
+    from rollout.steps.status_text import status_text
 
     answer = status(steering_of(target))
     return {**answer, "say": status_text(answer)}
@@ -28,7 +28,7 @@ def _status(target: Target, _: argparse.Namespace) -> Answer:
 
 def _summary(target: Target, _: argparse.Namespace) -> Answer:
     from rollout.steps.status import status
-    from rollout.text import summary_text
+    from rollout.steps.status_text import summary_text
 
     return {"say": summary_text(status(steering_of(target)))}
 

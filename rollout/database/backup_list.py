@@ -7,7 +7,7 @@ from pathlib import Path
 
 from checks.backup.manifest import SUFFIX, Backup, list_backups
 from rollout.errors import Refused
-from rollout.text import size_text, typed
+from rollout.text import command_hint, size_text
 
 # What a backup's files are named after: when it was begun, for which target, of which release.
 IDS = "[0-9]*T[0-9]*Z-*"
@@ -74,7 +74,7 @@ def require_room(name: str, backup: Backup, data: Path, free: int) -> None:
         raise Refused(
             f"{name}: {data} has {free // 1024**2} MB free; restoring {backup.manifest.id} beside the live "
             f"database needs {needed / 1024**2:.0f} MB.",
-            f"Free some space there, such as with {typed('restore --drop NAME', name)}",
+            f"Free some space there, such as with {command_hint('restore --drop NAME', name)}",
         )
 
 

@@ -11,7 +11,7 @@ from rollout.database.pgbouncer import Pooler
 from rollout.database.postgres import Server
 from rollout.errors import Refused
 from rollout.target.target import Target
-from rollout.text import typed
+from rollout.text import command_hint
 
 
 def require(target: Target, coming: Mapping[str, int]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def require(target: Target, coming: Mapping[str, int]) -> dict[str, Any]:
         raise Refused(
             f"{target.name}: connections would run out, so nothing was restarted or reloaded: "
             f"{' '.join(str(finding) for finding in over)}",
-            f"Set other values in the inventory's group_vars, then: {typed('maintenance', target.name)}",
+            f"Set other values in the site's group_vars, then: {command_hint('maintenance', target.name)}",
         )
     return {"say": f"{target.name}: connections stay within the budget"}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rollout.errors import Refused, RolloutError
+from rollout.files import unpack
 from rollout.host.logs import telling_part
 from rollout.host.ports import listening_pid
 from rollout.target.instances import Answer, ask, ask_all
 from rollout.target.target import Target
-from rollout.unpacking import unpack
 
 LOG_CHARACTERS = 20_000
 # A process that listens as often under another id does not come up by waiting.

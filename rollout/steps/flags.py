@@ -11,7 +11,6 @@ from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS
-from rollout.text import flags_text
 
 
 def run(steering: Steering, options: argparse.Namespace) -> dict[str, Any]:
@@ -45,6 +44,22 @@ def listed(steering: Steering) -> dict[str, Any]:
         }
     answer = {"target": steering.target.name, "slots": slots}
     return answer | {"say": flags_text(answer)}
+
+
+def flags_text(answer: Mapping[str, Any]) -> str:
+    """Return each slot's flags, raised ones marked, and which instances have them."""
+    lines = []
+    for slot, held in answer["slots"].items():
+        if not held["release"]:
+            continue
+        lines.append(
+            f"{answer['target']} {slot} {held['share']} %  {held['release']}  generation {held['generation']}"
+        )
+        for name, value in sorted(held["flags"].items()):
+            lines.append(f"  {name:<28} {value}{'  raised' if name in held['raised'] else ''}")
+        for name, generation in held["instances"].items():
+            lines.append(f"  {name:<28} has {generation}")
+    return "\n".join(lines) or f"{answer['target']}: no release yet"
 
 
 def set_flags(

@@ -18,7 +18,7 @@ from rollout.target.instances import Answer
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import other
-from rollout.text import typed
+from rollout.text import command_hint
 
 PROOF_SECONDS = 5.0
 
@@ -246,7 +246,9 @@ def _flag_words(lowered: list[str], slot: str) -> str:
 
 def _read_only_words(steering: Steering, slot: str) -> str:
     is_on = steering.flags.of(slot).flags.get(wanted_flags.READ_ONLY) == "1"
-    return f"; still read-only, until: {typed('maintenance off', steering.target.name)}" if is_on else ""
+    return (
+        f"; still read-only, until: {command_hint('maintenance off', steering.target.name)}" if is_on else ""
+    )
 
 
 def healed_later(names: set[str]) -> str:

@@ -25,7 +25,7 @@ from rollout.target.instances import Answer, ask, ask_all
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS, Instance, other
-from rollout.text import typed
+from rollout.text import command_hint
 
 READY_TIMEOUT_SECONDS = 3.0
 
@@ -208,7 +208,7 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
         if read_only.is_on(steering, steering.state()):
             raise Refused(
                 f"{steering.target.name} is read-only, and a window would count every 503 as an error.",
-                f"{typed('maintenance off', steering.target.name)}, then the same command again",
+                f"{command_hint('maintenance off', steering.target.name)}, then the same command again",
             )
         rollout = _running(steering, release, share)
         shares = {rollout.slot: share, other(rollout.slot): 100 - share}
@@ -282,7 +282,7 @@ def _read_only(steering: Steering, state: State, release: str, known: Mapping[st
     if wanted_flags.READ_ONLY not in known:
         raise Refused(
             f"{steering.target.name} is read-only, and {release} does not know {wanted_flags.READ_ONLY}.",
-            f"Take writes again first: {typed('maintenance off', steering.target.name)}",
+            f"Take writes again first: {command_hint('maintenance off', steering.target.name)}",
         )
     return {wanted_flags.READ_ONLY: "1"}
 

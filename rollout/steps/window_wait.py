@@ -6,11 +6,11 @@ from typing import Any
 from rollout.errors import Refused, RolloutError
 from rollout.files import read_json
 from rollout.steps.rollback import roll_back
+from rollout.steps.status_text import guard_trouble
 from rollout.steps.window import find_window, open_window
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
 
-GUARD_SILENT_SECONDS = 15.0
 # How long a rollback may take until its window has its verdict.
 VERDICT_SECONDS = 5.0
 
@@ -143,10 +143,8 @@ def _next(steering: Steering, window: Window) -> str:
 
 
 def _require_guard(steering: Steering) -> None:
-    beat = read_json(steering.target.steering / "guard.json")
-    silent = time.time() - beat["at"] if beat else float("inf")
-    if silent > GUARD_SILENT_SECONDS:
+    trouble = guard_trouble(read_json(steering.target.steering / "guard.json"))
+    if trouble:
         raise RolloutError(
-            f"{steering.target.name}: the guard has been silent for {silent:.0f} s; nobody judges.",
-            "Start it: ./p12 provision",
+            f"{steering.target.name}: the guard {trouble}, so nobody judges.", "Start it: ./p12 provision"
         )

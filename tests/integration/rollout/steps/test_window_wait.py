@@ -367,7 +367,7 @@ def test_without_a_guard_nobody_judges_and_waiting_says_so(stepping: Steered, si
         stepping.now = time.time() - silent
         stepping.guard.look()
 
-    with pytest.raises(RolloutError, match="nobody judges") as raised:
+    with pytest.raises(RolloutError, match="so nobody judges") as raised:
         wait(stepping.steering, window.id, stepping.token, 0)
 
     assert "./p12 provision" in raised.value.hint

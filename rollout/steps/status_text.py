@@ -1,0 +1,126 @@
+"""Show what is true of a target on one screen, and how a release ended."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rollout.text import restore_words
+
+GUARD_SILENT_SECONDS = 15.0
+MARKS = {"passed": "✓", "failed": "✗", "unknown": "?"}
+
+
+def status_text(answer: Mapping[str, Any]) -> str:
+    """Return the status of one target as lines for a terminal."""
+    live = answer["live"]
+    away = "unknown: HAProxy does not answer" if answer["balancer_error"] else "nothing is live yet"
+    head = f"{live['release']} ({live['slot']})" if live["release"] else away
+    lines = [f"{answer['target']:<10} {head}  {answer['address']}"]
+    if answer["balancer_error"]:
+        lines.append(f"  balancer    {answer['balancer_error']}")
+    for slot, held in answer["slots"].items():
+        if held:
+            share = answer["shares"].get(slot, 0) if answer["shares"] is not None else "?"
+            raised = ", ".join(held["raised"]) or "no flag raised"
+            proven = "" if held["proven"] else ", not proven"
+            lines.append(
+                f"  {slot:<11} {share:>3} %  {held['release']}  flags {held['generation']}, {raised}{proven}"
+            )
+    lines += [f"  {_instance(each)}" for each in answer["instances"] if answer["slots"][each["slot"]]]
+    rollout = answer["rollout"]
+    if rollout:
+        lines.append(
+            f"  rollout     {rollout['release']} {rollout['ended'] or 'at ' + str(rollout['share']) + ' %'}"
+        )
+    lines += _window_lines(answer)
+    lock = answer["lock"]
+    lines.append(f"  lock        {lock['owner']} for {_ago(lock['since'])}" if lock else "  lock        free")
+    lines.append(f"  guard       {_guard(answer)}")
+    backup = answer["backup"]
+    if backup:
+        lines.append(f"  backup      {backup['id']}, verified {_ago(backup['at'])} ago")
+    lines += _care(answer)
+    for release, why in answer["quarantined"].items():
+        lines.append(f"  quarantine  {release}: {why}")
+    lines += _verdicts(answer, width=9)
+    seen = answer["visitors"]
+    if seen:
+        lines.append(f"  visitors    {seen['requests']} requests, {seen['failed']} failed")
+    return "\n".join(lines)
+
+
+def _window_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The open window: for how long, what it can see, what it has seen, and what it still waits for."""
+    window, beat = answer["window"], answer["guard"] or {}
+    if not window:
+        return []
+    lines = [f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"]
+    if window.get("claim"):
+        lines.append(f"              {window['claim']}")
+    standing = beat.get("standing") if beat.get("window") == window["id"] else None
+    if standing:
+        seen = f"{standing['requests']} requests, {standing['errors']} errors"
+        lines.append(f"              {seen} in {standing['watched_seconds']:g} watched seconds")
+        lines += [f"              to pass, still needs: {reason}" for reason in standing["waiting_for"]]
+    if beat.get("database_error"):
+        lines.append(f"              the database cannot be read: {beat['database_error']}")
+    return lines
+
+
+def summary_text(answer: Mapping[str, Any]) -> str:
+    """Return how a release ended: verdicts, address, and the way back."""
+    seen, rollout = answer["visitors"], answer["rollout"]
+    lines = ["", *_verdicts(answer, width=14)]
+    lines += [f"  visitors: {seen['requests']} requests, {seen['failed']} failed"] if seen else []
+    lines += [f"  {answer['target']}: {answer['live']['release']} at {answer['address']}"]
+    if rollout and not rollout["from_slot"]:
+        off = "its flags go off with: ./p12 rollback --flags-only"
+        return "\n".join([*lines, f"  there is no way back from a first release; {off}"])
+    return "\n".join([*lines, "  back again with: ./p12 rollback"])
+
+
+def _verdicts(answer: Mapping[str, Any], width: int) -> list[str]:
+    return [
+        f"  {MARKS[row['verdict']]} {row['check']:<{width}} {row['summary']}" for row in answer["verdicts"]
+    ]
+
+
+def _care(answer: Mapping[str, Any]) -> list[str]:
+    """What is between releases: a restore under way, the last rehearsal."""
+    restoration, rehearsal = answer.get("restoration"), answer.get("rehearsal")
+    lines = []
+    if restoration and not restoration["ended"]:
+        lines.append(f"  restore     {restore_words(answer['target'], restoration['backup'])}")
+    return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines
+
+
+def _instance(instance: Mapping[str, Any]) -> str:
+    up = {True: "up  ", False: "down", None: "?   "}[instance["up"]]
+    if instance["release"]:
+        trouble = f"  {instance['error']}" if instance["error"] else ""
+        return f"  {instance['name']:<26} {up} {instance['release']} flags {instance['generation']}{trouble}"
+    return f"  {instance['name']:<26} {up} {instance['error']}"
+
+
+def _guard(answer: Mapping[str, Any]) -> str:
+    trouble, window = guard_trouble(answer["guard"]), answer["window"]
+    if trouble:
+        return f"{trouble}: ./p12 provision"
+    return f"watching the window at {window['share']} %" if window else "alive, no window open"
+
+
+def guard_trouble(beat: Mapping[str, Any] | None) -> str:
+    """Say that a guard's last heartbeat is too long ago, empty when it is not."""
+    if not beat:
+        return "has never run"
+    if time.time() - beat["at"] <= GUARD_SILENT_SECONDS:
+        return ""
+    return f"has been silent for {_ago(beat['at'])} (limit {GUARD_SILENT_SECONDS:g} s)"
+
+
+def _ago(then: float) -> str:
+    seconds = max(0, int(time.time() - then))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
