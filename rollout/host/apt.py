@@ -57,11 +57,11 @@ def _privilege() -> list[str] | None:
 
 def _run_to_its_end(command: Sequence[str]) -> str | None:
     """Return what a failed command said, None when it went well."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
-            output, _ = process.communicate()
+            _, said = process.communicate()
         except KeyboardInterrupt:
             sys.stderr.write("p12: stopping as soon as apt has ended …\n")
             process.communicate()
             raise
-    return None if process.returncode == 0 else output.strip() or f"exit status {process.returncode}"
+    return None if process.returncode == 0 else said.strip() or f"exit status {process.returncode}"

@@ -1,7 +1,8 @@
 """Install Debian packages as root and keep the machine as it was: nothing started, enabled or created.
 
-With packages as its words it prints apt's errors and exits 1 when it fails. Signals are not
-obeyed meanwhile, and everything is put back whatever happens. Standard library only.
+With packages as its words it installs those that are missing and prints which; ``--see`` only prints them.
+It exits 1 with apt's errors when that fails. Signals are not obeyed meanwhile, and everything is put back
+whatever happens. Standard library only and one file, so that it can be sent to a host that has no kit yet.
 """
 
 import fcntl
@@ -10,37 +11,33 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 MARK = "# Written by p12 while it installs packages, and put back after it."
 POLICY = f"#!/bin/sh\n{MARK}\nexit 101\n"
 NO_CLUSTER = f"{MARK}\ncreate_main_cluster = false\n"
-# Units that a package enables for the next boot. Debian's postgresql starts clusters, and none is made.
-UNITS: Mapping[str, str] = {"haproxy": "haproxy", "pgbouncer": "pgbouncer", "redis-server": "redis-server"}
+# They enable a unit of their name for the next boot. Debian's postgresql starts clusters, and none is made.
+ENABLED = ("haproxy", "pgbouncer", "redis-server")
+
+
+def missing(packages: Sequence[str]) -> list[str]:
+    """Return those of ``packages`` that Debian does not have installed here."""
+    asked = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
+    said = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
+    return [package for package in packages if f"{package} installed" not in said]
 
 
 def install(packages: Sequence[str], root: Path = Path("/")) -> str:
-    """Install ``packages``, refreshing apt's lists once if need be; return apt's errors, or ""."""
+    """Install missing ``packages``, refreshing apt's lists once if need be; return apt's errors, or ""."""
     policy = root / "usr/sbin/policy-rc.d"
-    clusters = root / "etc/postgresql-common/createcluster.conf"
-    with _one_at_a_time(root), replaced(policy, POLICY, 0o755):
-        enabled_before = {package for package in packages if _is_enabled(package)}
-        failure = _install_postgres(clusters) if "postgresql" in packages else ""
-        failure = failure or _install(*packages)
-        for package in UNITS.keys() & (set(packages) - enabled_before):
-            _systemctl("disable", UNITS[package])
+    clusters = root / "etc/postgresql-common/createcluster.d/p12.conf"
+    with _one_at_a_time(root), replaced(policy, POLICY, 0o755), replaced(clusters, NO_CLUSTER, 0o644):
+        failure = _install(*packages)
+        for package in set(ENABLED) & set(packages):
+            _disable(package)
     return failure
-
-
-def _install_postgres(clusters: Path) -> str:
-    # What brings createcluster.conf comes first: it would ask about a file that is there before it.
-    failure = _install("postgresql-common")
-    if failure:
-        return failure
-    with replaced(clusters, NO_CLUSTER, 0o644):
-        return _install("postgresql")
 
 
 @contextmanager
@@ -104,17 +101,9 @@ def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", "LC_ALL": "C.UTF-8"}
     # dpkg needs ldconfig and start-stop-daemon, which an ordinary user's PATH lacks.
     path = {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+    options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "DPkg::Options::=--force-confold"]
     return subprocess.run(
-        [
-            "apt-get",
-            "-q",
-            "-y",
-            "-o",
-            "DPkg::Lock::Timeout=300",
-            "-o",
-            "DPkg::Options::=--force-confold",
-            *arguments,
-        ],
+        ["apt-get", *options, *arguments],
         env=os.environ | quiet | path,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -124,20 +113,20 @@ def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _is_enabled(package: str) -> bool:
-    return package in UNITS and _systemctl("is-enabled", UNITS[package]) == 0
+def _disable(unit: str) -> None:
+    if shutil.which("systemctl"):
+        subprocess.run(["systemctl", "--quiet", "disable", f"{unit}.service"], capture_output=True)
 
 
-def _systemctl(verb: str, unit: str) -> int:
-    if shutil.which("systemctl") is None:
-        return 1
-    return subprocess.run(["systemctl", "--quiet", verb, f"{unit}.service"], capture_output=True).returncode
+def main(words: Sequence[str]) -> int:
+    wanted = missing([word for word in words if word != "--see"])
+    failure = install(wanted) if wanted and "--see" not in words else ""
+    (sys.stderr if failure else sys.stdout).write(failure or " ".join(wanted))
+    return 1 if failure else 0
 
 
 if __name__ == "__main__":
     os.umask(0o022)
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)
-    failure = install(sys.argv[1:])
-    sys.stdout.write(failure)
-    sys.exit(1 if failure else 0)
+    sys.exit(main(sys.argv[1:]))

@@ -7,9 +7,7 @@ as JSON and exits 0 when nothing is missing, else 1.
 import argparse
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -53,11 +51,6 @@ class Servers:
     def postgres_bin(self) -> Path:
         """The directory that holds all six programs of Postgres; raises like ``path``."""
         return self.path("postgres").parent
-
-    def versions(self) -> dict[str, str]:
-        """Ask each server found for its version, e.g. ``{"postgres": "15.14", "haproxy": "2.6.12"}``."""
-        asked = ("postgres", "pgbouncer", "redis-server", "haproxy")
-        return {name: _version(self.paths[name]) for name in asked if name in self.paths}
 
 
 def find(
@@ -110,19 +103,6 @@ def _postgres_bin(search_path: str, postgres_home: Path) -> Path | None:
     return None
 
 
-def _version(program: Path) -> str:
-    flag = "-v" if program.name == "haproxy" else "--version"
-    try:
-        done = subprocess.run([program, flag], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RolloutError(f"{program} does not run: {error}") from error
-    number = re.search(r"\d+(\.\d+)+", done.stdout)
-    if done.returncode != 0 or number is None:
-        said = (done.stderr or done.stdout).strip()
-        raise RolloutError(f"{program} {flag} does not tell its version: {said or 'it said nothing'}")
-    return number[0]
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rollout.host.installed_servers", description=__doc__)
     parser.add_argument("--install", action="store_true", help="install what is missing")
@@ -132,12 +112,11 @@ def main(arguments: list[str] | None = None) -> int:
     needed = (*options.need, *options.also)
     try:
         servers = ensure(needed) if options.install else find()
-        versions = servers.versions()
     except RolloutError as error:
         sys.stderr.write(f"{error} {error.hint}".rstrip() + "\n")
         return 1
     missing = servers.missing(needed)
-    answer = asdict(servers) | {"versions": versions, "missing": missing}
+    answer = asdict(servers) | {"missing": missing}
     sys.stdout.write(json.dumps(answer, indent=2, default=str) + "\n")
     return 1 if missing else 0
 

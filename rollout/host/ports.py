@@ -1,7 +1,6 @@
 """Say who holds a TCP port, so that a port that is taken is a message with a name in it."""
 
 import socket
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -21,21 +20,6 @@ def holder(address: str, port: int) -> str | None:
     if pid == 0:
         return "another user's program"
     return _describe(pid)
-
-
-def check(ports: Mapping[int, str] | Iterable[int], address: str = "127.0.0.1") -> list[str]:
-    """Return one problem for each port that is held; an empty list when all are free.
-
-    ``ports`` may say what each is wanted for, e.g. ``{12200: "HAProxy"}``.
-    """
-    wanted = ports if isinstance(ports, Mapping) else dict.fromkeys(ports, "")
-    problems = []
-    for port, purpose in wanted.items():
-        found = holder(address, port)
-        if found is not None:
-            what = f" ({purpose})" if purpose else ""
-            problems.append(f"port {port}{what} is held by {found}: end it, or choose another port")
-    return problems
 
 
 def listening_pid(address: str, port: int) -> int | None:

@@ -13,12 +13,13 @@ from typing import Any
 
 from rollout.errors import Refused, RolloutError
 from rollout.files import unpack
-from rollout.host.logs import telling_part
 from rollout.host.ports import listening_pid
 from rollout.target.instances import Answer, ask, ask_all
 from rollout.target.target import Target
+from rollout.waiting import attempts
 
 LOG_CHARACTERS = 20_000
+LOG_LINES = 20
 # A process that listens as often under another id does not come up by waiting.
 LIVES = 4
 
@@ -56,7 +57,7 @@ def await_instances(target: Target, slot: str, release: str, host: str, seconds:
     """
     instances = [i for i in target.instances_of(slot) if i.name.endswith(f".{host}")]
     started, lives = time.monotonic(), {i.name: set[int]() for i in instances}
-    while True:
+    for _ in attempts(seconds, pause=0.2):
         for instance in instances:
             lives[instance.name] |= {listening_pid(instance.address, instance.port) or 0} - {0}
         answers = ask_all(instances, lambda i: ask(i, "GET", "/internal/ready", timeout_seconds=2.0))
@@ -64,16 +65,15 @@ def await_instances(target: Target, slot: str, release: str, host: str, seconds:
         if instances and not late:
             return {"changed": False, "say": f"{target.name}: {slot} is ready on {host}"}
         restless = next((name for name in late if len(lives[name]) >= LIVES), None)
-        passed = time.monotonic() - started
-        if restless or passed >= seconds:
-            name = restless or next(iter(late), f"{slot} on {host}")
-            again = f" and was started {LIVES} times" if restless else ""
-            said = _said(late.get(name, Answer(0, error="no instance")))
-            raise RolloutError(
-                f"{target.name}: {name} was not ready within {passed:.0f} s{again}: {said}",
-                f"The end of its log:\n{log_tail(target, name)}",
-            )
-        time.sleep(0.2)
+        if restless:
+            break
+    name = restless or next(iter(late), f"{slot} on {host}")
+    again = f" and was started {LIVES} times" if restless else ""
+    said = error_text(late.get(name, Answer(0, error="no instance")))
+    raise RolloutError(
+        f"{target.name}: {name} was not ready within {time.monotonic() - started:.0f} s{again}: {said}",
+        f"The end of its log:\n{log_tail(target, name)}",
+    )
 
 
 def prune(target: Target, keep: Iterable[str]) -> dict[str, Any]:
@@ -124,7 +124,19 @@ def _digest(path: Path) -> str:
         raise RolloutError(f"{path} cannot be read: {error}.", "Run the same command again.") from error
 
 
-def _said(answer: Answer) -> str:
+def error_text(answer: Answer) -> str:
     if not answer.status:
         return answer.error
     return json.dumps(answer.document)[:300] or str(answer.status)
+
+
+def telling_part(log: str) -> str:
+    """Return what says why a process ended: its last traceback, without frames, else its last lines."""
+    lines = log.splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
+    if starts:
+        lines = lines[starts[-1] :]
+        # The error and where it was raised say more in fewer lines.
+        frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+        lines = lines[frames[-1] :] if frames else lines
+    return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])

@@ -6,7 +6,6 @@
 import re
 import subprocess
 import sys
-import time
 import xmlrpc.client
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,10 +16,11 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from rollout.errors import Refused, RolloutError
 from rollout.files import file_lock
-from rollout.host.logs import telling_part
 from rollout.host.ports import holder, listening_pid
+from rollout.host.slot import telling_part
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS, Target
+from rollout.waiting import attempts
 
 START_SECONDS = 20.0
 RUNNING = "RUNNING"
@@ -94,13 +94,8 @@ def stop_all(root: Path, seconds: float = 60.0) -> dict[str, Any]:
     pid = int(server.supervisor.getPID())
     count = sum(1 for process in server.supervisor.getAllProcessInfo() if process["statename"] == RUNNING)
     server.supervisor.shutdown()
-    deadline = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() >= deadline:
-            raise RolloutError(
-                f"supervisord (pid {pid}) is still stopping after {seconds:g} s.", "./p12 down"
-            )
-        time.sleep(0.05)
+    if all(Path(f"/proc/{pid}").exists() for _ in attempts(seconds)):
+        raise RolloutError(f"supervisord (pid {pid}) is still stopping after {seconds:g} s.", "./p12 down")
     return {"changed": True, "say": f"{count} processes stopped"}
 
 
@@ -130,14 +125,11 @@ def _ensure_daemon(root: Path) -> bool:
         text=True,
         check=False,
     )
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(root):
-        if done.returncode or time.monotonic() >= deadline:
-            raise RolloutError(
-                f"supervisord does not start: {(done.stderr + done.stdout).strip()[-400:] or 'no answer'}",
-                f"Its log: {root / 'supervisor' / 'supervisord.log'}",
-            )
-        time.sleep(0.05)
+    if done.returncode or not any(answers(root) for _ in attempts(START_SECONDS)):
+        raise RolloutError(
+            f"supervisord does not start: {(done.stderr + done.stdout).strip()[-400:] or 'no answer'}",
+            f"Its log: {root / 'supervisor' / 'supervisord.log'}",
+        )
     return True
 
 
@@ -190,15 +182,14 @@ def _start(server: Any, name: str) -> None:
 
 
 def _await_running(server: Any, names: Iterable[str]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        waiting = {name: _state(server, name) for name in names}
-        waiting = {name: state for name, state in waiting.items() if state != RUNNING}
+    for _ in attempts(START_SECONDS):
+        states = {name: _state(server, name) for name in names}
+        waiting = {name: state for name, state in sorted(states.items()) if state != RUNNING}
         if not waiting:
             return
         dead = [name for name, state in waiting.items() if state in ("FATAL", "EXITED")]
-        if dead or time.monotonic() >= deadline:
-            name = (dead or sorted(waiting))[0]
-            log = telling_part(str(server.supervisor.readProcessStdoutLog(name, -20_000, 0)))
-            raise RolloutError(f"{name} does not stay up ({waiting[name]}).", f"The end of its log:\n{log}")
-        time.sleep(0.05)
+        if dead:
+            break
+    name = (dead or list(waiting))[0]
+    log = telling_part(str(server.supervisor.readProcessStdoutLog(name, -20_000, 0)))
+    raise RolloutError(f"{name} does not stay up ({waiting[name]}).", f"The end of its log:\n{log}")

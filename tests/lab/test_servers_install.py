@@ -63,7 +63,7 @@ def test_what_is_missing_is_installed_and_found(said: str) -> None:
     answer = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert "status 0" in said
     assert answer["missing"] == []
-    assert answer["versions"].keys() >= {"postgres", "redis-server", "haproxy"}
+    assert answer["paths"].keys() >= {"postgres", "redis-server", "haproxy"}
 
 
 def test_the_machines_own_policy_is_back(said: str) -> None:

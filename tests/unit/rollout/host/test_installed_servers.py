@@ -1,6 +1,8 @@
 """Finding servers, and keeping the machine as it is while apt installs the missing ones."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,29 +72,6 @@ def test_asking_for_a_missing_program_names_it_and_what_to_type(tmp_path: Path) 
     assert "apt-get install --no-install-recommends pgbouncer" in caught.value.hint
 
 
-def test_versions_are_read_from_each_servers_own_words(tmp_path: Path) -> None:
-    program(
-        tmp_path / "sbin/haproxy", 'echo "HAProxy version 2.6.12-1+deb12u1 2023/12/16 - https://haproxy.org/"'
-    )
-    program(
-        tmp_path / "sbin/redis-server", 'echo "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0"'
-    )
-    program(tmp_path / "sbin/pgbouncer", 'echo "PgBouncer 1.18.0"; echo "libevent 2.1.12-stable"')
-    program(
-        postgres(tmp_path / "postgresql/15/bin") / "postgres", 'echo "postgres (PostgreSQL) 15.14 (Debian)"'
-    )
-    expected = {"postgres": "15.14", "pgbouncer": "1.18.0", "redis-server": "7.0.15", "haproxy": "2.6.12"}
-    assert find(tmp_path).versions() == expected
-
-
-def test_a_server_that_does_not_run_is_named_with_its_words(tmp_path: Path) -> None:
-    broken = program(tmp_path / "sbin/haproxy", "echo libcrypto.so.3 not found >&2; exit 127")
-    with pytest.raises(
-        RolloutError, match=f"{broken} -v does not tell its version: libcrypto.so.3 not found"
-    ):
-        find(tmp_path).versions()
-
-
 class TestReplacingAFileForAWhile:
     def test_a_file_that_was_not_there_is_gone_again_with_its_directories(self, tmp_path: Path) -> None:
         path = tmp_path / "etc/a/policy"
@@ -142,30 +121,44 @@ class TestInstalling:
     def calls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         log = tmp_path / "calls"
         policy = f'[ ! -e "{tmp_path}/usr/sbin/policy-rc.d" ] || held=held'
-        cluster = f'[ ! -e "{tmp_path}/etc/postgresql-common/createcluster.conf" ] || none=none'
+        cluster = f'[ ! -e "{tmp_path}/etc/postgresql-common/createcluster.d/p12.conf" ] || none=none'
         last = 'for last do :; done; echo "apt $DEBIAN_FRONTEND $held $none $last"'
         program(tmp_path / "bin/apt-get", f"{policy}; {cluster}; {{ {last}; }} >>{log}; . {tmp_path}/answer")
-        program(tmp_path / "bin/systemctl", f'echo "$*" >>{log}; [ "$2" = disable ]')
+        program(tmp_path / "bin/systemctl", f'echo "$*" >>{log}')
+        program(
+            tmp_path / "bin/dpkg-query", "echo logrotate installed; echo redis-server config-files; exit 1"
+        )
         (tmp_path / "answer").write_text("")
         monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
         return log
 
-    def test_services_are_held_back_and_new_units_left_disabled(self, tmp_path: Path, calls: Path) -> None:
-        assert apt_as_root.install(["haproxy"], tmp_path) == ""
+    def test_services_and_clusters_are_held_back_and_new_units_left_disabled(
+        self, tmp_path: Path, calls: Path
+    ) -> None:
+        assert apt_as_root.install(["postgresql-15", "haproxy"], tmp_path) == ""
         assert calls.read_text().splitlines() == [
-            "--quiet is-enabled haproxy.service",
-            "apt noninteractive held  haproxy",
+            "apt noninteractive held none haproxy",
             "--quiet disable haproxy.service",
         ]
         assert not (tmp_path / "usr").exists()
+        assert not (tmp_path / "etc").exists()
 
-    def test_postgres_is_installed_without_a_cluster(self, tmp_path: Path, calls: Path) -> None:
-        assert apt_as_root.install(["postgresql"], tmp_path) == ""
-        assert calls.read_text().splitlines() == [
-            "apt noninteractive held  postgresql-common",
-            "apt noninteractive held none postgresql",
-            "apt noninteractive held  postgresql",
-        ]
+    def test_sent_alone_to_a_host_without_the_kit_it_sees_what_is_missing_and_changes_nothing(
+        self, tmp_path: Path, calls: Path
+    ) -> None:
+        sent = tmp_path / "sent.py"
+        sent.write_text(Path(apt_as_root.__file__).read_text())
+        words = ["--see", "haproxy", "redis-server", "logrotate"]
+        done = subprocess.run([sys.executable, "-I", "-S", sent, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "haproxy redis-server", "")
+        assert not calls.exists()
+
+    def test_where_nothing_is_missing_apt_is_not_asked(
+        self, calls: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert apt_as_root.main(["logrotate"]) == 0
+        assert capsys.readouterr().out == ""
+        assert not calls.exists()
 
     def test_stale_lists_are_refreshed_once_and_apts_errors_come_back(
         self, tmp_path: Path, calls: Path
