@@ -19,6 +19,7 @@ CHECKS: Mapping[str, tuple[str, str]] = {
         "checks.visitors.view_counts",
         "hold every note's counter against the ledger of accepted views",
     ),
+    "migrations": ("checks.migrations.cli", "say which migrations the release before might not survive"),
     "replay": ("checks.window.samples", "judge a kept window again, offline"),
     "visitors": ("checks.visitors.cli", "be the visitors of a target and keep a ledger of what they saw"),
 }

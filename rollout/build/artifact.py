@@ -4,7 +4,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a release is shipped as. ``size`` in bytes."""
+    """What a release is shipped as. ``size`` in bytes; migrations after ``judged_after`` only expand."""
 
     release: str
     commit: str
@@ -40,6 +39,7 @@ class Artifact:
     sha256: str
     size: int
     head: str
+    judged_after: str = ""
 
 
 def resolve(checkout: Path, branch: str) -> Commit:
@@ -61,8 +61,12 @@ def resolve(checkout: Path, branch: str) -> Commit:
     return Commit(done.stdout.strip(), shown, "" if branch else _dirty(checkout))
 
 
-def build(checkout: Path, cache: Path, commit: Commit, platform: Platform) -> tuple[Artifact, bool]:
+def build(
+    checkout: Path, cache: Path, commit: Commit, platform: Platform, live: str = ""
+) -> tuple[Artifact, bool]:
     """Return the artifact of a commit and whether it had to be built.
+
+    ``live`` is the schema in service: only migrations after it are judged. Empty, all are.
 
     :raises Refused: its migrations do more than expand.
     :raises RolloutError: its dependencies or its disk space are missing.
@@ -70,13 +74,13 @@ def build(checkout: Path, cache: Path, commit: Commit, platform: Platform) -> tu
     directory = cache / "artifacts"
     record = directory / f"{commit.release}-{platform.python}-{platform.machine}.json"
     kept = read_json(record)
-    if kept and Path(kept["path"]).exists():
+    if kept and Path(kept["path"]).exists() and kept.get("judged_after") == live:
         return Artifact(**kept), False
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with scratch(cache) as tree:
             _export(checkout, commit.commit, tree)
-            head = _require_expanding(tree)
+            head = _require_expanding(tree, live)
             packed = dependencies(cache, tree, "service", platform)
             identity = {"commit": commit.commit, "release": commit.release}
             (tree / "app" / "RELEASE.json").write_text(json.dumps(identity, sort_keys=True) + "\n")
@@ -91,7 +95,7 @@ def build(checkout: Path, cache: Path, commit: Commit, platform: Platform) -> tu
         raise RolloutError(
             f"The artifact cannot be written below {cache}: {error}.", f"df -h {cache}"
         ) from error
-    artifact = Artifact(commit.release, commit.commit, str(path), digest, path.stat().st_size, head)
+    artifact = Artifact(commit.release, commit.commit, str(path), digest, path.stat().st_size, head, live)
     write_json(record, asdict(artifact), 0o644)
     _forget_old(directory)
     return artifact, True
@@ -124,25 +128,23 @@ def _export(checkout: Path, commit: str, tree: Path) -> None:
         raise Refused(f"{commit[:12]} cannot be shipped: {error}.", "Ship plain files, no links.") from error
 
 
-def _require_expanding(tree: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "app.migrate", "check"],  # its byte code would be shipped
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _require_expanding(tree: Path, live: str) -> str:
+    """Return the head of the migrations; what is newer than ``live`` must leave the old release running."""
+    # Only who builds needs the parsers that judge.
+    from checks.base.errors import CannotMeasure, Misused
+    from checks.migrations.judge import judge
+
     try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        raise RolloutError(f"The migrations cannot be checked: {done.stderr.strip()[-600:]}") from None
-    if not answer.get("ok"):
+        head, judged = judge(tree, live)
+    except (CannotMeasure, Misused) as error:
+        raise RolloutError(str(error)) from error
+    said = [f"{m.file}: {refusal}" for m in judged for refusal in m.refusals]
+    if said:
         raise Refused(
-            f"The migrations do more than expand: {'; '.join(answer.get('destructive', []))}.",
-            "The old release must run on the new schema: leave out what drops, renames or narrows.",
+            "The release before might not survive these migrations:" + "".join(f"\n  {s}" for s in said),
+            "Expand only, then release: ./p12 check migrations",
         )
-    return str(answer["head"])
+    return head
 
 
 def _dirty(checkout: Path) -> str:

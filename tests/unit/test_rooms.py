@@ -19,6 +19,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "checks.visitors": {"checks.base"},
     "checks.burst": {"checks.base", "checks.visitors"},
     "checks.window": {"checks.base"},
+    "checks.migrations": {"checks.base"},
     "rollout": set(),
     "rollout.target": {"rollout"},
     "rollout.steps": GROUND | {"rollout.target", "checks.window"},
@@ -26,7 +27,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "rollout.host": GROUND | {"rollout.target", "checks.backup", "checks.budget"},
     "rollout.database": GROUND
     | {"rollout.target", "rollout.steps", "rollout.host", "checks.backup", "checks.budget"},
-    "rollout.build": {"rollout"},
+    "rollout.build": {"rollout", "checks.base", "checks.migrations"},
     "rollout.cli": GROUND
     | {"rollout.target", "rollout.steps", "rollout.guard", "rollout.host", "rollout.database"}
     | {"rollout.build", "checks.backup"},

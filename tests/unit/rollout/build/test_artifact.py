@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,8 +23,8 @@ dependencies = []
 [project.optional-dependencies]
 service = []
 """
-EXPANDS = {"ok": True, "head": "0002", "destructive": []}
-DROPS = {"ok": False, "head": "0003", "destructive": ["0003: DROP COLUMN notes.likes"]}
+EXPANDS = ("0001", None, "CREATE TABLE notes (likes integer)")
+DROPS = ("0002", "0001", "ALTER TABLE notes DROP COLUMN likes")
 NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
@@ -39,7 +38,7 @@ class Checkout:
         self.write("pyproject.toml", PROJECT)
         self.write("requirements.lock", "")
         self.write("app/__init__.py", "WORDS = 'first'\n")
-        self.migrations(EXPANDS)
+        self.migration(*EXPANDS)
         self.write("README.md", "Not shipped.\n")
         self.first = self.commit("first")
 
@@ -49,11 +48,15 @@ class Checkout:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def write(self, name: str, content: str) -> None:
-        (self.path / name).parent.mkdir(exist_ok=True)
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
         (self.path / name).write_text(content)
 
-    def migrations(self, answer: dict[str, Any]) -> None:
-        self.write("app/migrate.py", f"print({json.dumps(answer)!r})\n")
+    def migration(self, revision: str, before: str | None, sql: str) -> None:
+        lines = ("from alembic import op", f"revision = {revision!r}", f"down_revision = {before!r}")
+        self.write(
+            f"app/store/migrations/versions/{revision}.py",
+            "\n".join([*lines, "def upgrade():", f"    op.execute({sql!r})", ""]),
+        )
 
     def commit(self, message: str) -> str:
         self.git("add", "--all")
@@ -161,7 +164,7 @@ def test_an_artifact_is_named_by_commit_and_sha256_of_its_bytes(checkout: Checko
     content = Path(made.path).read_bytes()
     assert made.sha256 == hashlib.sha256(content).hexdigest()
     assert Path(made.path).name == f"{checkout.first[:12]}-{made.sha256[:12]}.tar.gz"
-    assert (made.size, made.head) == (len(content), "0002")
+    assert (made.size, made.head) == (len(content), "0001")
 
 
 def test_the_commit_is_shipped_never_the_working_tree(checkout: Checkout, cache: Path) -> None:
@@ -239,24 +242,70 @@ def test_another_python_is_another_artifact(checkout: Checkout, cache: Path) -> 
 
 
 def test_migrations_that_destroy_are_refused_and_named(checkout: Checkout, cache: Path) -> None:
-    checkout.migrations(DROPS)
+    checkout.migration(*DROPS)
 
-    with pytest.raises(Refused, match=r"0003: DROP COLUMN notes\.likes"):
+    with pytest.raises(
+        Refused,
+        match=r"/0002\.py: ALTER TABLE notes DROP COLUMN likes: the release before",
+    ):
         built(checkout, cache, checkout.commit("drops"))
 
     assert not [*(cache / "artifacts").iterdir()]
 
 
-@pytest.mark.parametrize(
-    "program", ["raise SystemExit('no alembic here')", "print('[')"], ids=["crashes", "prints no JSON"]
-)
-def test_migrations_that_cannot_be_checked_are_never_taken_for_harmless(
-    checkout: Checkout, cache: Path, program: str
-) -> None:
-    checkout.write("app/migrate.py", program)
+def test_what_is_in_service_already_is_not_judged_again(checkout: Checkout, cache: Path) -> None:
+    checkout.migration(*DROPS)
+    commit = checkout.commit("drops")
 
-    with pytest.raises(RolloutError, match="cannot be checked"):
+    made, _ = artifact.build(checkout.path, cache, Commit(commit, "main"), OURS, live="0002")
+
+    assert made.head == "0002"
+
+
+def test_what_was_accepted_for_one_schema_in_service_is_judged_again_for_another(
+    checkout: Checkout, cache: Path
+) -> None:
+    checkout.migration(*DROPS)
+    commit = Commit(checkout.commit("drops"), "main")
+    artifact.build(checkout.path, cache, commit, OURS, live="0002")
+
+    with pytest.raises(Refused, match="the release before still uses it"):
+        artifact.build(checkout.path, cache, commit, OURS, live="0001")
+
+
+@pytest.mark.parametrize(
+    "migration", ["raise SystemExit('no alembic here')", "def upgrade(:", "import nothing_of_the_sort"]
+)
+def test_migrations_that_cannot_be_read_are_never_taken_for_harmless(
+    checkout: Checkout, cache: Path, migration: str
+) -> None:
+    checkout.write("app/store/migrations/versions/0002.py", migration)
+
+    with pytest.raises(RolloutError, match="migrations cannot be read"):
         built(checkout, cache, checkout.commit("broken"))
+
+
+def test_a_release_that_brings_a_judge_of_its_own_is_not_asked(checkout: Checkout, cache: Path) -> None:
+    checkout.migration(*DROPS)
+    checkout.write("app/migrate.py", 'print(\'{"ok": true, "head": "0002", "destructive": []}\')\n')
+    checkout.write("app/store/migrations/env.py", "# Renders nothing.\n")
+
+    with pytest.raises(Refused, match="DROP COLUMN likes"):
+        built(checkout, cache, checkout.commit("judges itself"))
+
+
+def test_migrations_see_nothing_of_the_engineers_environment(
+    checkout: Checkout, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://production/p12")
+    checkout.write(
+        "app/store/migrations/versions/0002.py",
+        "import os\nfrom alembic import op\nrevision, down_revision = '0002', '0001'\n"
+        "def upgrade():\n    op.execute('SELECT ' + ', '.join(sorted(os.environ)))\n",
+    )
+
+    with pytest.raises(Refused, match=r"SELECT lc_all, path: Select is not known"):
+        built(checkout, cache, checkout.commit("curious"))
 
 
 def test_a_commit_without_a_service_is_refused(checkout: Checkout, cache: Path) -> None:
@@ -281,7 +330,7 @@ def test_a_place_that_cannot_be_written_is_named(checkout: Checkout) -> None:
 
 
 def test_nothing_half_built_is_left_behind(checkout: Checkout, cache: Path) -> None:
-    checkout.migrations(DROPS)
+    checkout.migration(*DROPS)
     with pytest.raises(Refused):
         built(checkout, cache, checkout.commit("drops"))
     built(checkout, cache)
