@@ -1,5 +1,7 @@
 """Words that several rooms say in the same way."""
 
+from collections.abc import Iterable
+
 
 def command_hint(verb: str, target: str) -> str:
     """What to type for a verb on a target; the default one is not named."""
@@ -18,3 +20,12 @@ def restore_words(target: str, backup: str) -> str:
     restore = command_hint("restore", target)
     again = f"{restore} --backup {backup} --over"
     return f"of {backup} is under way, read-only meanwhile. Go on: {again}; give up: {restore} --give-up"
+
+
+def did_you_mean(word: str, accepted: Iterable[str]) -> str:
+    """Say which accepted word is close to one that is not accepted, and all of them."""
+    from difflib import get_close_matches  # only a mistake waits for it
+
+    names = list(accepted)
+    close = get_close_matches(word, names, 1)
+    return (f" Did you mean {close[0]}?" if close else "") + f" Accepted: {', '.join(names)}."

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rollout.cli import identity, restore_options
+from rollout.cli import restore_options
 from rollout.errors import RolloutError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         made[verb].add_argument("--target", default="production", choices=("staging", "production"))
     for verb in ("restore", "rehearse"):
         made[verb].add_argument(
-            "--identity", type=identity.file, metavar="FILE", help="opens an encrypted backup"
+            "--identity", type=restore_options.private_key, metavar="FILE", help="opens an encrypted backup"
         )
     for verb in ("release", "monitor"):
         made[verb].add_argument("--minutes", type=float, help="how long the monitor window is")

@@ -1,328 +1,204 @@
-"""The verbs of ``p12 host``: each takes the target and its options, and returns what is printed as JSON.
+"""The verbs of ``p12 host``, an entry each: name, function, help, and the options that the function takes.
 
-What a verb needs is imported when it runs: a rollback must not wait for what it does not use.
+A function is named and not imported: a rollback must not wait for what it does not use. Its first parameter,
+``target`` or ``steering``, says what it works on; the options come by their names.
 """
 
 import argparse
+import getpass
 import json
 import os
-import pwd
 import sys
-import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
-
-from rollout.cli import care
-from rollout.cli.care import Answer, Verb, steering_of
-from rollout.errors import Refused
-from rollout.target.target import Target, root_directory
-
-
-def _status(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.steps.status import status
-    from rollout.steps.status_text import status_text
-
-    answer = status(steering_of(target))
-    return {**answer, "say": status_text(answer)}
-
-
-def _summary(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.steps.status import status
-    from rollout.steps.status_text import summary_text
-
-    return {"say": summary_text(status(steering_of(target)))}
-
-
-def _preflight(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host.preflight import preflight
-
-    return preflight(target, options.kit)
-
-
-def _evidence(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.host import programs
-
-    return programs.evidence(target)
-
-
-def _rollback(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps.rollback import flags_off, roll_back
-
-    if options.flags_only:
-        return flags_off(steering_of(target), options.owner)
-    return roll_back(steering_of(target), options.owner, options.why or "rolled back by hand")
-
-
-def _flags(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import flags as flag_changes
-
-    return flag_changes.run(steering_of(target), options)
-
-
-def _lock(target: Target, options: argparse.Namespace) -> Answer:
-    from dataclasses import asdict
-
-    lock = steering_of(target).lock
-    match options.action:
-        case "take":
-            try:
-                return asdict(lock.take(options.owner, options.session, options.dead_session)) | {
-                    "held": True
-                }
-            except Refused as error:
-                if not options.tentative:
-                    raise
-                return asdict(lock.holder()) | {"held": False, "error": str(error), "hint": error.hint}
-        case "renew":
-            return asdict(lock.renew(options.token))
-        case "drop":
-            return {"changed": lock.drop(options.token)}
-        case "break":
-            steering = steering_of(target)
-            broken = lock.holder()
-            token = lock.fence()
-            steering.journal.append(options.owner, "lock.broken", broken=asdict(broken), why=options.why)
-            return {"changed": True, "token": token, "say": f"{target.name}: the lock is free"}
-    holder = lock.holder()
-    words = f"locked by {holder.describe()}" if holder.holds(time.time()) else "the lock is free"
-    return asdict(holder) | {"say": f"{target.name}: {words}"}
-
-
-def _plan(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    return stages.plan(steering_of(target), options.release, options.sha256)
-
-
-def _serving(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    return stages.serving(steering_of(target))
-
-
-def _allow(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps.rules import refuse_quarantined
-    from rollout.steps.window import limits_of, refuse_short
-
-    refuse_quarantined(steering_of(target).state(), options.release, options.why)
-    if target.settings["admission"]:
-        refuse_short(target, "monitor", limits_of(target, "monitor", options.minutes), options.why)
-    return {}
-
-
-def _claim(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    return stages.claim(steering_of(target), options.release, options.token, options.why)
-
-
-def _prove(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    identity = {"release": options.release, "commit": options.commit, "sha256": options.sha256}
-    return stages.prove(steering_of(target), options.slot, identity, json.loads(options.flags), options.token)
-
-
-def _admit(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    shown = json.load(sys.stdin)
-    if not shown.get("valid"):
-        raise Refused(
-            f"Staging has no certificate of {options.release}: {shown.get('reason')}.", "./p12 verify"
-        )
-    return stages.accept_certificate(
-        steering_of(target), shown["certificate"], options.release, options.sha256, options.token
-    )
-
-
-def _begin(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    return stages.begin(steering_of(target), options.release, options.token, options.why)
-
-
-def _shift(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    return stages.shift(steering_of(target), options.release, options.share, options.token)
-
-
-def _finish(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import rollout as stages
-
-    return stages.finish(steering_of(target), options.release, options.token)
-
-
-def _window(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import window_wait
-
-    steering = steering_of(target)
-    if options.action == "open":
-        return window_wait.opened(steering, options.kind, options.token, options.minutes, options.why)
-    return window_wait.wait(steering, options.id, options.token, options.seconds)
-
-
-def _decide(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import window_wait
-
-    return window_wait.decide(steering_of(target), options.owner, options.action == "pass", options.why)
-
-
-def _record(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import reports
-
-    return reports.record(steering_of(target), options.action, json.load(sys.stdin), options.token)
-
-
-def _certificate(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.steps import reports
-
-    steering = steering_of(target)
-    if options.action == "write":
-        return reports.write_certificate(steering, options.release, options.token)
-    return reports.certificate_of(steering, options.release, options.sha256)
-
-
-def _journal(target: Target, _: argparse.Namespace) -> Answer:
-    from dataclasses import asdict
-
-    return {"entries": [asdict(entry) for entry in steering_of(target).journal.entries()]}
-
-
-def _guard(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.guard import loop
-
-    sys.exit(loop.main(target))
-
-
-def _install(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import slot
-
-    return slot.install(target, options.slot, Path(options.artifact), options.sha256, options.release)
-
-
-def _await(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import slot
-
-    return slot.await_instances(target, options.slot, options.release, options.host, options.seconds)
-
-
-def _prune(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import slot
-
-    return slot.prune(target, options.keep.split(","))
-
-
-def _migrate(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import programs
-
-    return programs.migrate(target, options.slot, options.database)
-
-
-def _burst(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import run_checks
-
-    return run_checks.burst(target, options.release)
-
-
-def _counters(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.host import run_checks
-
-    return run_checks.counters(target)
-
-
-def _backup(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.database import backup as backups
-
-    if options.prune:
-        return backups.prune(target, options.dry_run)
-    backups.require_release(options.release)
-    return backups.backup(target, options.release, options.spare)
-
-
-def _visitors(target: Target, _: argparse.Namespace) -> Answer:
-    from rollout.host import programs
-
-    programs.visitors(target)
-    return {}
-
-
-def _database(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.database import roles
-    from rollout.host import programs
-
-    if options.action == "initialise":
-        return programs.initialise_cluster(target, target.directory / "postgres")
-    return roles.ensure(target)
-
-
-def _processes(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import supervisord
-
-    if target.settings["process_manager"] == "systemd":
-        raise Refused(
-            f"{target.name}: systemd keeps the processes of this host running.",
-            f"systemctl list-dependencies p12-{target.name}.target",
-        )
-    if options.action == "stop":
-        return supervisord.stop_all(root_directory())
-    supervisord.require_ports(root_directory(), target, options.names)
-    become_owner(target.directory)
-    return supervisord.ensure(root_directory(), target, options.names)
-
-
-def _reload(target: Target, options: argparse.Namespace) -> Answer:
-    from rollout.host import supervisord
-
-    return supervisord.reload(root_directory(), f"p12-{target.name}-{options.name}", options.signal)
-
-
-VERBS: Mapping[str, Verb] = {
-    "status": _status,
-    "rollback": _rollback,
-    "flags": _flags,
-    "lock": _lock,
-    "plan": _plan,
-    "serving": _serving,
-    "allow": _allow,
-    "claim": _claim,
-    "install": _install,
-    "await": _await,
-    "prove": _prove,
-    "admit": _admit,
-    "begin": _begin,
-    "shift": _shift,
-    "window": _window,
-    "decide": _decide,
-    "finish": _finish,
-    "prune": _prune,
-    "record": _record,
-    "certificate": _certificate,
-    "journal": _journal,
-    "guard": _guard,
-    "migrate": _migrate,
-    "burst": _burst,
-    "backup": _backup,
-    "counters": _counters,
-    "visitors": _visitors,
-    "database": _database,
-    "processes": _processes,
-    "reload": _reload,
-    "summary": _summary,
-    "preflight": _preflight,
-    "evidence": _evidence,
-    **care.VERBS,
-}
-
-
-def become_owner(directory: Path) -> None:
-    if os.geteuid() != 0 or not directory.exists():
-        return
-    owner = directory.stat()
-    if owner.st_uid == 0:
-        return
-    os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
-    os.setgid(owner.st_gid)
-    os.setuid(owner.st_uid)
-    os.umask(0o077)
+from typing import Any
+
+from rollout.target.target import SLOTS, Target
+
+Option = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a playbook asks of a host; ``name`` has a second word where a verb does several things."""
+
+    name: str
+    function: str
+    help: str
+    options: tuple[Option, ...] = ()
+    # The parameter that takes the JSON document on standard input.
+    reads: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    # Whether it has to see what only root can, and becomes the target's owner by itself.
+    starts_as_root: bool = False
+
+    def parse(self, target: str, words: list[str]) -> dict[str, Any]:
+        """Return the options' values by name; exits as argparse does where they are wrong."""
+        parser = argparse.ArgumentParser(f"p12 host {target} {self.name}", description=self.help)
+        for name, settings in (*self.options, *EVERYWHERE):
+            parser.add_argument(name, **settings)
+        return vars(parser.parse_args(words))
+
+    def run(self, target: Target, options: Mapping[str, Any]) -> Any:
+        """Call the function and return its answer; who asked, why and under which lock, if it wants that."""
+        module, _, name = self.function.partition(":")
+        function = getattr(import_module(module), name)
+        first, *others = signature(function).parameters
+        given = {name: value for name, value in options.items() if name in others or name not in OF_ANYBODY}
+        if self.reads:
+            given[self.reads] = json.load(sys.stdin)
+        if first == "target":
+            return function(target, **given, **self.fixed)
+        from rollout.target.steering import Steering
+
+        return function(Steering.of(target), **given, **self.fixed)
+
+
+class ReadInput(argparse.Action):
+    """Take the text on standard input; on a command line everybody on the host could read it."""
+
+    def __call__(self, _: Any, namespace: argparse.Namespace, *__: Any) -> None:
+        setattr(namespace, self.dest, sys.stdin.read())
+
+
+def option(name: str, **settings: Any) -> Option:
+    return name, settings
+
+
+def flag(name: str, **settings: Any) -> Option:
+    return name, {"action": "store_true", **settings}
+
+
+def verb(
+    name: str,
+    function: str,
+    help: str,
+    *options: Option,
+    reads: str = "",
+    as_root: bool = False,
+    **fixed: Any,
+) -> Verb:
+    return Verb(name, f"rollout.{function}", help, options, reads, fixed, as_root)
+
+
+EVERYWHERE = (
+    option("--owner", default=os.environ.get("SUDO_USER") or getpass.getuser(), help="who asks"),
+    option("--why", default="", help="the reason, for the journal"),
+    option("--token", type=int, help="of the lock that is held"),
+)
+OF_ANYBODY = ("owner", "why", "token")
+RELEASE = option("--release", required=True, metavar="COMMIT12")
+SHA256 = option("--sha256", dest="digest", default="", help="of the artifact")
+SLOT = option("--slot", required=True, choices=SLOTS)
+ANY_SLOT = option("--slot", default="", choices=("", *SLOTS), help="default: the one that serves")
+MINUTES = option("--minutes", type=float, help="how long the monitor window is")
+SECONDS = option("--seconds", type=float, default=30.0, help="how long to wait")
+NAMES = option("names", nargs="*", metavar="NAME")
+BACKUP = option("--backup", dest="backup_id", required=True, metavar="ID")
+IDENTITY = option(
+    "--identity", action=ReadInput, nargs=0, default="", help="the private key is on standard input"
+)
+RESTORATION = option("--restoration", type=int, required=True, help="the number of the restore")
+
+TABLE = (
+    verb("status", "steps.status:report", "say what is true of the target now"),
+    verb("summary", "steps.status:summary", "say it in a line"),
+    verb("rollback", "steps.rollback:by_hand", "turn traffic back and lower the flags", flag("--flags-only")),
+    verb("flags list", "steps.flags:listed", "list each slot's flags and who has them"),
+    verb("flags set", "steps.flags:set_flags", "want NAME=VALUE …",
+         option("pairs", nargs="*", metavar="NAME=VALUE"), ANY_SLOT),
+    verb("flags off", "steps.flags:off", "lower what the release raised, or only NAME …", NAMES, ANY_SLOT,
+         option("--generation", type=int, help="back to what this generation held")),
+    verb("lock show", "steps.lock:show", "say who has the target"),
+    verb("lock take", "steps.lock:take", "take the target, or what a dead session had",
+         option("--session", default=""), option("--dead-session", default="-"),
+         flag("--try", dest="tentative", help="say who has it instead of refusing")),
+    verb("lock drop", "steps.lock:drop", "give the target back"),
+    verb("lock break", "steps.lock:break_", "take the target away from whoever has it"),
+    verb("journal", "steps.reports:entries", "show everything that changed the target"),
+
+    verb("serving", "steps.rollout:serving", "say which release serves and whether it is backed up"),
+    verb("allow", "steps.window:allow", "refuse a quarantined release, or too short a window",
+         RELEASE, MINUTES),
+    verb("plan", "steps.rollout:plan", "say what is already true of a release", RELEASE, SHA256),
+    verb("claim", "steps.rollout:claim", "note that the idle slot is being filled", RELEASE),
+    verb("install", "host.slot:install", "unpack an artifact into a slot", SLOT, RELEASE,
+         option("--artifact", required=True, type=Path), option("--sha256", default="")),
+    verb("migrate", "host.programs:migrate", "bring the database to the slot's schema", SLOT,
+         option("--database", default="", help="default: the live one")),
+    verb("await", "host.slot:await_instances", "wait until a host's instances are ready", SLOT, RELEASE,
+         option("--host", required=True), SECONDS),
+    verb("prove", "steps.rollout:prove", "show that a slot runs the release, and has its flags", SLOT,
+         option("--flags", dest="wanted", type=json.loads, default={}), reads="identity"),
+    verb("admit", "steps.rollout:admit", "accept staging's certificate", RELEASE, SHA256, reads="shown"),
+    verb("begin", "steps.rollout:begin", "begin the rollout of a proven slot", RELEASE),
+    verb("shift", "steps.rollout:shift", "put a share of the traffic on the release", RELEASE,
+         option("--share", type=int, required=True, choices=range(101), metavar="0..100")),
+    verb("window open", "steps.window_wait:opened", "have the guard watch",
+         option("--kind", choices=("step", "monitor"), default="step"), MINUTES),
+    verb("window wait", "steps.window_wait:wait", "wait for the guard's verdict",
+         option("--id", dest="window_id", required=True), SECONDS),
+    verb("decide pass", "steps.window_wait:decide", "let an unknown window pass", passed=True),
+    verb("decide fail", "steps.window_wait:decide", "turn traffic back after an unknown one", passed=False),
+    verb("finish", "steps.rollout:finish", "mark the release good", RELEASE),
+    verb("prune", "host.slot:prune", "remove releases that nobody needs",
+         option("--keep", required=True, type=lambda names: names.split(","), metavar="COMMIT12,…")),
+
+    verb("burst", "host.run_checks:burst", "burst the front door", RELEASE),
+    verb("counters", "host.run_checks:counters", "hold counters against the visitors' ledger"),
+    verb("record check", "steps.reports:record", "journal a check's report", reads="report", kind="check"),
+    verb("record backup", "steps.reports:record", "journal a verified backup", reads="report", kind="backup"),
+    verb("record pruned", "steps.reports:record", "journal removed backups", reads="report", kind="pruned"),
+    verb("certificate write", "steps.reports:write_certificate", "certify what passed here", RELEASE),
+    verb("certificate show", "steps.reports:certificate_of", "show whether it holds", RELEASE, SHA256),
+
+    verb("guard", "guard.loop:main", "watch open windows and turn back"),
+    verb("visitors", "host.programs:visitors", "be the simulated visitors"),
+    verb("preflight", "host.preflight:preflight", "see that this host is ready",
+         option("--kit", default="", help="the kit that must be installed")),
+    verb("evidence", "host.programs:evidence", "collect logs, health and diagnostics"),
+    verb("processes ensure", "host.supervisord:ensure_as_owner", "make what runs equal to what is described",
+         NAMES, as_root=True),
+    verb("processes stop", "host.supervisord:stop", "stop every process", as_root=True),
+    verb("reload", "host.supervisord:reload", "have a process read its configuration", option("name"),
+         option("--signal", default="HUP")),
+    verb("database initialise", "host.programs:initialise_cluster", "make the Postgres cluster"),
+    verb("database ensure", "database.roles:ensure", "make the database and its roles"),
+
+    verb("backup", "database.backup:backup", "back up, proven by a restore",
+         option("--release", default="", metavar="COMMIT12"), option("--spare", default="", metavar="ID")),
+    verb("prune-backups", "database.backup:prune", "remove the backups that are not to be kept",
+         flag("--dry-run", dest="is_dry_run")),
+    verb("restore", "database.restore_copy:listed", "list backups, and what restores left"),
+    verb("restore into", "database.restore_copy:into", "restore beside the live database", BACKUP, IDENTITY,
+         option("--name", default="", help="the new database")),
+    verb("restore rehearse", "database.restore_copy:rehearse", "restore, then remove it", BACKUP, IDENTITY),
+    verb("restore drop", "database.restore_copy:drop", "remove what a restore left", option("name")),
+    verb("restore losses", "database.swap:losses", "say what a restore over it would lose", BACKUP, IDENTITY),
+    verb("restore quiet", "database.swap:await_quiet", "wait until nobody writes any more"),
+    verb("restore copy", "database.restore_copy:copy", "restore for a swap", BACKUP, RESTORATION, IDENTITY),
+    verb("restore swap", "database.swap:swap", "put the copy in the live one's place", BACKUP, RESTORATION),
+    verb("restore give-up", "database.restore_copy:give_up", "take the copy away", BACKUP, RESTORATION),
+    verb("restoration begin", "steps.restore:begin", "refuse writes for a restore",
+         option("--backup", required=True, metavar="ID")),
+    verb("restoration look", "steps.restore:look", "say which restore is under way"),
+    verb("restoration end", "steps.restore:end", "take writes again", option("--replaced", default="")),
+    verb("read-only on", "steps.read_only:by_hand", "answer writes with 503 read_only", on=True),
+    verb("read-only off", "steps.read_only:by_hand", "take writes again", on=False),
+    verb("restart postgres", "database.restart:restart_postgres", "restart Postgres behind a pause",
+         flag("--forced", help="even where no setting waits for it")),
+    verb("restart pgbouncer", "database.restart:restart_pgbouncer", "have another pgbouncer take over"),
+    verb("resume", "database.restart:resume", "let clients go on that wait in pgbouncer"),
+    verb("budget", "database.connection_budget:require", "refuse settings that connections do not fit",
+         option("--coming", required=True, type=json.loads, metavar="JSON")),
+    verb("maintained", "steps.reports:maintained", "journal what was done to the servers", reads="done"),
+    verb("rehearsal look", "steps.rollback_drill:look", "say what would be rehearsed with",
+         flag("--identity", dest="has_identity", help="there will be a private key")),
+    verb("rehearsal run", "steps.rollback_drill:rehearse", "roll back and forth, measured",
+         option("--times", type=json.loads, default={}, metavar="JSON")),
+    verb("rehearsal age", "steps.rollback_drill:age", "say whether the last one is too long ago"),
+)  # fmt: skip
+VERBS = {verb.name: verb for verb in TABLE}

@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from checks.backup.age import PRIVATE
 from rollout.errors import Refused
 
 # What each kind of restore takes; without any of the first three it is one beside the live database.
@@ -14,6 +16,21 @@ TAKES = {
     "backup": ("into", "identity"),
 }
 OPTIONS = ("over", "drop", "give_up", "backup", "into", "confirm", "skip_backup", "identity")
+
+
+def private_key(path: str) -> str:
+    """Return the absolute path of a file with a private key; nothing of the key itself.
+
+    :raises Refused: it cannot be read, or holds none.
+    """
+    accepted = "Accepted: what age-keygen wrote, or an ssh-ed25519 or ssh-rsa private key without passphrase"
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"--identity {path} cannot be read: {error}.", accepted) from None
+    if not PRIVATE.search(text):
+        raise Refused(f"--identity {path} holds no private key.", accepted)
+    return str(Path(path).expanduser().resolve())
 
 
 def is_over(options: argparse.Namespace) -> bool:

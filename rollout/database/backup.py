@@ -19,8 +19,11 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
 
     ``spare`` is a backup that is not pruned, because it is about to be restored.
 
-    :raises RolloutError: it is not proven, so it is none, or it has no copy; earlier ones are untouched.
+    :raises RolloutError: no release is named, it is not proven, so it is none, or it has no copy; earlier
+        ones are untouched.
     """
+    if not release:
+        raise Refused("A backup names the release in service.", "p12 host TARGET backup --release=COMMIT12")
     from checks.backup import cli as checking
     from checks.backup import manifest, offsite
 
@@ -86,9 +89,3 @@ def prune(target: Target, is_dry_run: bool = False, spare: str = "") -> dict[str
     listed = [*(f"\n  {how}  {name}" for name in gone), *(f"\n  kept  {name}" for name in stay)]
     said = f"{target.name}: backups kept {len(stay)}, {how} {len(gone)}{''.join(listed)}"
     return {"changed": bool(gone) and not is_dry_run, "pruned": gone, "summary": said, "say": said}
-
-
-def require_release(release: str) -> None:
-    """Refuse a backup that does not say which release was in service."""
-    if not release:
-        raise Refused("A backup names the release in service.", "p12 host TARGET backup --release=COMMIT12")

@@ -105,6 +105,13 @@ def restart_pgbouncer(target: Target) -> dict[str, Any]:
     }
 
 
+def resume(target: Target) -> dict[str, Any]:
+    """Let clients go on, whoever paused them."""
+    was_held = Pooler.of(target).resume()
+    say = f"{target.name}: pgbouncer let its clients go on"
+    return {"changed": was_held} | ({"say": say} if was_held else {})
+
+
 def take_over(pooler: Pooler, command: list[str], log: Path) -> None:
     """Have ``command`` serve in pgbouncer's place, until its supervised successor takes over from it."""
     pooler.command("SHOW VERSION")

@@ -99,8 +99,9 @@ def visitors(target: Target) -> None:
     os.execve(sys.executable, arguments, environment(P12_REHEARSAL_SECRET=target.secrets["rehearsal"]))
 
 
-def initialise_cluster(target: Target, data: Path) -> dict[str, Any]:
+def initialise_cluster(target: Target) -> dict[str, Any]:
     """Make the target's Postgres cluster with data checksums; its superuser is the user we run as."""
+    data = target.directory / "postgres"
     initdb = Path(target.settings["postgres_bin"]) / "initdb"
     done = subprocess.run(
         [

@@ -16,14 +16,38 @@ from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from rollout.errors import Refused, RolloutError
 from rollout.files import file_lock
+from rollout.host.owner import become_owner
 from rollout.host.ports import holder, listening_pid
 from rollout.host.slot import telling_part
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, Target
+from rollout.target.target import SLOTS, Target, root_directory
 from rollout.waiting import attempts
 
 START_SECONDS = 20.0
 RUNNING = "RUNNING"
+
+
+def ensure_as_owner(target: Target, names: list[str]) -> dict[str, Any]:
+    """Do as ``ensure``, where root started us: only root can name who holds a port."""
+    refuse_systemd(target)
+    require_ports(root_directory(), target, names)
+    become_owner(target.directory)
+    return ensure(root_directory(), target, names)
+
+
+def stop(target: Target) -> dict[str, Any]:
+    """Stop every process of this machine's targets."""
+    refuse_systemd(target)
+    return stop_all(root_directory())
+
+
+def refuse_systemd(target: Target) -> None:
+    """Refuse to drive a supervisord where there is none."""
+    if target.settings["process_manager"] == "systemd":
+        raise Refused(
+            f"{target.name}: systemd keeps the processes of this host running.",
+            f"systemctl list-dependencies p12-{target.name}.target",
+        )
 
 
 def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None:
@@ -75,14 +99,15 @@ def port_of(target: Target, name: str) -> int:
     return int({**target.settings["ports"], **instances}.get(name, 0))
 
 
-def reload(root: Path, name: str, signal_name: str) -> dict[str, Any]:
+def reload(target: Target, name: str, signal: str) -> dict[str, Any]:
     """Tell a running process to read its configuration again; one that is not up will read it anyway."""
+    root, name = root_directory(), f"p12-{target.name}-{name}"
     if not answers(root):
         return {"changed": False}
     server = _connect(root)
     running = [p["name"] for p in server.supervisor.getAllProcessInfo() if p["statename"] == RUNNING]
     if name in running:
-        server.supervisor.signalProcess(name, signal_name)
+        server.supervisor.signalProcess(name, signal)
     return {"changed": name in running}
 
 

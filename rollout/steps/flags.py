@@ -1,6 +1,5 @@
 """``p12 host TARGET flags``: list, set and turn off the wanted flags, and prove that instances have them."""
 
-import argparse
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,17 +10,6 @@ from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS
-
-
-def run(steering: Steering, options: argparse.Namespace) -> dict[str, Any]:
-    match options.action:
-        case "set":
-            return set_flags(steering, options.owner, options.names, options.slot, options.token)
-        case "off" if options.generation is not None:
-            return return_to(steering, options.owner, options.generation)
-        case "off":
-            return flags_off(steering, options.owner, tuple(options.names), options.slot)
-    return listed(steering)
 
 
 def listed(steering: Steering) -> dict[str, Any]:
@@ -114,6 +102,15 @@ def set_flags(
         "say": f"{steering.target.name}: {', '.join(pairs)} in {slot}, "
         f"proven at {len(proven)} instances in {seconds:.2f} s{healed_later(dead)}",
     }
+
+
+def off(
+    steering: Steering, owner: str, names: list[str], slot: str, generation: int | None
+) -> dict[str, Any]:
+    """Lower flags, or go back to what a generation held."""
+    if generation is not None:
+        return return_to(steering, owner, generation)
+    return flags_off(steering, owner, tuple(names), slot)
 
 
 def return_to(steering: Steering, owner: str, generation: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
     # What did not pass is said by whoever stops for it.
     said = {"say": report["summary"]} if report.get("verdict", "passed") == "passed" else {}
     return {"changed": True, **said}
+
+
+def maintained(steering: Steering, done: Mapping[str, Any], token: int) -> dict[str, Any]:
+    """Journal what was done to the servers between releases."""
+    with steering.change(token) as owner:
+        settings = done.get("settings", {})
+        steering.journal.append(owner, "maintained", summary=done["say"], settings=settings)
+    return {"changed": True}
+
+
+def entries(steering: Steering) -> dict[str, Any]:
+    """Return the journal."""
+    return {"entries": [asdict(entry) for entry in steering.journal.entries()]}
 
 
 def write_certificate(steering: Steering, release: str, token: int) -> dict[str, Any]:

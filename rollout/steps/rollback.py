@@ -56,6 +56,13 @@ def way_back(state: State) -> Way:
     return Way(leave, to, rollout.release, before.release)
 
 
+def by_hand(steering: Steering, owner: str, why: str, flags_only: bool) -> dict[str, Any]:
+    """Turn back as an engineer asks, or only lower the flags."""
+    if flags_only:
+        return flags_off(steering, owner)
+    return roll_back(steering, owner, why or "rolled back by hand")
+
+
 def roll_back(steering: Steering, owner: str, why: str) -> dict[str, Any]:
     """Turn traffic back, lower what the release raised, prove it, journal it. Safe to repeat.
 

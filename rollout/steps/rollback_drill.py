@@ -24,7 +24,7 @@ def rehearse(steering: Steering, token: int, times: Mapping[str, float]) -> dict
     """
     release = serving(steering)
     undo(steering, token)
-    measured, left_out = dict(times), ""
+    measured, left_out = {name: round(seconds, 3) for name, seconds in times.items()}, ""
     try:
         way_back(steering.state())
     except Refused as error:
@@ -43,6 +43,22 @@ def rehearse(steering: Steering, token: int, times: Mapping[str, float]) -> dict
         "left_out": left_out,
         "say": f"{steering.target.name}: rehearsed: {listed}{words}",
     }
+
+
+def look(steering: Steering, has_identity: bool) -> dict[str, Any]:
+    """Say with which release to rehearse, before anything is done for it.
+
+    :raises Refused: there is none, or its backup could not be restored for want of the private key.
+    """
+    refuse_unopened(steering.target, has_identity)
+    return {"release": serving(steering)}
+
+
+def age(steering: Steering) -> dict[str, Any]:
+    """Warn where the last rehearsal is too long ago."""
+    days = steering.target.settings["rehearsal_valid_days"]
+    said = complaint(steering.state(), days, time.time())
+    return {"valid": not said} | ({"say": f"{steering.target.name}: warning: {said}"} if said else {})
 
 
 def serving(steering: Steering) -> str:

@@ -155,6 +155,18 @@ def prove(
     }
 
 
+def admit(
+    steering: Steering, shown: Mapping[str, Any], release: str, digest: str, token: int
+) -> dict[str, Any]:
+    """Accept the certificate that staging showed.
+
+    :raises Refused: it has none that holds.
+    """
+    if not shown.get("valid"):
+        raise Refused(f"Staging has no certificate of {release}: {shown.get('reason')}.", "./p12 verify")
+    return accept_certificate(steering, shown["certificate"], release, digest, token)
+
+
 def accept_certificate(
     steering: Steering, paper: Mapping[str, Any], release: str, digest: str, token: int
 ) -> dict[str, Any]:

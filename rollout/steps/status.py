@@ -6,9 +6,21 @@ from typing import Any
 
 from rollout.errors import RolloutError
 from rollout.files import read_json
+from rollout.steps.status_text import status_text, summary_text
 from rollout.target import wanted_flags
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS
+
+
+def report(steering: Steering) -> dict[str, Any]:
+    """Return the whole picture, and say it."""
+    answer = status(steering)
+    return {**answer, "say": status_text(answer)}
+
+
+def summary(steering: Steering) -> dict[str, Any]:
+    """Say the picture in a line."""
+    return {"say": summary_text(status(steering))}
 
 
 def status(steering: Steering) -> dict[str, Any]:

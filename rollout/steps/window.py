@@ -15,6 +15,7 @@ from checks.window.metrics import scrape
 from checks.window.samples import Question, samples_in
 from rollout.errors import Refused
 from rollout.files import read_json
+from rollout.steps.rules import refuse_quarantined
 from rollout.target.instances import Answer, ask, ask_all
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
@@ -76,6 +77,14 @@ def limits_of(target: Target, kind: str, minutes: float | None = None) -> Window
         return WindowLimits(**given)
     except (TypeError, ValueError) as error:
         raise Refused(f"A window cannot be judged by these limits: {error}") from error
+
+
+def allow(steering: Steering, release: str, why: str, minutes: float | None) -> None:
+    """Refuse now what would stop the release hours later: it is quarantined, or its watch is too short."""
+    refuse_quarantined(steering.state(), release, why)
+    target = steering.target
+    if target.settings["admission"]:
+        refuse_short(target, "monitor", limits_of(target, "monitor", minutes), why)
 
 
 def refuse_short(target: Target, kind: str, limits: WindowLimits, why: str) -> None:

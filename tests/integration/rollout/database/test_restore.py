@@ -157,14 +157,14 @@ def test_a_killed_restore_beside_the_live_database_is_listed_and_can_be_run_agai
     assert restore_copy.rehearse(site.target, backup)["changed"]
 
 
-@pytest.mark.parametrize("stage", ["losses", "into", "copy"])
+@pytest.mark.parametrize("stage", ["losses", "into", "copy --restoration=99999"])
 def test_too_little_space_at_the_live_database_is_seen_before_anything_is_restored(
     site: KeptSite, backup: str, host: Host, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     size = backup_list.require_verified(site.target.directory / "backups", backup).manifest.database_bytes
     monkeypatch.setattr(restore_copy, "free_bytes", lambda _: int(1.3 * size + backup_list.MARGIN_BYTES) - 1)
 
-    status, answer = host("restore", stage, f"--backup={backup}", "--restoration=99999")
+    status, answer = host("restore", *stage.split(), f"--backup={backup}")
 
     assert status == 1
     assert re.search(r"data has \d+ MB free; restoring .* needs \d+ MB", answer["error"])
@@ -335,7 +335,9 @@ def test_an_encrypted_backup_comes_back_with_its_key_from_standard_input(
 ) -> None:
     made, key = encrypted
 
-    status, answer = host("restore", f"--backup={made}", "--into=opened", "--identity", told=key.identity)
+    status, answer = host(
+        "restore", "into", f"--backup={made}", "--name=opened", "--identity", told=key.identity
+    )
 
     assert status == 0, answer
     assert texts(site, "opened") == texts(site)
@@ -343,13 +345,13 @@ def test_an_encrypted_backup_comes_back_with_its_key_from_standard_input(
     restore_copy.drop(site.target, "opened")
 
 
-@pytest.mark.parametrize("action", ["losses", "into", "rehearse", "copy"])
+@pytest.mark.parametrize("action", ["losses", "into", "rehearse", "copy --restoration=99999"])
 def test_an_encrypted_backup_without_its_key_is_refused_with_what_to_give(
     encrypted: tuple[str, encryption.Key], host: Host, action: str
 ) -> None:
     made, _ = encrypted
 
-    words = ("restore", action, f"--backup={made}", "--restoration=99999")
+    words = ("restore", *action.split(), f"--backup={made}")
     without = host(*words)
     wrong = host(*words, "--identity", told=encryption.new_key().identity)
 

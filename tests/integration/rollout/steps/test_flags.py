@@ -1,14 +1,13 @@
 """Flags: one call on the balancer, proven at every instance that serves."""
 
-import argparse
 from typing import Any
 
 import pytest
 
+from rollout.cli.host_verbs import VERBS
 from rollout.errors import Refused, Unproven
 from rollout.steps import rollback
 from rollout.steps import rollout as stages
-from rollout.steps.flags import run
 from rollout.steps.rollback import flags_off
 from rollout.target import wanted_flags
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, timed
@@ -29,10 +28,10 @@ def change(
     generation: int | None = None,
     token: int | None = None,
 ) -> Any:
-    options = argparse.Namespace(
-        action=action, names=[*names], slot=slot, generation=generation, owner="ann@desk", token=token
-    )
-    return run(target.steering, options)
+    asked = {"--slot": slot, "--generation": generation, "--token": token}
+    options = [f"{name}={value}" for name, value in asked.items() if value not in ("", None)]
+    verb = VERBS[f"flags {action}"]
+    return verb.run(target.target, verb.parse("production", [*names, "--owner=ann@desk", *options]))
 
 
 def values(target: Steered, slot: str, name: str) -> set[str]:

@@ -1,0 +1,43 @@
+"""``p12 host TARGET lock``: take the target's lock, give it back, show it, and break it."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from rollout.errors import Refused
+from rollout.target.steering import Steering
+
+
+def show(steering: Steering) -> dict[str, Any]:
+    """Say who has the lock."""
+    holder = steering.lock.holder()
+    words = f"locked by {holder.describe()}" if holder.holds(time.time()) else "the lock is free"
+    return asdict(holder) | {"say": f"{steering.target.name}: {words}"}
+
+
+def take(
+    steering: Steering, owner: str, session: str, dead_session: str, tentative: bool = False
+) -> dict[str, Any]:
+    """Take it for a session, or tell who has it.
+
+    :raises Refused: somebody else holds it, and the attempt is not ``tentative``.
+    """
+    try:
+        return asdict(steering.lock.take(owner, session, dead_session)) | {"held": True}
+    except Refused as error:
+        if not tentative:
+            raise
+        return asdict(steering.lock.holder()) | {"held": False, "error": str(error), "hint": error.hint}
+
+
+def drop(steering: Steering, token: int) -> dict[str, Any]:
+    """Give it back; nothing changes where it had already passed to somebody else."""
+    return {"changed": steering.lock.drop(token)}
+
+
+def break_(steering: Steering, owner: str, why: str) -> dict[str, Any]:
+    """Take it away from whoever has it, and journal that with the reason."""
+    broken = steering.lock.holder()
+    token = steering.lock.fence()
+    steering.journal.append(owner, "lock.broken", broken=asdict(broken), why=why)
+    return {"changed": True, "token": token, "say": f"{steering.target.name}: the lock is free"}
