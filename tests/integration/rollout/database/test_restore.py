@@ -391,8 +391,8 @@ def _killed(site: KeptSite, doing: str, where: str, *, after: bool) -> None:
     program = f"""
 import importlib, os, signal
 from pathlib import Path
-from rollout import copies, swapping
-from rollout.target import Target
+from rollout.database import restore_copy as copies, swap as swapping
+from rollout.target.target import Target
 module = importlib.import_module({module!r})
 function = getattr(module, {name!r})
 def fatal(*given, **named):
