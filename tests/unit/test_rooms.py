@@ -20,6 +20,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "checks.burst": {"checks.base", "checks.visitors"},
     "checks.window": {"checks.base"},
     "checks.migrations": {"checks.base"},
+    "checks.way_back": {"checks.base", "checks.visitors"},
     "rollout": set(),
     "rollout.target": {"rollout"},
     "rollout.steps": GROUND | {"rollout.target", "checks.window"},
