@@ -15,6 +15,7 @@ import psutil
 import psycopg2
 
 from benchmarks.table import Row, show
+from checks.base import pgbouncer
 from checks.window import reading
 from rollout.host.installed_servers import find
 from tests.running import cluster, running_pooler
@@ -56,10 +57,8 @@ def cost(home: Path) -> list[float]:
         for _ in range(SESSIONS):
             stack.enter_context(closing(psycopg2.connect(postgres.url()))).cursor().execute("SELECT 1")
         database = stack.enter_context(closing(psycopg2.connect(postgres.url())))
-        console = stack.enter_context(
-            closing(psycopg2.connect(f"postgresql://nobody@127.0.0.1:{port}/pgbouncer"))
-        )
-        database.autocommit = console.autocommit = True
+        console = stack.enter_context(pgbouncer.console(f"postgresql://nobody@127.0.0.1:{port}/pgbouncer"))
+        database.autocommit = True
         watched = (psutil.Process(database.info.backend_pid), psutil.Process(pooler.pid))
         costs = []
         for _ in range(ROUNDS):

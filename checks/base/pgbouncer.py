@@ -1,13 +1,17 @@
-"""pgbouncer's console: what it was told to allow, and who is connected. Read by column name."""
+"""pgbouncer's console: what it was told to allow, who is connected, and what it is told to do."""
 
 import contextlib
+import select
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
+import psycopg2.extensions
+from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from checks.base.errors import CannotMeasure
-from checks.base.postgres import CONNECT_SECONDS, parse, said
+from checks.base.postgres import CONNECT_SECONDS, check, parse, said
 from checks.base.secrets import secret
 
 CONSOLE = "P12_POOLER_URL"
@@ -21,44 +25,59 @@ def url(env_file: Any = None) -> str:
     return found
 
 
+class TooLate(CannotMeasure):
+    """The console did not answer in time; what was asked for may still happen."""
+
+
 @contextlib.contextmanager
-def console(dsn: str) -> Iterator[Any]:
-    """Connect to the console, which takes plain statements only; raises CannotMeasure, without the DSN."""
-    try:
-        connection = psycopg2.connect(dsn, connect_timeout=CONNECT_SECONDS)
-    except psycopg2.Error as error:
-        raise CannotMeasure(
-            f"pgbouncer's console does not let us in: {said(error)}. Check {CONSOLE}."
-        ) from None
-    try:
-        connection.autocommit = True
+def console(dsn: str = "", named: str = CONSOLE, **place: Any) -> Iterator[Connection]:
+    """Connect to the console, for ``ask``; raises CannotMeasure, without the DSN that ``named`` holds."""
+    with contextlib.ExitStack() as stack:
+        try:
+            # The console knows no statement time-out, so the waiting is ours.
+            connection = stack.enter_context(contextlib.closing(psycopg2.connect(dsn, async_=1, **place)))
+            _wait(connection, CONNECT_SECONDS)
+        except psycopg2.Error as error:
+            reason = f"pgbouncer's console does not let us in: {said(error)}.{check(named)}"
+            raise CannotMeasure(reason) from None
         yield connection
+
+
+def ask(connection: Connection, words: str, seconds: float = CONNECT_SECONDS) -> list[dict[str, Any]]:
+    """Give the console one command and return its rows by column name.
+
+    Raises CannotMeasure when it is away or refuses, TooLate when it takes longer than ``seconds``.
+    """
+    try:
+        cursor = connection.cursor()
+        cursor.execute(words)
+        _wait(connection, seconds)
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in (cursor.fetchall() if names else ())]
     except psycopg2.Error as error:
         raise CannotMeasure(f"pgbouncer's console says: {said(error)}.") from None
-    finally:
-        connection.close()
 
 
-def clients(connection: Any) -> dict[str, int]:
+def clients(connection: Connection) -> dict[str, int]:
     """How many clients the pooler has, and how many of them wait for a server connection."""
-    pools = [row for row in _show(connection, "SHOW POOLS") if row["database"] != "pgbouncer"]
+    pools = [row for row in ask(connection, "SHOW POOLS") if row["database"] != "pgbouncer"]
     active, waiting = (sum(int(row[name]) for row in pools) for name in ("cl_active", "cl_waiting"))
     return {"pooler_clients": active + waiting, "pooler_waiting": waiting}
 
 
-def allowed(connection: Any) -> dict[str, int]:
+def allowed(connection: Connection) -> dict[str, int]:
     """How many clients the pooler lets in."""
-    config = {row["key"]: row["value"] for row in _show(connection, "SHOW CONFIG")}
+    config = {row["key"]: row["value"] for row in ask(connection, "SHOW CONFIG")}
     return {"max_client_conn": int(config["max_client_conn"])}
 
 
-def limits(connection: Any, database: str) -> dict[str, Any]:
+def limits(connection: Connection, database: str) -> dict[str, Any]:
     """What the pooler gives a database; what stands with the database wins over what holds for all.
 
     ``pool_mode``, ``max_client_conn``, ``pool_size`` (with the reserve), ``max_db_connections`` (0: no
     limit). Raises CannotMeasure if the pooler does not know the database.
     """
-    return limits_in(_show(connection, "SHOW CONFIG"), _show(connection, "SHOW DATABASES"), database)
+    return limits_in(ask(connection, "SHOW CONFIG"), ask(connection, "SHOW DATABASES"), database)
 
 
 def limits_in(settings: Rows, databases: Rows, database: str) -> dict[str, Any]:
@@ -76,8 +95,12 @@ def limits_in(settings: Rows, databases: Rows, database: str) -> dict[str, Any]:
     }
 
 
-def _show(connection: Any, command: str) -> list[dict[str, Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(command)
-        names = [column.name for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def _wait(connection: Connection, seconds: float) -> None:
+    """Wait for an asynchronous connection; see psycopg's documentation, "Asynchronous support"."""
+    deadline = time.monotonic() + seconds
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        left = deadline - time.monotonic()
+        reading = [connection] if state == psycopg2.extensions.POLL_READ else []
+        writing = [] if reading else [connection]
+        if left <= 0 or not any(select.select(reading, writing, [], left)):
+            raise TooLate(f"pgbouncer's console did not answer within {seconds:g} s.")

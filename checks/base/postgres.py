@@ -32,15 +32,18 @@ def parse(url: str, name: str = "DATABASE_URL") -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def connected(url: str, statement_seconds: float = 60) -> Iterator[psycopg2.extensions.connection]:
+def connected(
+    url: str, statement_seconds: float = 60, named: str = "DATABASE_URL"
+) -> Iterator[psycopg2.extensions.connection]:
     """Connect in autocommit, so that every statement sees the present.
 
-    Raises CannotMeasure, without the DSN, if Postgres is away, refuses, or fails a statement.
+    ``named`` is where the DSN was given, empty for nowhere. Raises CannotMeasure, without the DSN, if
+    Postgres is away, refuses, or fails a statement.
     """
     try:
         connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS, application_name="p12 checks")
     except psycopg2.Error as error:
-        raise CannotMeasure(f"Postgres does not let us in: {said(error)}. Check DATABASE_URL.") from None
+        raise CannotMeasure(f"Postgres does not let us in: {said(error)}.{check(named)}") from None
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -50,6 +53,10 @@ def connected(url: str, statement_seconds: float = 60) -> Iterator[psycopg2.exte
         raise CannotMeasure(f"Postgres says: {said(error)}.") from None
     finally:
         connection.close()
+
+
+def check(named: str) -> str:
+    return f" Check {named}." if named else ""
 
 
 def said(error: psycopg2.Error) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import psycopg2.extensions
 
+from checks.base import pgbouncer
+
 # Sessions that serve clients are what max_connections limits. A dump's transaction is as old as the dump, and
 # who only looks, as this does, holds nobody up.
 SELECT_PRESSURE = """
@@ -38,9 +40,9 @@ def read(
     name: str,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
-    """Return a reading as ``tripwires`` takes it; both connections in autocommit, ``name`` of the database.
+    """Return a reading as ``tripwires`` takes it; ``name`` is the database's.
 
-    Raises psycopg2.Error, or ValueError for a pooler that does not say who waits.
+    Raises psycopg2.Error, CannotMeasure from the console, or ValueError if it does not say who waits.
     """
     with database.cursor() as cursor:
         cursor.execute(SELECT_PRESSURE)
@@ -55,10 +57,7 @@ def read(
 
 def waiting(console: psycopg2.extensions.connection, name: str) -> int:
     """Return how many clients wait in the pooler's line for a database."""
-    with console.cursor() as cursor:
-        cursor.execute("SHOW POOLS")
-        names = [column.name for column in cursor.description or ()]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    if "cl_waiting" not in names or "database" not in names:
-        raise ValueError(f"SHOW POOLS has no cl_waiting; it has {', '.join(names)}.")
-    return sum(int(row["cl_waiting"]) for row in rows if row["database"] == name)
+    pools = pgbouncer.ask(console, "SHOW POOLS")
+    if not all({"cl_waiting", "database"} <= row.keys() for row in pools):
+        raise ValueError(f"SHOW POOLS has no cl_waiting; it has {', '.join(pools[0])}.")
+    return sum(int(row["cl_waiting"]) for row in pools if row["database"] == name)

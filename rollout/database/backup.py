@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rollout.errors import Refused
-from rollout.host.programs import database_url
-from rollout.host.run_checks import explained, postgres_tools
+from rollout.host.run_checks import as_rollout_error, postgres_tools
+from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
 from rollout.text import size_text
 
@@ -24,20 +24,19 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
     """
     if not release:
         raise Refused("A backup names the release in service.", "p12 host TARGET backup --release=COMMIT12")
-    from checks.backup import cli as checking
-    from checks.backup import manifest, offsite
+    from checks.backup import cli, manifest, offsite
 
-    checking.give_way()
-    checking.tidy_up_when_stopped()
+    cli.give_way()
+    cli.tidy_up_when_stopped()
     wanted = target.settings["backup"]
     directory = target.directory / "backups"
     tools = postgres_tools(target)
-    with explained(target, "backup"):
+    with as_rollout_error(target, "backup"):
         to = offsite.place(wanted["copy"], wanted["ssh_config"]) if wanted["copy"] else None
-        made = checking.backup(
-            checking.Plan(
-                url=database_url(target, "paste12"),
-                watching=database_url(target, "p12_monitor"),
+        made = cli.backup(
+            cli.Plan(
+                url=database_url(target, OWNER),
+                watching=database_url(target, MONITOR),
                 out=directory,
                 tools=tools,
                 target=target.name,
@@ -77,12 +76,15 @@ def prune(target: Target, is_dry_run: bool = False, spare: str = "") -> dict[str
 
     :raises RolloutError: a backup is being made all the while.
     """
-    from checks.backup import directory as backup_directory
     from checks.backup import manifest, retention
+    from checks.backup.directory import sole_backup
 
     directory = target.directory / "backups"
     keep = retention.Keep(**target.settings["backup"]["keep"])
-    with explained(target, "backup"), backup_directory.sole_backup(directory, QUEUE_SECONDS, not is_dry_run):
+    with (
+        as_rollout_error(target, "backup"),
+        sole_backup(directory, QUEUE_SECONDS, not is_dry_run),
+    ):
         gone = retention.prune(directory, keep, is_dry_run, [spare])
         stay = [b.manifest.id for b in manifest.list_backups(directory) if b.manifest.id not in gone]
     how = "would be removed" if is_dry_run else "removed"

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg2.errors
 from psycopg2 import sql
 
-from rollout.database.postgres import Server
+from rollout.database.postgres import Cluster
 from rollout.errors import Refused
 
 COPY = "p12_copy_"
@@ -30,9 +30,9 @@ def copy_name(backup_id: str, prefix: str = COPY) -> str:
     return prefix + re.sub(r"[^a-z0-9]", "_", backup_id.lower())[:50]
 
 
-def mark_of(server: Server, name: str) -> dict[str, Any]:
+def mark_of(cluster: Cluster, name: str) -> dict[str, Any]:
     """Return what we noted at a database, empty when nothing or when it is not there."""
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         cursor.execute(
             "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
         )
@@ -49,9 +49,9 @@ def written(mark: dict[str, Any]) -> str:
     return json.dumps(mark, sort_keys=True)
 
 
-def beside(server: Server, live: str) -> dict[str, tuple[int, bool]]:
+def beside(cluster: Cluster, live: str) -> dict[str, tuple[int, bool]]:
     """Return the databases that restores left beside the live one: size in bytes, and whether it is whole."""
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         cursor.execute(BESIDE, [live])
         found = [(name, int(size), _read(comment)) for name, size, comment in cursor.fetchall()]
     return {
@@ -62,12 +62,12 @@ def beside(server: Server, live: str) -> dict[str, tuple[int, bool]]:
 
 
 @contextmanager
-def alone(server: Server, name: str) -> Iterator[None]:
+def restore_lock(cluster: Cluster, name: str) -> Iterator[None]:
     """Be the only one that restores into a database of this name; the lock goes when its holder does.
 
     :raises Refused: somebody else is at it.
     """
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         # A holder that has just ended, or was killed, keeps it until its server process has seen that.
         cursor.execute(f"SET lock_timeout = {TURN_SECONDS * 1000:.0f}")
         try:
@@ -78,8 +78,8 @@ def alone(server: Server, name: str) -> Iterator[None]:
         yield
 
 
-def drop_database(server: Server, name: str) -> None:
-    with server.cursor() as cursor:
+def drop_database(cluster: Cluster, name: str) -> None:
+    with cluster.cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

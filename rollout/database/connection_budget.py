@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from checks.base import pgbouncer as pooler
 from checks.base.errors import CannotMeasure, Misused
+from checks.base.pgbouncer import limits_in
 from checks.base.report import Verdict
 from checks.budget import budget, cli
 from rollout.database.pgbouncer import Pooler
-from rollout.database.postgres import Server
+from rollout.database.postgres import Cluster
 from rollout.errors import Refused
 from rollout.target.target import Target
 from rollout.text import command_hint
@@ -44,11 +44,11 @@ def in_force(target: Target) -> dict[str, Any]:
     :raises RolloutError: one does not answer, or pgbouncer does not know the database.
     """
     console = Pooler.of(target)
-    with Server.of(target).cursor() as cursor:
+    with Cluster.of(target).cursor() as cursor:
         found = cli.of_postgres(cursor)
     config, databases = console.command("SHOW CONFIG"), console.command("SHOW DATABASES")
     try:
-        pools = pooler.limits_in(config, databases, target.settings["database"])
+        pools = limits_in(config, databases, target.settings["database"])
     except CannotMeasure as error:
         raise Refused(f"{target.name}: {error}", "./p12 provision") from error
     return found | cli.of_pooler(pools)

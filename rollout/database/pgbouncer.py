@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-import psycopg2
-import psycopg2.extensions
-
+from checks.base import pgbouncer
+from checks.base.errors import CannotMeasure
 from rollout.errors import Refused, RolloutError
 from rollout.target.target import Target
 
@@ -45,22 +44,13 @@ class Pooler:
         :raises RolloutError: the console is away or refuses.
         :raises TimeoutError: it did not answer in time; what was asked for may still happen.
         """
-        deadline = time.monotonic() + seconds
         try:
-            # The console knows no statement time-out, so the waiting is ours.
-            with contextlib.closing(psycopg2.connect(**self.console, async_=1)) as connection:
-                _await(connection, deadline)
-                cursor = connection.cursor()
-                cursor.execute(words)
-                _await(connection, deadline)
-                names = [column.name for column in cursor.description or ()]
-                rows = cursor.fetchall() if names else []
-                return [dict(zip(names, row, strict=True)) for row in rows]
-        except psycopg2.Error as error:
-            reason = str(error).strip() or type(error).__name__
-            raise RolloutError(
-                f"pgbouncer: {words}: {reason}", "See that it runs: ./p12 provision"
-            ) from error
+            with pgbouncer.console(named="", **self.console) as console:
+                return pgbouncer.ask(console, words, seconds)
+        except pgbouncer.TooLate as error:
+            raise TimeoutError(str(error)) from error
+        except CannotMeasure as error:
+            raise RolloutError(f"{words}: {error}", "See that it runs: ./p12 provision") from error
 
     def setting(self, name: str) -> str:
         return next(str(row["value"]) for row in self.command("SHOW CONFIG") if row["key"] == name)
@@ -151,12 +141,3 @@ def _dismiss(resumer: IO[str]) -> None:
     # Past the deadline it has let go and is gone; closing within, so that nothing is left to be written.
     with contextlib.suppress(OSError), resumer:
         resumer.write("done\n")
-
-
-def _await(connection: psycopg2.extensions.connection, deadline: float) -> None:
-    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
-        left = deadline - time.monotonic()
-        reading = [connection] if state == psycopg2.extensions.POLL_READ else []
-        writing = [] if reading else [connection]
-        if left <= 0 or not any(select.select(reading, writing, [], left)):
-            raise TimeoutError

@@ -4,13 +4,14 @@ Reads where the console is and how long a pause may last from the first line of 
 and waits for ``done``. The end of its input without that, or the deadline, means RESUME.
 """
 
+import contextlib
 import json
 import select
 import sys
-import time
 
 from rollout.database.pgbouncer import Pooler
 from rollout.errors import RolloutError
+from rollout.waiting import attempts
 
 RETRY_SECONDS = 0.1
 TRYING_SECONDS = 60.0
@@ -22,18 +23,15 @@ def main() -> int:
     finished, _, _ = select.select([sys.stdin], [], [], asked["seconds"])
     if finished and sys.stdin.readline() == "done\n":
         return 0
-    return 0 if resume(Pooler(asked["console"])) else 1
+    pooler = Pooler(asked["console"])
+    return 0 if any(_is_resumed(pooler) for _ in attempts(TRYING_SECONDS, RETRY_SECONDS)) else 1
 
 
-def resume(pooler: Pooler) -> bool:
-    """Let clients go on; tries again while the console is away."""
-    deadline = time.monotonic() + TRYING_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            pooler.resume()
-            return True
-        except (RolloutError, TimeoutError):
-            time.sleep(RETRY_SECONDS)
+def _is_resumed(pooler: Pooler) -> bool:
+    """Let clients go on, unless the console is away."""
+    with contextlib.suppress(RolloutError, TimeoutError):
+        pooler.resume()
+        return True
     return False
 
 

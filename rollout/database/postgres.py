@@ -13,14 +13,14 @@ from rollout.target.target import Target
 
 
 @dataclass(frozen=True)
-class Server:
+class Cluster:
     """A Postgres that somebody keeps running: its data directory, and how its superuser gets in."""
 
     data: Path
     dsn: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def of(cls, target: Target) -> "Server":
+    def of(cls, target: Target) -> "Cluster":
         settings = target.settings
         place = {"host": settings["postgres_socket_directory"], "port": settings["postgres_port"]}
         return cls(target.directory / "postgres", {**place, "dbname": "postgres"})
@@ -39,6 +39,13 @@ class Server:
         except psycopg2.Error as error:
             reason = str(error).strip().partition("\n")[0]
             raise RolloutError(f"Postgres: {reason}", "See its log, and ./p12 provision") from error
+
+    def answers(self) -> bool:
+        try:
+            with self.cursor():
+                return True
+        except RolloutError:
+            return False
 
     @property
     def pid(self) -> int:

@@ -14,9 +14,10 @@ from typing import Any
 
 from rollout.database import connection_budget
 from rollout.database.pgbouncer import Pooler, paused
-from rollout.database.postgres import Server
-from rollout.errors import Refused, RolloutError, Unproven
+from rollout.database.postgres import Cluster
+from rollout.errors import Refused, Unproven
 from rollout.target.target import Target
+from rollout.waiting import attempts
 
 POLL_SECONDS = 0.02
 # How long a successor may take to come, once clients no longer wait for it.
@@ -42,13 +43,13 @@ def restart_postgres(target: Target, *, forced: bool = False) -> dict[str, Any]:
         not end in time.
     :raises Unproven: the successor is late; clients no longer wait for it.
     """
-    server, pooler = Server.of(target), Pooler.of(target)
-    pending = pending_settings(server)
+    cluster, pooler = Cluster.of(target), Pooler.of(target)
+    pending = pending_settings(cluster)
     if not pending and not forced:
         return {"changed": False, "say": f"{target.name}: Postgres runs with what its file says"}
     _require_connections(target, pending)
     _try_out(target, pending)
-    seconds = restart(server, pooler, target.settings["pause_seconds"])
+    seconds = restart(cluster, pooler, target.settings["pause_seconds"])
     words = ", ".join(f"{name} = {value}" for name, value in sorted(pending.items()))
     return {
         "changed": True,
@@ -59,21 +60,21 @@ def restart_postgres(target: Target, *, forced: bool = False) -> dict[str, Any]:
     }
 
 
-def restart(server: Server, pooler: Pooler, seconds: float) -> float:
+def restart(cluster: Cluster, pooler: Pooler, seconds: float) -> float:
     """Restart Postgres while pgbouncer holds its clients; return the seconds they waited at most."""
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         # What is on disk already need not be written while everybody waits.
         cursor.execute("CHECKPOINT")
-    before = server.pid
+    before = cluster.pid
     deadline = time.monotonic() + seconds
     with paused(pooler, seconds) as pause:
         os.kill(before, signal.SIGINT)
-        is_back = _await_successor(server, before, deadline)
-    if not is_back and not _await_successor(server, before, time.monotonic() + LATE_SECONDS):
+        is_back = _await_successor(cluster, before, deadline - time.monotonic())
+    if not is_back and not _await_successor(cluster, before, LATE_SECONDS):
         raise Unproven(
             f"Postgres did not come back in {seconds + LATE_SECONDS:g} s; clients were let go after "
             f"{pause.seconds:g} s and get 503.",
-            f"Its log says why: {server.data.parent / 'log' / 'postgres.log'}; then ./p12 provision",
+            f"Its log says why: {cluster.data.parent / 'log' / 'postgres.log'}; then ./p12 provision",
         )
     if not is_back:
         raise Unproven(
@@ -119,34 +120,31 @@ def take_over(pooler: Pooler, command: list[str], log: Path) -> None:
         stand_in = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
-    deadline = time.monotonic() + LATE_SECONDS
-    while stand_in.poll() is None:
-        if time.monotonic() >= deadline:
-            raise Unproven(
-                f"pgbouncer (pid {stand_in.pid}) serves, but no supervised one has taken over from it.",
-                "Start it: ./p12 provision",
-            )
-        time.sleep(POLL_SECONDS)
-    if stand_in.returncode:
-        raise Refused(f"A second pgbouncer ended with status {stand_in.returncode}.", f"See {log}")
+    try:
+        status = stand_in.wait(LATE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Unproven(
+            f"pgbouncer (pid {stand_in.pid}) serves, but no supervised one has taken over from it.",
+            "Start it: ./p12 provision",
+        ) from None
+    if status:
+        raise Refused(f"A second pgbouncer ended with status {status}.", f"See {log}")
     pooler.command("SHOW VERSION")
 
 
-def pending_settings(server: Server) -> dict[str, str]:
+def pending_settings(cluster: Cluster) -> dict[str, str]:
     """Have Postgres read its file again, and return what it says that only a restart brings into force.
 
     :raises Refused: the file has an error; Postgres would not start with it.
     """
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         cursor.execute("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + RELOAD_SECONDS
-        while True:
+        for _ in attempts(RELOAD_SECONDS, POLL_SECONDS):
             cursor.execute(UNAPPLIED)
             unapplied = cursor.fetchall()
             wrong = [row for row in unapplied if not row[2]]
-            if not wrong or time.monotonic() >= deadline:
+            if not wrong:
                 break
-            time.sleep(POLL_SECONDS)
     if wrong:
         name, value, _, path, line = wrong[0]
         raise Refused(
@@ -181,14 +179,12 @@ def _try_out(target: Target, pending: Mapping[str, str]) -> None:
         ) from error
 
 
-def _await_successor(server: Server, before: int, deadline: float) -> bool:
-    while time.monotonic() < deadline:
-        try:
-            if server.pid != before:
-                with server.cursor() as cursor:
-                    cursor.execute("SELECT 1")
-                    return True
-        except (OSError, ValueError, IndexError, RolloutError):
-            pass
-        time.sleep(POLL_SECONDS)
-    return False
+def _await_successor(cluster: Cluster, before: int, seconds: float) -> bool:
+    return any(_is_succeeded(cluster, before) for _ in attempts(seconds, POLL_SECONDS))
+
+
+def _is_succeeded(cluster: Cluster, before: int) -> bool:
+    try:
+        return cluster.pid != before and cluster.answers()
+    except (OSError, ValueError, IndexError):
+        return False

@@ -17,19 +17,19 @@ from checks.base.report import Finding
 from rollout.database import backup_list
 from rollout.database.comments import (
     COPY,
-    alone,
     beside,
     copy_name,
     drop_database,
     mark_of,
+    restore_lock,
     set_mark,
     written,
 )
-from rollout.database.ownership import give
-from rollout.database.postgres import Server
-from rollout.database.roles import OWNER
+from rollout.database.postgres import Cluster
+from rollout.database.roles import give
 from rollout.errors import Refused
-from rollout.host.run_checks import explained, postgres_tools
+from rollout.host.run_checks import as_rollout_error, postgres_tools
+from rollout.target.dsn import OWNER
 from rollout.target.target import Target
 from rollout.text import size_text
 
@@ -37,7 +37,7 @@ from rollout.text import size_text
 def listed(target: Target) -> dict[str, Any]:
     """List the backups with age, size and release, verified or not, and the databases of restores."""
     found = backup_list.kept(target.directory / "backups")
-    left = beside(Server.of(target), target.settings["database"])
+    left = beside(Cluster.of(target), target.settings["database"])
     lines = [backup_list.listed(target.name, found)]
     lines += [
         f"  {name}  {size_text(size)}, {'' if whole else 'unfinished, '}beside the live database"
@@ -94,7 +94,7 @@ def refuse_name(target: Target, name: str) -> None:
 def rehearse(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]:
     """Restore a backup beside the live database, and remove it again; tell how long the restore took."""
     name = "restored_rehearsal"
-    if name in beside(Server.of(target), target.settings["database"]):
+    if name in beside(Cluster.of(target), target.settings["database"]):
         drop(target, name)
     started = time.monotonic()
     into(target, backup_id, name, identity)
@@ -112,14 +112,14 @@ def copy(target: Target, backup_id: str, restoration: int, identity: str = "") -
     :raises RolloutError: the restore was given up, the backup is not verified, damaged or cannot be opened
         with ``identity``, or the copy differs.
     """
-    server, live, name = Server.of(target), target.settings["database"], copy_name(backup_id)
-    done = mark_of(server, live)
+    cluster, live, name = Cluster.of(target), target.settings["database"], copy_name(backup_id)
+    done = mark_of(cluster, live)
     if done.get("restoration") == restoration:
         return {"swapped": True, "database": live, "replaced": done["replaced"]}
     refuse_given_up(done, restoration)
     kept = backup_list.require_verified(target.directory / "backups", backup_id)
     mark = {"backup": backup_id, "restoration": restoration}
-    if mark_of(server, name) == mark:
+    if mark_of(cluster, name) == mark:
         return {"swapped": False, "database": name, "say": f"{target.name}: {name} is there already"}
     started = time.monotonic()
     findings = _restored(target, kept, name, mark, identity)
@@ -140,13 +140,13 @@ def give_up(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
     ``replaced`` names the database that was live before, empty if it still is. Whoever drove this restore may
     only be asleep, so this comes before writes are taken again.
     """
-    server, live = Server.of(target), target.settings["database"]
+    cluster, live = Cluster.of(target), target.settings["database"]
     # First, and then asked: a swap under way has either happened by then or finds no copy.
-    drop_database(server, copy_name(backup_id))
-    done = mark_of(server, live)
+    drop_database(cluster, copy_name(backup_id))
+    done = mark_of(cluster, live)
     if done.get("restoration") == restoration:
         return {"replaced": done["replaced"], "say": f"{target.name}: {backup_id} is live already"}
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         set_mark(cursor, live, {**done, "given_up": restoration})
     return {"changed": True, "replaced": ""}
 
@@ -166,18 +166,18 @@ def drop(target: Target, name: str) -> dict[str, Any]:
 
     :raises Refused: it is none of those; names those there are.
     """
-    server = Server.of(target)
-    there = beside(server, target.settings["database"])
+    cluster = Cluster.of(target)
+    there = beside(cluster, target.settings["database"])
     if name not in there:
         listed = ", ".join(f"{each} ({size_text(size)})" for each, (size, _) in there.items()) or "none"
         raise Refused(f"{name} is no database that a restore left.", f"Accepted: {listed}")
-    drop_database(server, name)
+    drop_database(cluster, name)
     return {"changed": True, "say": f"{target.name}: {name} is gone, {size_text(there[name][0])}"}
 
 
 def require_room(target: Target, kept: Backup) -> None:
     """Refuse to restore where it would fill the disk of the live database; asks that where its files are."""
-    with Server.of(target).cursor() as cursor:
+    with Cluster.of(target).cursor() as cursor:
         cursor.execute("SHOW data_directory")
         data = Path(cursor.fetchone()[0])
     backup_list.require_room(target.name, kept, data, free_bytes(data))
@@ -189,7 +189,7 @@ def free_bytes(place: Path) -> int:
 
 def socket_url(target: Target) -> str:
     """The DSN of the cluster's superuser, for programs that take one."""
-    return str(psycopg2.extensions.make_dsn(**Server.of(target).dsn))
+    return str(psycopg2.extensions.make_dsn(**Cluster.of(target).dsn))
 
 
 def _restored(
@@ -198,16 +198,16 @@ def _restored(
     """Restore into a new database and mark it once it is whole; until then it is marked as unfinished."""
     from checks.backup import verify
 
-    server = Server.of(target)
-    with alone(server, name), explained(target, "restore"):
-        if name.startswith(COPY) or "unfinished" in mark_of(server, name):
-            drop_database(server, name)
+    cluster = Cluster.of(target)
+    with restore_lock(cluster, name), as_rollout_error(target, "restore"):
+        if name.startswith(COPY) or "unfinished" in mark_of(cluster, name):
+            drop_database(cluster, name)
         require_room(target, kept)
         unfinished = written({"unfinished": kept.manifest.id})
         findings = verify.restore_into(
             socket_url(target), kept, name, postgres_tools(target), identity, unfinished
         )
-        with server.cursor(name) as cursor:
+        with cluster.cursor(name) as cursor:
             give(cursor, name, OWNER)
             set_mark(cursor, name, mark)
     return findings

@@ -8,16 +8,18 @@ import psycopg2
 from psycopg2 import sql
 
 from checks.backup.manifest import Backup
+from checks.base.errors import CannotMeasure
+from checks.base.postgres import connected
 from rollout.database import backup_list
 from rollout.database.comments import copy_name, mark_of, set_mark
 from rollout.database.pgbouncer import Pooler, paused
-from rollout.database.postgres import Server
+from rollout.database.postgres import Cluster
 from rollout.database.restore_copy import refuse_given_up, require_room
-from rollout.database.roles import OWNER
 from rollout.errors import Refused, RolloutError
-from rollout.host.programs import database_url
-from rollout.host.run_checks import explained, postgres_tools
+from rollout.host.run_checks import as_rollout_error, postgres_tools
+from rollout.target.dsn import OWNER, database_url
 from rollout.target.target import Target
+from rollout.waiting import attempts
 
 # Two looks of a worker and more; nothing may have written for so long.
 QUIET_SECONDS = 2.0
@@ -50,7 +52,7 @@ def losses(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]
     notes: int | None
     views: int | None
     try:
-        notes, views = _newer(Server.of(target), live, begun)
+        notes, views = _newer(Cluster.of(target), live, begun)
         words = f"{notes} notes and {views} views newer than that will be lost"
     except RolloutError as error:
         notes, views = None, None
@@ -68,18 +70,21 @@ def losses(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]
 def _require_restorable(target: Target, kept: Backup, identity: str) -> None:
     from checks.backup import verify
 
-    server, name = Server.of(target), kept.manifest.id
-    with explained(target, "restore"):
+    cluster, name = Cluster.of(target), kept.manifest.id
+    with as_rollout_error(target, "restore"):
         verify.require_key(kept, identity, postgres_tools(target))
     # A restore that was killed may be further than to need any room.
-    if mark_of(server, copy_name(name)) or mark_of(server, target.settings["database"]).get("backup") == name:
+    if (
+        mark_of(cluster, copy_name(name))
+        or mark_of(cluster, target.settings["database"]).get("backup") == name
+    ):
         return
     require_room(target, kept)
 
 
-def _newer(server: Server, live: str, begun: str) -> tuple[int, int]:
+def _newer(cluster: Cluster, live: str, begun: str) -> tuple[int, int]:
     """Count notes and views since a time, none where the service has not been yet."""
-    with server.cursor(live) as cursor:
+    with cluster.cursor(live) as cursor:
         cursor.execute("SELECT to_regclass('notes') IS NOT NULL")
         if not cursor.fetchone()[0]:
             return 0, 0
@@ -99,22 +104,22 @@ def await_quiet(target: Target) -> dict[str, Any]:
 
     :raises Refused: somebody goes on writing; says who.
     """
-    deadline = time.monotonic() + QUIET_DEADLINE_SECONDS
-    with Server.of(target).cursor() as cursor:
+    with Cluster.of(target).cursor() as cursor:
         last, since = "", time.monotonic()
-        while time.monotonic() - since < QUIET_SECONDS:
+        for _ in attempts(QUIET_DEADLINE_SECONDS, pause=0.1):
             cursor.execute(WRITTEN)
             completed, running = cursor.fetchone()
             if running or completed != last:
                 last, since = completed, time.monotonic()
-            if time.monotonic() >= deadline:
-                cursor.execute(WRITERS)
-                who = "; ".join(row[0] for row in cursor.fetchall()) or "short transactions"
-                raise Refused(
-                    f"{target.name}: something still writes, though the target is read-only: {who}.",
-                    "End it, then the same command again",
-                )
-            time.sleep(0.1)
+            if time.monotonic() - since >= QUIET_SECONDS:
+                break
+        else:
+            cursor.execute(WRITERS)
+            who = "; ".join(row[0] for row in cursor.fetchall()) or "short transactions"
+            raise Refused(
+                f"{target.name}: something still writes, though the target is read-only: {who}.",
+                "End it, then the same command again",
+            )
     return {"say": f"{target.name}: nothing has been written for {QUIET_SECONDS:g} s; workers stand still"}
 
 
@@ -124,8 +129,8 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
     :raises Refused: this restore has no finished copy or was given up, the service could not use it, or
         something writes.
     """
-    server, live, name = Server.of(target), target.settings["database"], copy_name(backup_id)
-    done = mark_of(server, live)
+    cluster, live, name = Cluster.of(target), target.settings["database"], copy_name(backup_id)
+    done = mark_of(cluster, live)
     if done.get("restoration") == restoration:
         return {"replaced": done["replaced"], "say": f"{target.name}: {backup_id} is live already"}
     refuse_given_up(done, restoration)
@@ -135,7 +140,7 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
     seconds = target.settings["pause_seconds"]
     deadline = time.monotonic() + seconds
     with paused(Pooler.of(target), seconds) as pause:
-        _exchange(server, live, name, mark, deadline)
+        _exchange(cluster, live, name, mark, deadline)
     return {
         "changed": True,
         "replaced": replaced,
@@ -145,8 +150,8 @@ def swap(target: Target, backup_id: str, restoration: int) -> dict[str, Any]:
 
 
 def _make_ready(target: Target, name: str, wanted: dict[str, Any]) -> None:
-    server = Server.of(target)
-    if mark_of(server, name) != wanted:
+    cluster = Cluster.of(target)
+    if mark_of(cluster, name) != wanted:
         raise Refused(
             f"{name} is not a finished copy of {wanted['backup']} for restore {wanted['restoration']}.",
             "The same command again",
@@ -154,7 +159,7 @@ def _make_ready(target: Target, name: str, wanted: dict[str, Any]) -> None:
     smoke(target, name)
     # Asked again, for whoever drives this may have slept since it was asked.
     await_quiet(target)
-    carry_sequences_on(server, target.settings["database"], name)
+    carry_sequences_on(cluster, target.settings["database"], name)
 
 
 def smoke(target: Target, name: str) -> None:
@@ -164,35 +169,30 @@ def smoke(target: Target, name: str) -> None:
     """
     from checks.backup.smoke import write
 
-    connection = None
     try:
-        connection = psycopg2.connect(database_url(target, OWNER, name), connect_timeout=3)
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for query in SMOKE:
-                cursor.execute(query)
-        reason = write(connection)
-    except psycopg2.Error as error:
-        reason = f"{str(error).strip().partition(chr(10))[0]}."
-    finally:
-        if connection is not None:
-            connection.close()
+        with connected(database_url(target, OWNER, name), named="") as connection:
+            with connection.cursor() as cursor:
+                for query in SMOKE:
+                    cursor.execute(query)
+            reason = write(connection)
+    except CannotMeasure as error:
+        reason = str(error)
     if reason:
         raise Refused(f"{name} cannot be served from: {reason}", "Use another backup")
 
 
-def carry_sequences_on(server: Server, live: str, name: str) -> int:
+def carry_sequences_on(cluster: Cluster, live: str, name: str) -> int:
     """Let a copy go on counting where the live database has got to; return how many sequences were behind.
 
     Otherwise ids of what is lost would be given out again, and old links would lead to new notes. A live
     database that cannot be read holds nothing up.
     """
     try:
-        reached = _sequences(server, live)
+        reached = _sequences(cluster, live)
     except RolloutError:
         return 0
-    behind = {key for key, value in _sequences(server, name).items() if value < reached.get(key, 0)}
-    with server.cursor(name) as cursor:
+    behind = {key for key, value in _sequences(cluster, name).items() if value < reached.get(key, 0)}
+    with cluster.cursor(name) as cursor:
         for schema, sequence in sorted(behind):
             place = sql.SQL("SELECT setval(quote_ident({}) || '.' || quote_ident({}), {})")
             literals = (sql.Literal(each) for each in (schema, sequence, reached[schema, sequence]))
@@ -200,14 +200,14 @@ def carry_sequences_on(server: Server, live: str, name: str) -> int:
     return len(behind)
 
 
-def _sequences(server: Server, database: str) -> dict[tuple[str, str], int]:
-    with server.cursor(database) as cursor:
+def _sequences(cluster: Cluster, database: str) -> dict[tuple[str, str], int]:
+    with cluster.cursor(database) as cursor:
         cursor.execute("SELECT schemaname, sequencename, coalesce(last_value, 0) FROM pg_sequences")
         return {(schema, sequence): int(value) for schema, sequence, value in cursor.fetchall()}
 
 
 def _exchange(
-    server: Server,
+    cluster: Cluster,
     live: str,
     name: str,
     mark: dict[str, Any],
@@ -216,7 +216,7 @@ def _exchange(
 ) -> None:
     """Rename both in one transaction: a crash leaves either of the two states, and never one between."""
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
-    with server.cursor() as cursor:
+    with cluster.cursor() as cursor:
         while True:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid, 500) FROM pg_stat_activity WHERE datname IN (%s, %s)",

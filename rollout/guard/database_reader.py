@@ -6,12 +6,13 @@ Whoever cannot be read is not zero: without a fresh reading a window's time does
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
+from rollout.target.dsn import MONITOR, console_url, database_url
 from rollout.target.target import Target
 
-CONNECT_SECONDS = 2
+STATEMENT_SECONDS = 2
 # A reading takes milliseconds; a round of the guard waits this long for it and then goes on without.
 PATIENCE_SECONDS = 1.0
 Reading = Mapping[str, Any]
@@ -70,33 +71,12 @@ def reader(target: Target, clock: Callable[[], float] = time.time) -> PressureRe
 
     def connect(stack: ExitStack) -> Callable[[], Reading]:
         # Imported only here: a rollback needs no database driver.
-        import psycopg2
+        from checks.base.pgbouncer import console
+        from checks.base.postgres import connected
+        from checks.window import reading
 
-        from checks.window import reading as pressure
-
-        settings = target.settings
-        ports = {settings["database"]: settings["postgres_port"], "pgbouncer": settings["ports"]["pgbouncer"]}
-        made = []
-        for name, port in ports.items():
-            connection = psycopg2.connect(
-                host=settings["database_address"],
-                port=port,
-                dbname=name,
-                user="p12_monitor",
-                password=target.secrets["monitor"],
-                connect_timeout=CONNECT_SECONDS,
-                application_name="p12 guard",
-            )
-            stack.callback(_close, connection)
-            connection.autocommit = True
-            made.append(connection)
-        with made[0].cursor() as cursor:
-            cursor.execute("SET statement_timeout = '2s'")
-        return lambda: pressure.read(made[0], made[1], settings["database"], clock)
+        database = stack.enter_context(connected(database_url(target, MONITOR), STATEMENT_SECONDS, named=""))
+        pooler = stack.enter_context(console(console_url(target), named=""))
+        return lambda: reading.read(database, pooler, target.settings["database"], clock)
 
     return PressureReader(connect, float(target.settings["guard"]["database_seconds"]))
-
-
-def _close(connection: Any) -> None:
-    with suppress(Exception):
-        connection.close()

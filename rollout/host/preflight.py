@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-
 from checks.base.errors import CannotMeasure
+from checks.base.postgres import connected
 from checks.base.postgres_tools import Tools
 from checks.base.report import Verdict
 from checks.budget import budget, cli
 from rollout.errors import Refused, RolloutError
 from rollout.files import read_json
-from rollout.host.programs import console_url, database_url
+from rollout.target.dsn import MONITOR, OWNER, console_url, database_url
 from rollout.target.haproxy import Balancer
 from rollout.target.target import Target
 
@@ -75,10 +74,11 @@ def _balancer(target: Target) -> Iterator[str]:
 def _database(target: Target) -> Iterator[str]:
     numbers: dict[str, Any] = {**target.settings["budget"]}
     try:
-        psycopg2.connect(database_url(target, "paste12"), connect_timeout=3).close()
+        with connected(database_url(target, OWNER), named=""):
+            pass
         tools = Tools(Path(target.settings["postgres_bin"]))
-        numbers |= cli.ask(database_url(target, "p12_monitor"), console_url(target), tools)
-    except (psycopg2.OperationalError, CannotMeasure) as error:
+        numbers |= cli.ask(database_url(target, MONITOR), console_url(target), tools)
+    except CannotMeasure as error:
         yield f"The database cannot be reached: {str(error).strip()}."
         return
     site = budget.Site.from_dict(numbers)

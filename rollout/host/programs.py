@@ -10,23 +10,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from rollout.errors import RolloutError
+from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
-
-
-def database_url(target: Target, role: str, database: str = "") -> str:
-    """The DSN of ``paste12`` or ``p12_monitor``, straight to Postgres and never through the pooler."""
-    secret = target.secrets["database" if role == "paste12" else "monitor"]
-    place = f"{target.settings['database_address']}:{target.settings['postgres_port']}"
-    return f"postgresql://{role}:{quote(secret, safe='')}@{place}/{database or target.settings['database']}"
-
-
-def console_url(target: Target) -> str:
-    """The DSN of the pooler's console."""
-    place = f"{target.settings['database_address']}:{target.settings['ports']['pgbouncer']}"
-    return f"postgresql://p12_monitor:{quote(target.secrets['monitor'], safe='')}@{place}/pgbouncer"
 
 
 def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
@@ -37,7 +24,7 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
     :raises RolloutError: the release says why not; the schema is as it was.
     """
     release = (target.directory / "slots" / slot / "release").resolve()
-    url = database_url(target, "paste12", database)
+    url = database_url(target, OWNER, database)
     done = subprocess.run(
         [target.settings["python"], "-P", "-s", "-m", "app.migrate", "upgrade"],
         cwd=release,
@@ -64,7 +51,7 @@ def evidence(target: Target) -> dict[str, Any]:
         [str(target.directory.parent / "bin" / "collect_prod_evidence.sh")],
         cwd=target.directory,
         env=environment(
-            DATABASE_URL=database_url(target, "p12_monitor"),
+            DATABASE_URL=database_url(target, MONITOR),
             REMOTE_BASE_URL=target.settings["front"],
             P12_EVIDENCE_OUT=str(out),
             P12_APP_LOG=":".join(str(target.directory / "log" / f"{name}.log") for name in here),

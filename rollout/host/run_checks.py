@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rollout.errors import Refused, RolloutError
-from rollout.host.programs import console_url, database_url, environment, last_words
+from rollout.host.programs import environment, last_words
+from rollout.target.dsn import MONITOR, console_url, database_url
 from rollout.target.instances import ask
 from rollout.target.state import State
 from rollout.target.steering import Steering
@@ -91,7 +92,7 @@ def postgres_tools(target: Target) -> Any:
 
 
 @contextmanager
-def explained(target: Target, what: str) -> Iterator[None]:
+def as_rollout_error(target: Target, what: str) -> Iterator[None]:
     """Turn what a check says into what an engineer sees."""
     from checks.backup.cli import Refused as NotProven
     from checks.base.errors import CannotMeasure, Misused
@@ -105,13 +106,11 @@ def explained(target: Target, what: str) -> Iterator[None]:
         raise RolloutError(f"{target.name}: {what}: {error}") from error
 
 
-def _check(
-    target: Target, name: str, *arguments: str, role: str = "p12_monitor"
-) -> subprocess.CompletedProcess[str]:
+def _check(target: Target, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-s", "-m", "checks", name, *arguments],
         env=environment(
-            DATABASE_URL=database_url(target, role),
+            DATABASE_URL=database_url(target, MONITOR),
             P12_POOLER_URL=console_url(target),
             P12_REHEARSAL_SECRET=target.secrets["rehearsal"],
         ),

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks.base import pgbouncer as pooler
+from checks.base import pgbouncer
 from checks.base.errors import CannotMeasure
 from checks.base.postgres_tools import Tools
 from checks.budget import cli
@@ -58,8 +58,8 @@ def reconfigured(pools: Path) -> Iterator[Any]:
         reload()
 
     def reload() -> None:
-        with pooler.console(console_of(pools)) as console, console.cursor() as cursor:
-            cursor.execute("RELOAD")
+        with pgbouncer.console(console_of(pools)) as console:
+            pgbouncer.ask(console, "RELOAD")
         used(pools)
 
     yield change
@@ -183,7 +183,7 @@ def test_servers_that_do_not_answer_are_unknown_and_keep_their_passwords(
 
 def test_a_database_that_the_pooler_does_not_serve_is_named(pools: Path) -> None:
     with (
-        pooler.console(console_of(pools)) as console,
+        pgbouncer.console(console_of(pools)) as console,
         pytest.raises(CannotMeasure, match="no database nowhere"),
     ):
-        pooler.limits(console, "nowhere")
+        pgbouncer.limits(console, "nowhere")

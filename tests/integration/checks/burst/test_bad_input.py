@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks.base import pgbouncer as pooler
+from checks.base import pgbouncer
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.postgres import connected
 from checks.burst import cli as check
@@ -126,7 +126,7 @@ def test_a_watcher_that_ends_early_says_why_however_much_it_saw(
             raise trouble
         return {"pooler_clients": 1, "pooler_waiting": 0}
 
-    monkeypatch.setattr(pooler, "clients", clients)
+    monkeypatch.setattr(pgbouncer, "clients", clients)
 
     # Postgres lets us in as the pooler's console would.
     with connection_peaks.watching(connection_peaks.looking(database, console=database)) as seen:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rollout.database.pgbouncer import Pooler
-from rollout.database.postgres import Server
+from rollout.database.postgres import Cluster
 from rollout.host.installed_servers import Servers
 from rollout.target.target import Target
 from tests.integration.app.instances import migrate, slot
@@ -34,8 +34,8 @@ class KeptSite(Site):
     target: Target
 
     @property
-    def server(self) -> Server:
-        return Server(self.cluster.home / "data", {"dsn": self.cluster.url()})
+    def server(self) -> Cluster:
+        return Cluster(self.cluster.home / "data", {"dsn": self.cluster.url()})
 
     @property
     def console(self) -> Pooler:

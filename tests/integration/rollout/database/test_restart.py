@@ -58,7 +58,7 @@ def test_pgbouncer_runs_anew_and_no_connection_is_closed(site: KeptSite) -> None
 def test_a_program_killed_in_the_pause_leaves_nobody_waiting(site: KeptSite) -> None:
     program = f"""
         import time
-        from rollout.pooler import Pooler, paused
+        from rollout.database.pgbouncer import Pooler, paused
         with paused(Pooler({{"dsn": {site.pooler_url("pgbouncer")!r}}}), {PAUSE_SECONDS}):
             print("paused", flush=True)
             time.sleep(60)

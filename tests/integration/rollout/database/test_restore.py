@@ -15,10 +15,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks.backup import age as encryption
+from checks.backup import age
 from rollout.cli import host as program
-from rollout.database import backup_list, comments, restore_copy
-from rollout.database import swap as swapping
+from rollout.database import backup_list, comments, restore_copy, swap
 from rollout.errors import Refused, RolloutError
 from tests.integration.rollout.database.kept import KeptSite
 from tests.integration.rollout.database.readers import Readers
@@ -64,7 +63,7 @@ def backup(site: KeptSite) -> str:
 
 
 def test_what_would_be_lost_is_counted_in_the_live_database(site: KeptSite, backup: str) -> None:
-    lost = swapping.losses(site.target, backup)
+    lost = swap.losses(site.target, backup)
 
     assert (lost["notes"], lost["views"]) == (1, 1)
     assert "1 notes and 1 views newer than that will be lost" in lost["say"]
@@ -131,7 +130,10 @@ def test_a_copy_that_somebody_else_made_is_not_dropped_for_having_the_same_name(
 
     with pytest.raises(RolloutError, match="Database taken is there already"):
         restore_copy.into(site.target, backup, "taken")
-    with comments.alone(site.server, "under_way"), pytest.raises(Refused, match="restored by somebody else"):
+    with (
+        comments.restore_lock(site.server, "under_way"),
+        pytest.raises(Refused, match="restored by somebody else"),
+    ):
         restore_copy.into(site.target, backup, "under_way")
 
     assert texts(site, "taken") == ["before"]
@@ -141,7 +143,7 @@ def test_a_copy_that_somebody_else_made_is_not_dropped_for_having_the_same_name(
 def test_a_killed_restore_beside_the_live_database_is_listed_and_can_be_run_again_or_dropped(
     site: KeptSite, backup: str
 ) -> None:
-    into = f"copies.into(target, {backup!r}, 'killed')"
+    into = f"restore_copy.into(target, {backup!r}, 'killed')"
     _killed(site, into, "checks.backup.verify.fill", after=True)
     assert re.search(
         "killed .* unfinished, beside the live database", restore_copy.listed(site.target)["say"]
@@ -153,7 +155,7 @@ def test_a_killed_restore_beside_the_live_database_is_listed_and_can_be_run_agai
     restore_copy.drop(site.target, "killed")
 
     assert "killed" not in restore_copy.listed(site.target)["databases"]
-    _killed(site, f"copies.rehearse(target, {backup!r})", "checks.backup.verify.fill", after=True)
+    _killed(site, f"restore_copy.rehearse(target, {backup!r})", "checks.backup.verify.fill", after=True)
     assert restore_copy.rehearse(site.target, backup)["changed"]
 
 
@@ -175,15 +177,15 @@ def test_too_little_space_at_the_live_database_is_seen_before_anything_is_restor
 def test_writers_are_named_while_the_database_should_stand_still(
     site: KeptSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swapping, "QUIET_SECONDS", 0.3)
-    monkeypatch.setattr(swapping, "QUIET_DEADLINE_SECONDS", 0.6)
-    assert "stand still" in swapping.await_quiet(site.target)["say"]
+    monkeypatch.setattr(swap, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(swap, "QUIET_DEADLINE_SECONDS", 0.6)
+    assert "stand still" in swap.await_quiet(site.target)["say"]
 
     writer = psycopg2.connect(site.cluster.url("paste12") + "?application_name=stray")
     try:
         writer.cursor().execute("UPDATE notes SET likes = likes")
         with pytest.raises(Refused, match=r"something still writes.*stray"):
-            swapping.await_quiet(site.target)
+            swap.await_quiet(site.target)
     finally:
         writer.close()
 
@@ -193,19 +195,21 @@ def test_a_restore_killed_in_each_phase_is_done_by_running_it_again_and_readers_
 ) -> None:
     with Readers(site.slot.urls).reading() as readers:
         for after in (False, True):
-            _killed(site, f"copies.copy(target, {backup!r}, 7)", "checks.backup.verify.fill", after=after)
+            _killed(
+                site, f"restore_copy.copy(target, {backup!r}, 7)", "checks.backup.verify.fill", after=after
+            )
             assert comments.mark_of(site.server, comments.copy_name(backup)) == {"unfinished": backup}
         copy = restore_copy.copy(site.target, backup, 7)
         assert copy["changed"]
         assert not restore_copy.copy(site.target, backup, 7).get("changed")
 
-        swap = f"swapping.swap(target, {backup!r}, 7)"
-        _killed(site, swap, "rollout.database.swap._exchange", after=False)
+        swapping = f"swap.swap(target, {backup!r}, 7)"
+        _killed(site, swapping, "rollout.database.swap._exchange", after=False)
         assert texts(site) == ["before", "after"]
         killed_at = time.monotonic()
-        _killed(site, swap, "rollout.database.swap._exchange", after=True)
+        _killed(site, swapping, "rollout.database.swap._exchange", after=True)
         assert texts(site) == ["before"]
-        done = swapping.swap(site.target, backup, 7)
+        done = swap.swap(site.target, backup, 7)
         wait_for(lambda: readers.served(killed_at), "readers being served from what was restored")
 
     assert not done.get("changed")
@@ -221,7 +225,7 @@ def test_a_copy_that_the_service_cannot_read_is_not_swapped(site: KeptSite, back
     site.cluster.run("ALTER TABLE notes RENAME TO notas", comments.copy_name(backup))
 
     with pytest.raises(RolloutError, match="cannot be served from"):
-        swapping.swap(site.target, backup, 8)
+        swap.swap(site.target, backup, 8)
 
     assert texts(site) == ["before"]
     restore_copy.drop(site.target, comments.copy_name(backup))
@@ -240,12 +244,12 @@ def test_a_copy_that_the_service_cannot_write_to_is_not_swapped_in_and_trying_le
 ) -> None:
     restore_copy.copy(site.target, backup, number)
     name = comments.copy_name(backup)
-    swapping.smoke(site.target, name)
+    swap.smoke(site.target, name)
     assert site.cluster.run("SELECT count(*) FROM notes WHERE text = 'smoke'", name) == [(0,)]
     site.cluster.run(spoiled, name)
 
     with pytest.raises(Refused, match=rf"cannot be served from: .*({words})"):
-        swapping.swap(site.target, backup, number)
+        swap.swap(site.target, backup, number)
 
     restore_copy.give_up(site.target, backup, number)
 
@@ -256,7 +260,7 @@ def test_an_id_of_a_note_that_is_lost_is_not_given_out_again(
     site.run("SELECT setval('notes_id_seq', 4711)")
     restore_copy.copy(site.target, backup, number)
 
-    swapped = swapping.swap(site.target, backup, number)
+    swapped = swap.swap(site.target, backup, number)
 
     assert site.cluster.run("SELECT nextval('notes_id_seq')", "paste12") == [(4712,)]
     restore_copy.drop(site.target, swapped["replaced"])
@@ -271,7 +275,7 @@ def test_a_restore_that_was_given_up_is_never_swapped_in_by_whoever_wakes_up(
 
     assert answer["replaced"] == ""
     with pytest.raises(Refused, match="was given up"):
-        swapping.swap(site.target, backup, number)
+        swap.swap(site.target, backup, number)
     with pytest.raises(Refused, match="was given up"):
         restore_copy.copy(site.target, backup, number)
     assert comments.copy_name(backup) not in restore_copy.listed(site.target)["databases"]
@@ -284,7 +288,7 @@ def test_a_copy_of_another_restore_is_restored_again_and_not_swapped_in(
     site.cluster.run("UPDATE notes SET text = 'forged'", comments.copy_name(backup))
 
     with pytest.raises(Refused, match=r"not a finished copy .* for restore"):
-        swapping.swap(site.target, backup, number + 1)
+        swap.swap(site.target, backup, number + 1)
     assert restore_copy.copy(site.target, backup, number + 1)["changed"]
 
     assert texts(site, comments.copy_name(backup)) == ["before"]
@@ -295,7 +299,7 @@ def test_giving_up_after_the_swap_says_that_the_backup_is_live(
     site: KeptSite, backup: str, number: int
 ) -> None:
     restore_copy.copy(site.target, backup, number)
-    swapped = swapping.swap(site.target, backup, number)
+    swapped = swap.swap(site.target, backup, number)
 
     answer = restore_copy.give_up(site.target, backup, number)
 
@@ -307,22 +311,22 @@ def test_giving_up_after_the_swap_says_that_the_backup_is_live(
 def test_nothing_is_swapped_while_something_writes(
     site: KeptSite, backup: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swapping, "QUIET_DEADLINE_SECONDS", 0.6)
+    monkeypatch.setattr(swap, "QUIET_DEADLINE_SECONDS", 0.6)
     restore_copy.copy(site.target, backup, number)
     writer = psycopg2.connect(site.cluster.url("paste12") + "?application_name=stray")
     try:
         writer.cursor().execute("UPDATE notes SET likes = likes")
         with pytest.raises(Refused, match=r"something still writes.*stray"):
-            swapping.swap(site.target, backup, number)
+            swap.swap(site.target, backup, number)
     finally:
         writer.close()
     restore_copy.give_up(site.target, backup, number)
 
 
 @pytest.fixture
-def encrypted(site: KeptSite, backup: str) -> Iterator[tuple[str, encryption.Key]]:
+def encrypted(site: KeptSite, backup: str) -> Iterator[tuple[str, age.Key]]:
     """A verified backup that only one private key opens; gone after the test."""
-    key = encryption.new_key()
+    key = age.new_key()
     made = _back_up(site, "--age-recipient", key.recipient)
     assert made != backup
     yield made, key
@@ -331,7 +335,7 @@ def encrypted(site: KeptSite, backup: str) -> Iterator[tuple[str, encryption.Key
 
 
 def test_an_encrypted_backup_comes_back_with_its_key_from_standard_input(
-    site: KeptSite, encrypted: tuple[str, encryption.Key], host: Host
+    site: KeptSite, encrypted: tuple[str, age.Key], host: Host
 ) -> None:
     made, key = encrypted
 
@@ -347,13 +351,13 @@ def test_an_encrypted_backup_comes_back_with_its_key_from_standard_input(
 
 @pytest.mark.parametrize("action", ["losses", "into", "rehearse", "copy --restoration=99999"])
 def test_an_encrypted_backup_without_its_key_is_refused_with_what_to_give(
-    encrypted: tuple[str, encryption.Key], host: Host, action: str
+    encrypted: tuple[str, age.Key], host: Host, action: str
 ) -> None:
     made, _ = encrypted
 
     words = ("restore", *action.split(), f"--backup={made}")
     without = host(*words)
-    wrong = host(*words, "--identity", told=encryption.new_key().identity)
+    wrong = host(*words, "--identity", told=age.new_key().identity)
 
     assert [status for status, _ in (without, wrong)] == [1, 1]
     assert f"{made} is encrypted to age1" in without[1]["error"]
@@ -391,7 +395,7 @@ def _killed(site: KeptSite, doing: str, where: str, *, after: bool) -> None:
     program = f"""
 import importlib, os, signal
 from pathlib import Path
-from rollout.database import restore_copy as copies, swap as swapping
+from rollout.database import restore_copy, swap
 from rollout.target.target import Target
 module = importlib.import_module({module!r})
 function = getattr(module, {name!r})

@@ -191,6 +191,6 @@ def test_a_window_that_never_saw_the_database_is_unknown_and_status_says_why(
 
     live.watch(8, 10, rounds=11)
 
-    assert "the database cannot be read: connection to server" in said
+    assert "the database cannot be read: Postgres does not let us in: connection to server" in said
     assert live.window(window).verdict == "unknown"
     assert "the database was not read" in live.window(window).summary

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rollout.errors import Refused, RolloutError
-from rollout.host import slot as releases
+from rollout.host import slot
 from rollout.target.target import Target
 
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
@@ -42,9 +42,9 @@ def artifact(target: Target, release: str, links: bool = False) -> tuple[Path, s
     return path.rename(path.with_name(f"{release}-{digest[:12]}.tar.gz")), digest
 
 
-def install(target: Target, slot: str, release: str) -> dict[str, object]:
+def install(target: Target, into: str, release: str) -> dict[str, object]:
     path, digest = artifact(target, release)
-    return releases.install(target, slot, path, digest, release)
+    return slot.install(target, into, path, digest, release)
 
 
 def running(target: Target, slot: str) -> str:
@@ -60,9 +60,11 @@ def test_installing_unpacks_and_points_the_slot_at_it(target: Target) -> None:
 
 
 def test_installing_again_changes_nothing(target: Target) -> None:
-    install(target, "blue", NEW)
+    path, digest = artifact(target, NEW)
 
-    assert not install(target, "blue", NEW)["changed"]
+    changed = [slot.install(target, "blue", path, digest, NEW)["changed"] for _ in range(2)]
+
+    assert changed == [True, False]
 
 
 def test_a_slot_can_be_pointed_at_another_release_and_back(target: Target) -> None:
@@ -87,7 +89,7 @@ def test_what_was_damaged_on_the_way_is_refused_and_nothing_is_unpacked(target: 
     path.write_bytes(path.read_bytes()[:-1] + b"x")
 
     with pytest.raises(Refused, match=r"not .* as built") as raised:
-        releases.install(target, "blue", path, digest, NEW)
+        slot.install(target, "blue", path, digest, NEW)
 
     assert "same command" in raised.value.hint
     assert not [*(target.directory / "releases").iterdir()]
@@ -97,14 +99,14 @@ def test_what_did_not_arrive_is_an_error_that_names_it(target: Target) -> None:
     missing = target.directory / "artifacts" / "missing.tar.gz"
 
     with pytest.raises(RolloutError, match=r"missing\.tar\.gz cannot be read"):
-        releases.install(target, "blue", missing, "d" * 64, NEW)
+        slot.install(target, "blue", missing, "d" * 64, NEW)
 
 
 def test_an_artifact_with_links_is_refused_and_nothing_half_unpacked_stays(target: Target) -> None:
     path, digest = artifact(target, NEW, links=True)
 
     with pytest.raises(RolloutError, match="cannot be unpacked"):
-        releases.install(target, "blue", path, digest, NEW)
+        slot.install(target, "blue", path, digest, NEW)
 
     assert not [*(target.directory / "releases").iterdir()]
 
@@ -114,7 +116,7 @@ def test_what_a_killed_installation_left_is_removed_by_the_next(target: Target) 
     left = target.directory / "releases" / f".{NEW}-{digest[:12]}.4711"
     left.mkdir()
 
-    releases.install(target, "blue", path, digest, NEW)
+    slot.install(target, "blue", path, digest, NEW)
 
     assert not left.exists()
     assert running(target, "blue") == NEW
@@ -125,7 +127,7 @@ def test_pruning_keeps_what_is_named_and_what_a_slot_points_at(target: Target) -
     install(target, "green", NEXT)
     install(target, "green", NEW)
 
-    answer = releases.prune(target, [OLD])
+    answer = slot.prune(target, [OLD])
 
     assert [str(name).split("-")[0] for name in answer["removed"]] == [NEXT]
     assert (running(target, "blue"), running(target, "green")) == (OLD, NEW)
@@ -135,7 +137,7 @@ def test_pruning_with_an_empty_list_never_takes_what_a_slot_points_at(target: Ta
     install(target, "blue", OLD)
     install(target, "green", NEW)
 
-    assert not releases.prune(target, [""])["changed"]
+    assert not slot.prune(target, [""])["changed"]
 
     assert (running(target, "blue"), running(target, "green")) == (OLD, NEW)
 
@@ -144,7 +146,7 @@ def test_pruning_takes_the_artifacts_of_what_is_gone(target: Target) -> None:
     install(target, "green", NEXT)
     install(target, "green", NEW)
 
-    releases.prune(target, [NEW])
+    slot.prune(target, [NEW])
 
     left = [path.name.split("-")[0] for path in (target.directory / "artifacts").iterdir()]
     assert left == [NEW]
@@ -153,7 +155,7 @@ def test_pruning_takes_the_artifacts_of_what_is_gone(target: Target) -> None:
 def test_pruning_leaves_what_is_not_a_release_alone(target: Target) -> None:
     (target.directory / "releases" / "notes").mkdir()
 
-    releases.prune(target, [])
+    slot.prune(target, [])
 
     assert (target.directory / "releases" / "notes").exists()
 
@@ -162,13 +164,13 @@ def test_a_log_is_shown_from_its_end_and_a_missing_one_says_so(target: Target) -
     lines = [f"line {number}" for number in range(100)]
     (target.directory / "log" / "blue-1.local.log").write_text("\n".join(lines))
 
-    assert releases.log_tail(target, "blue-1.local").splitlines()[-1] == "  line 99"
-    assert "no log" in releases.log_tail(target, "blue-2.local")
+    assert slot.log_tail(target, "blue-1.local").splitlines()[-1] == "  line 99"
+    assert "no log" in slot.log_tail(target, "blue-2.local")
 
 
 def test_instances_of_a_host_that_has_none_are_never_ready(target: Target) -> None:
     with pytest.raises(RolloutError, match="no instance"):
-        releases.await_instances(target, "blue", NEW, "local", 0)
+        slot.await_instances(target, "blue", NEW, "local", 0)
 
 
 def test_an_instance_that_ends_again_and_again_is_not_waited_for(target: Target) -> None:
@@ -184,6 +186,6 @@ def test_an_instance_that_ends_again_and_again_is_not_waited_for(target: Target)
     ) as again:
         try:
             with pytest.raises(RolloutError, match="was started 4 times"):
-                releases.await_instances(target, "blue", NEW, "local", 60)
+                slot.await_instances(target, "blue", NEW, "local", 60)
         finally:
             os.killpg(again.pid, signal.SIGKILL)
