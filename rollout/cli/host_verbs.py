@@ -95,7 +95,6 @@ SHA256 = option("--sha256", dest="digest", default="", help="of the artifact")
 SLOT = option("--slot", required=True, choices=SLOTS)
 ANY_SLOT = option("--slot", default="", choices=("", *SLOTS), help="default: the one that serves")
 MINUTES = option("--minutes", type=float, help="how long the monitor window is")
-SECONDS = option("--seconds", type=float, default=30.0, help="how long to wait")
 NAMES = option("names", nargs="*", metavar="NAME")
 BACKUP = option("--backup", dest="backup_id", required=True, metavar="ID")
 IDENTITY = option(
@@ -130,17 +129,18 @@ TABLE = (
     verb("migrate", "host.programs:migrate", "bring the database to the slot's schema", SLOT,
          option("--database", default="", help="default: the live one")),
     verb("await", "host.slot:await_instances", "wait until a host's instances are ready", SLOT, RELEASE,
-         option("--host", required=True), SECONDS),
+         option("--host", required=True),
+         option("--seconds", type=float, default=30.0, help="how long to wait")),
     verb("prove", "steps.rollout:prove", "show that a slot runs the release, and has its flags", SLOT,
          option("--flags", dest="wanted", type=json.loads, default={}), reads="identity"),
     verb("admit", "steps.rollout:admit", "accept staging's certificate", RELEASE, SHA256, reads="shown"),
     verb("begin", "steps.rollout:begin", "begin the rollout of a proven slot", RELEASE),
     verb("shift", "steps.rollout:shift", "put a share of the traffic on the release", RELEASE,
          option("--share", type=int, required=True, choices=range(101), metavar="0..100")),
-    verb("window open", "steps.window_wait:opened", "have the guard watch",
+    verb("window open", "steps.window_wait:announce_window", "have the guard watch",
          option("--kind", choices=("step", "monitor"), default="step"), MINUTES),
     verb("window wait", "steps.window_wait:wait", "wait for the guard's verdict",
-         option("--id", dest="window_id", required=True), SECONDS),
+         option("--id", dest="window_id", required=True)),
     verb("decide pass", "steps.window_wait:decide", "let an unknown window pass", passed=True),
     verb("decide fail", "steps.window_wait:decide", "turn traffic back after an unknown one", passed=False),
     verb("finish", "steps.rollout:finish", "mark the release good", RELEASE),

@@ -20,7 +20,7 @@ from rollout.errors import RolloutError
 from rollout.files import write_json
 from rollout.guard import database_reader
 from rollout.guard.beat import Traffic, standing, summarise
-from rollout.steps.rollback import roll_back
+from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
 from rollout.target import wanted_flags
 from rollout.target.state import State, Window
@@ -56,7 +56,8 @@ class Guard:
         state = self.steering.state()
         window = state.open_window
         if window is not None and state.rollout and state.rollout.ended:
-            self.journal_verdict(window, Verdict.UNKNOWN, f"the rollout was {state.rollout.ended} meanwhile")
+            summary = f"the rollout was {state.rollout.ended} meanwhile"
+            self.journal_verdict({"id": window.id, "verdict": Verdict.UNKNOWN, "summary": summary})
         elif window is not None:
             self.watch(window)
         else:
@@ -123,45 +124,43 @@ class Guard:
         return judging
 
     def close(self, window: Window, judgement: judge.Judgement) -> None:
-        """Journal a window's verdict; a failed one turns traffic back first of all."""
-        summary = summarise(judgement)
+        """Journal a window's verdict and act on it: a failed one turns traffic back, full disk or not."""
+        verdict, summary = judgement.verdict or Verdict.UNKNOWN, summarise(judgement)
+        baseline = asdict(judgement.baseline) if judgement.baseline else None
         report: dict[str, Any] = {
             "check": f"window {window.kind}",
-            "verdict": judgement.verdict,
+            "verdict": verdict,
             "findings": [str(finding) for finding in judgement.findings],
         }
-        if judgement.verdict == Verdict.FAILED:
-            try:
-                done = roll_back(self.steering, OWNER, f"window {window.id}: {summary}")
-                _say(done["say"])
-            except RolloutError as error:
-                _say(f"window {window.id} failed and traffic could not be turned back: {error}")
-                report["rollback"] = str(error)
-        baseline = asdict(judgement.baseline) if judgement.baseline else None
-        self.journal_verdict(window, judgement.verdict or Verdict.UNKNOWN, summary, baseline)
-        write_json(samples_path(self.steering.target, window.id).with_name("report.json"), report)
+        closing = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
+        if verdict == Verdict.FAILED:
+            report["rollback"] = self.turn_back(window.id, summary, closing)
+        else:
+            self.journal_verdict(closing)
+        with ignore_full_disk([]):
+            write_json(samples_path(self.steering.target, window.id).with_name("report.json"), report)
 
     def turn_back_late(self, state: State) -> None:
-        """Try again what a failed window could not do, e.g. because nobody old was up at that moment."""
+        """Do what a failed window still asks for: the guard was killed, or nobody old was up then."""
         rollout = state.rollout
         windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
         failed = [window for window in windows if window.verdict == Verdict.FAILED]
-        if not rollout or not rollout.from_slot or not failed:
-            return
-        try:
-            done = roll_back(self.steering, OWNER, f"window {failed[-1].id}: {failed[-1].summary}")
-        except RolloutError as error:
-            _say(f"traffic still cannot be turned back: {error}")
-        else:
-            _say(done["say"])
+        if rollout and rollout.from_slot and failed:
+            self.turn_back(failed[-1].id, failed[-1].summary)
 
-    def journal_verdict(
-        self, window: Window, verdict: str, summary: str, baseline: Mapping[str, Any] | None = None
-    ) -> None:
-        closed = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
+    def turn_back(self, window_id: str, summary: str, closing: Mapping[str, Any] | None = None) -> str:
+        """Roll back for a failed window, and return what came of it."""
+        try:
+            said = str(roll_back(self.steering, OWNER, f"window {window_id}: {summary}", closing)["say"])
+        except RolloutError as error:
+            said = f"window {window_id} failed and traffic could not be turned back: {error}"
+        _say(said)
+        return said
+
+    def journal_verdict(self, closing: Mapping[str, Any]) -> None:
         with self.steering.change():
-            if not find_window(self.steering.state(), window.id).verdict:
-                self.steering.journal.append(OWNER, "window.closed", **closed)
+            if not find_window(self.steering.state(), closing["id"]).verdict:
+                self.steering.journal.append(OWNER, "window.closed", **closing)
 
     def heal_traffic(self) -> None:
         """Give HAProxy the shares that the journal holds, e.g. after it lost its state file."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollout.errors import Refused
-from rollout.steps.rollback import flags_off, healed_later, prove_serving
+from rollout.steps.rollback import flags_off, prove_serving, unproven_words
 from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.steering import Steering
@@ -77,7 +77,7 @@ def set_flags(
             refuse_while_restoring(steering.target.name, state)
         before = steering.flags.of(slot)
         wanted = steering.flags.put(slot, {**before.flags, **changes})
-        answers = wanted_flags.push(steering.target, wanted, steering.target.instances_of(slot))
+        answers = steering.push_flags(wanted)
         refused = next((a for a in answers.values() if a.status == 422), None)
         if refused is not None:
             steering.flags.put(slot, before.flags)
@@ -91,7 +91,7 @@ def set_flags(
             owner, "flags.wanted", slot=slot, generation=wanted.generation, flags=dict(wanted.flags)
         )
     proven: list[str] = []
-    dead: set[str] = set()
+    dead: dict[str, int] = {}
     if state.serving == slot:
         proven, dead = prove_serving(steering, slot, held.release)
     seconds = time.monotonic() - started
@@ -100,7 +100,7 @@ def set_flags(
         "generation": wanted.generation,
         "unreached": sorted(dead),
         "say": f"{steering.target.name}: {', '.join(pairs)} in {slot}, "
-        f"proven at {len(proven)} instances in {seconds:.2f} s{healed_later(dead)}",
+        f"proven at {len(proven)} instances in {seconds:.2f} s{unproven_words(dead)}",
     }
 
 
@@ -119,11 +119,8 @@ def return_to(steering: Steering, owner: str, generation: int) -> dict[str, Any]
         old = steering.flags.at_generation(generation)
         now = steering.flags.of(old.slot).flags
         stays = {name: value for name, value in now.items() if name == wanted_flags.READ_ONLY}
-        wanted = steering.flags.put(old.slot, {**old.flags, **stays})
-        steering.journal.append(
-            owner, "flags.wanted", slot=old.slot, generation=wanted.generation, flags=dict(wanted.flags)
-        )
-        wanted_flags.push(steering.target, wanted, steering.target.instances_of(old.slot))
+        wanted = steering.want_flags(old.slot, {**old.flags, **stays}, owner)
+        steering.push_flags(wanted)
     state = steering.state()
     if state.serving == old.slot:
         prove_serving(steering, old.slot, state.slots[old.slot].release)

@@ -38,6 +38,6 @@ def drop(steering: Steering, token: int) -> dict[str, Any]:
 def break_(steering: Steering, owner: str, why: str) -> dict[str, Any]:
     """Take it away from whoever has it, and journal that with the reason."""
     broken = steering.lock.holder()
-    token = steering.lock.fence()
+    token = steering.lock.fence(f"lock break: to {owner}")
     steering.journal.append(owner, "lock.broken", broken=asdict(broken), why=why)
     return {"changed": True, "token": token, "say": f"{steering.target.name}: the lock is free"}

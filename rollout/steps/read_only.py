@@ -1,16 +1,17 @@
 """Maintenance mode: every slot of a target answers writes with 503 ``read_only`` while reads go on."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from rollout.errors import Refused, Unproven
-from rollout.steps.rollback import PROOF_SECONDS, healed_later, prove_serving
+from rollout.steps.rollback import PROOF_SECONDS, prove_serving, unproven_words
 from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
+from rollout.target.target import Instance
 from rollout.target.wanted_flags import READ_ONLY
+from rollout.waiting import attempts
 
 
 def by_hand(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def switch(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
         "read_only": on,
         "proven": proven,
         "away": sorted(away),
-        "say": f"{steering.target.name}: {said}; proven at {len(proven)} instances{healed_later(away)}",
+        "say": f"{steering.target.name}: {said}; proven at {len(proven)} instances{unproven_words(away)}",
     }
 
 
@@ -72,17 +73,15 @@ def _want(steering: Steering, slot: str, held: Slot, on: bool, owner: str) -> bo
     value = "1" if on else "0"
     differs = wanted.flags.get(READ_ONLY, held.known[READ_ONLY]) != value
     if differs:
-        wanted = steering.flags.put(slot, {**wanted.flags, READ_ONLY: value})
-        entry = {"slot": slot, "generation": wanted.generation, "flags": dict(wanted.flags)}
-        steering.journal.append(owner, "flags.wanted", **entry)
+        wanted = steering.want_flags(slot, {**wanted.flags, READ_ONLY: value}, owner)
     if wanted.generation:
-        wanted_flags.push(steering.target, wanted, steering.target.instances_of(slot))
+        steering.push_flags(wanted)
     return differs
 
 
-def _prove(steering: Steering, state: State, slots: Mapping[str, Slot]) -> tuple[list[str], set[str]]:
+def _prove(steering: Steering, state: State, slots: Mapping[str, Slot]) -> tuple[list[str], dict[str, int]]:
     proven: list[str] = []
-    away: set[str] = set()
+    away: dict[str, int] = {}
     for slot, held in slots.items():
         if state.shares.get(slot):
             mine, dead = prove_serving(steering, slot, held.release)
@@ -93,19 +92,18 @@ def _prove(steering: Steering, state: State, slots: Mapping[str, Slot]) -> tuple
     return sorted(proven), away
 
 
-def _prove_idle(steering: Steering, slot: str) -> tuple[list[str], set[str]]:
+def _prove_idle(steering: Steering, slot: str) -> tuple[list[str], dict[str, int]]:
     """Show that every instance of a slot without traffic that answers has the slot's wanted flags."""
-    wanted = steering.flags.of(slot)
-    instances = steering.target.instances_of(slot)
-    deadline = time.monotonic() + PROOF_SECONDS
-    while True:
+    wanted, instances = steering.flags.of(slot), steering.target.instances_of(slot)
+    behind: list[Instance] = []
+    for _ in attempts(PROOF_SECONDS):
+        wanted_flags.push(steering.target, wanted, behind)
         answers = wanted_flags.fetch(instances)
         there = [i for i in instances if answers[i.name].status == 200]
         behind = [i for i in there if answers[i.name].document.get("generation") != wanted.generation]
         if not wanted.generation or not behind:
-            return [i.name for i in there], {i.name for i in instances if i not in there}
-        if time.monotonic() >= deadline:
-            names = ", ".join(i.name for i in behind)
-            raise Unproven(f"{steering.target.name}: {names} did not take the flags.", "./p12 status")
-        wanted_flags.push(steering.target, wanted, behind)
-        time.sleep(0.05)
+            return [i.name for i in there], {i.name: 0 for i in instances if i not in there}
+    names = ", ".join(i.name for i in behind)
+    raise Unproven(
+        f"{steering.target.name}: {names} did not take the flags in {PROOF_SECONDS:g} s.", "./p12 status"
+    )

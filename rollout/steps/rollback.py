@@ -6,7 +6,7 @@ cannot undo it.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,13 @@ from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import other
 from rollout.text import command_hint
+from rollout.waiting import attempts
 
 PROOF_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Way:
+class RollbackRoute:
     """Where traffic leaves, and where it goes."""
 
     leave: str
@@ -33,7 +34,7 @@ class Way:
     back_to: str
 
 
-def way_back(state: State) -> Way:
+def rollback_route(state: State) -> RollbackRoute:
     """Read from the journal what is live and what was live before it. Never a guess by age or name.
 
     :raises Refused: there is nothing before it.
@@ -53,7 +54,7 @@ def way_back(state: State) -> Way:
             f"{to} no longer holds {rollout.from_release}, which served before; it has {before.release}.",
             f"{rollout.release} still serves. To lower its flags: ./p12 rollback --flags-only",
         )
-    return Way(leave, to, rollout.release, before.release)
+    return RollbackRoute(leave, to, rollout.release, before.release)
 
 
 def by_hand(steering: Steering, owner: str, why: str, flags_only: bool) -> dict[str, Any]:
@@ -63,8 +64,12 @@ def by_hand(steering: Steering, owner: str, why: str, flags_only: bool) -> dict[
     return roll_back(steering, owner, why or "rolled back by hand")
 
 
-def roll_back(steering: Steering, owner: str, why: str) -> dict[str, Any]:
+def roll_back(
+    steering: Steering, owner: str, why: str, closing: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Turn traffic back, lower what the release raised, prove it, journal it. Safe to repeat.
+
+    ``closing`` is the verdict of an open window that failed: in the journal before anything moves.
 
     :raises Refused: nothing to go back to, or nobody there to serve.
     :raises Unproven: traffic moved but a serving instance could not be shown right; says which.
@@ -72,56 +77,53 @@ def roll_back(steering: Steering, owner: str, why: str) -> dict[str, Any]:
     started = time.monotonic()
     unwritten: list[str] = []
     lowered: list[str] = []
-    unreached: set[str] = set()
+    unproven: dict[str, int] = {}
     with steering.change():
         state = steering.state()
-        way = way_back(state)
-        shares = {way.to: 100, way.leave: 0}
+        if closing and state.open_window and state.open_window.id == closing["id"]:
+            with ignore_full_disk(unwritten):
+                steering.journal.append(owner, "window.closed", **closing)
+        route = rollback_route(state)
+        shares = {route.to: 100, route.leave: 0}
         again = state.rollout is not None and state.rollout.ended == "rolled back"
         moved = not steering.balancer.holds(shares)
         if moved:
-            _require_somebody(steering, way)
+            _require_somebody(steering, route)
         # Journaled before it is done: should this be killed now, the guard finishes it instead of undoing it.
-        with _noting(unwritten):
-            steering.lock.fence()
+        with ignore_full_disk(unwritten):
+            steering.lock.fence(f"rollback: to {owner}")
             if moved or not again:
-                steering.journal.append(owner, "traffic.shifted", shares=shares, release=way.back_to)
+                steering.journal.append(owner, "traffic.shifted", shares=shares, release=route.back_to)
         if moved:
-            with _noting(unwritten):
+            with ignore_full_disk(unwritten):
                 steering.balancer.shift(shares)
-        with _noting(unwritten):
-            lowered, unreached = lower_flags(steering, state, way.leave, owner)
+        with ignore_full_disk(unwritten):
+            lowered, unproven = lower_flags(steering, state, route.leave, owner)
             if not again:
                 steering.journal.append(
-                    owner, "rolled_back", release=way.release, to=way.back_to, slot=way.to, why=why
+                    owner, "rolled_back", release=route.release, to=route.back_to, slot=route.to, why=why
                 )
-    proven, dead = prove_serving(steering, way.to, way.back_to)
+    proven, dead = prove_serving(steering, route.to, route.back_to)
     if unwritten:
         raise Unproven(
-            f"{steering.target.name}: {way.back_to} ({way.to}) serves everything, but the rollback could not "
-            f"be written down: {unwritten[0]}.",
+            f"{steering.target.name}: {route.back_to} ({route.to}) serves everything, but the rollback could "
+            f"not be written down: {unwritten[0]}.",
             f"Free some space, then ./p12 rollback again: df -h {steering.target.steering}",
         )
-    seconds = round(time.monotonic() - started, 3)
-    said = "already on" if again and not moved else "back on"
+    words = f"{'already' if again and not moved else 'back'} on {route.back_to} ({route.to})"
+    off = f"; {', '.join(lowered)} off in {route.leave}" if lowered else ""
     return {
         "changed": moved or bool(lowered) or not again,
-        "release": way.back_to,
-        "left": way.release,
-        "slot": way.to,
+        "release": route.back_to,
+        "left": route.release,
         "lowered": lowered,
-        "proven": proven,
-        "unreached": sorted({*unreached, *dead}),
-        "seconds": seconds,
-        "say": f"{steering.target.name}: {said} {way.back_to} ({way.to}), "
-        f"proven at {len(proven)} instances in {seconds:.2f} s{_flag_words(lowered, way.leave)}"
-        f"{healed_later(unreached | dead)}{_read_only_words(steering, way.to)}",
+        **_proof(steering, route.to, words, (proven, off), unproven | dead, started),
     }
 
 
 @contextmanager
-def _noting(unwritten: list[str]) -> Iterator[None]:
-    """Go on when the disk is full: visitors come before records."""
+def ignore_full_disk(unwritten: list[str]) -> Iterator[None]:
+    """Go on where something cannot be written, and note why: visitors come before records."""
     try:
         yield
     except OSError as error:
@@ -141,29 +143,42 @@ def flags_off(steering: Steering, owner: str, only: tuple[str, ...] = (), slot: 
         if wanted_flags.READ_ONLY in only:
             refuse_while_restoring(steering.target.name, state)
         slot = slot or _slot_to_lower(steering, state, only)
-        lowered, unreached = lower_flags(steering, state, slot, owner, only)
+        lowered, unproven = lower_flags(steering, state, slot, owner, only)
     serving = state.serving == slot
     release = state.slots[slot].release if slot in state.slots else ""
-    proven, dead = prove_serving(steering, slot, release) if serving else ([], set())
-    seconds = round(time.monotonic() - started, 3)
-    words = f"{', '.join(lowered)} off" if lowered else "no flag was raised"
+    proven, dead = prove_serving(steering, slot, release) if serving else ([], {})
+    words = f"{', '.join(lowered) + ' off' if lowered else 'no flag was raised'} in {slot}"
     return {
         "changed": bool(lowered),
-        "slot": slot,
         "lowered": lowered,
+        **_proof(steering, slot, words, (proven, ""), unproven | dead, started),
+    }
+
+
+def _proof(
+    steering: Steering,
+    slot: str,
+    words: str,
+    shown: tuple[list[str], str],
+    unproven: Mapping[str, int],
+    started: float,
+) -> dict[str, Any]:
+    """The part of an answer that says where a change is proven, and where not."""
+    (proven, off), seconds = shown, round(time.monotonic() - started, 3)
+    return {
+        "slot": slot,
         "proven": proven,
-        "unreached": sorted({*unreached, *dead}),
+        "unreached": sorted(unproven),
         "seconds": seconds,
-        "say": f"{steering.target.name}: {words} in {slot}, "
-        f"proven at {len(proven)} instances in {seconds:.2f} s{healed_later(unreached | dead)}"
-        f"{_read_only_words(steering, slot)}",
+        "say": f"{steering.target.name}: {words}, proven at {len(proven)} instances in {seconds:.2f} s{off}"
+        f"{unproven_words(unproven)}{_read_only_words(steering, slot)}",
     }
 
 
 def lower_flags(
     steering: Steering, state: State, slot: str, owner: str, only: tuple[str, ...] = ()
-) -> tuple[list[str], set[str]]:
-    """Want and push the defaults in a slot; return what was lowered and who did not answer."""
+) -> tuple[list[str], dict[str, int]]:
+    """Want and push the defaults in a slot; return what was lowered, and the status of who refused."""
     held = state.slots.get(slot)
     defaults = held.known if held else {}
     wanted = steering.flags.of(slot)
@@ -174,44 +189,34 @@ def lower_flags(
         )
     names = wanted_flags.to_lower(wanted.flags, defaults, only)
     if names:
-        wanted = steering.flags.put(slot, wanted_flags.lowered(wanted.flags, defaults, names))
-        steering.journal.append(
-            owner, "flags.wanted", slot=slot, generation=wanted.generation, flags=dict(wanted.flags)
-        )
-    answers = (
-        wanted_flags.push(steering.target, wanted, steering.target.instances_of(slot))
-        if wanted.generation
-        else {}
-    )
-    return names, {name for name, answer in answers.items() if answer.status != 200}
+        wanted = steering.want_flags(slot, wanted_flags.lowered(wanted.flags, defaults, names), owner)
+    answers = steering.push_flags(wanted) if wanted.generation else {}
+    return names, {name: answer.status for name, answer in answers.items() if answer.status != 200}
 
 
-def prove_serving(steering: Steering, slot: str, release: str) -> tuple[list[str], set[str]]:
+def prove_serving(steering: Steering, slot: str, release: str) -> tuple[list[str], dict[str, int]]:
     """Show that every instance which serves runs ``release`` with its slot's wanted flags.
 
-    An instance that HAProxy does not count as up does not serve: it is returned among the dead, not waited
+    An instance that HAProxy does not count as up does not serve: it is returned with status 0, not waited
     for. One that is behind with its flags is pushed to until it has them.
     """
-    wanted = steering.flags.of(slot)
-    deadline = time.monotonic() + PROOF_SECONDS
-    while True:
+    wanted, instances = steering.flags.of(slot), steering.target.instances_of(slot)
+    wrong: dict[str, str] = {}
+    for _ in attempts(PROOF_SECONDS):
+        if wanted.generation and wrong:
+            wanted_flags.push(steering.target, wanted, [i for i in instances if i.name in wrong])
         servers = steering.balancer.servers()
-        up = [i for i in steering.target.instances_of(slot) if servers[i.name].up]
-        answers = wanted_flags.fetch(up)
-        wrong = {n: _complaint(a, release, wanted.generation) for n, a in answers.items()}
-        wrong = {name: complaint for name, complaint in wrong.items() if complaint}
-        if up and not wrong:
-            dead = {i.name for i in steering.target.instances_of(slot)} - set(answers)
-            return sorted(answers), dead
-        if time.monotonic() >= deadline:
-            listed = "; ".join(f"{name} {complaint}" for name, complaint in sorted(wrong.items()))
-            raise Unproven(
-                f"{steering.target.name}: {slot} serves but is not proven: {listed or 'no instance is up'}.",
-                "See every instance: ./p12 status",
-            )
-        if wanted.generation:
-            wanted_flags.push(steering.target, wanted, [i for i in up if i.name in wrong])
-        time.sleep(0.05)
+        answers = wanted_flags.fetch(i for i in instances if servers[i.name].up)
+        complaints = {name: _complaint(a, release, wanted.generation) for name, a in answers.items()}
+        wrong = {name: complaint for name, complaint in sorted(complaints.items()) if complaint}
+        if answers and not wrong:
+            return sorted(answers), {i.name: 0 for i in instances if i.name not in answers}
+    listed = "; ".join(f"{name} {complaint}" for name, complaint in wrong.items())
+    raise Unproven(
+        f"{steering.target.name}: {slot} serves but is not proven after {PROOF_SECONDS:g} s: "
+        f"{listed or 'no instance is up'}.",
+        "See every instance: ./p12 status",
+    )
 
 
 def _complaint(answer: Answer, release: str, generation: int) -> str:
@@ -224,11 +229,11 @@ def _complaint(answer: Answer, release: str, generation: int) -> str:
     return ""
 
 
-def _require_somebody(steering: Steering, way: Way) -> None:
+def _require_somebody(steering: Steering, route: RollbackRoute) -> None:
     servers = steering.balancer.servers()
-    if not any(servers[i.name].up for i in steering.target.instances_of(way.to)):
+    if not any(servers[i.name].up for i in steering.target.instances_of(route.to)):
         raise Refused(
-            f"No instance of {way.to} ({way.back_to}) is up, so turning traffic there would serve nobody.",
+            f"No instance of {route.to} ({route.back_to}) is up, so nobody would serve what is turned there.",
             "Start them: ./p12 provision; or lower the flags alone: ./p12 rollback --flags-only",
         )
 
@@ -247,10 +252,6 @@ def _slot_to_lower(steering: Steering, state: State, only: tuple[str, ...]) -> s
     return state.serving or candidates[0]
 
 
-def _flag_words(lowered: list[str], slot: str) -> str:
-    return f"; {', '.join(lowered)} off in {slot}" if lowered else ""
-
-
 def _read_only_words(steering: Steering, slot: str) -> str:
     is_on = steering.flags.of(slot).flags.get(wanted_flags.READ_ONLY) == "1"
     return (
@@ -258,5 +259,11 @@ def _read_only_words(steering: Steering, slot: str) -> str:
     )
 
 
-def healed_later(names: set[str]) -> str:
-    return f"; did not answer and will be healed by the guard: {', '.join(sorted(names))}" if names else ""
+def unproven_words(statuses: Mapping[str, int]) -> str:
+    """Say which instances a change is not proven at, by their status; 0 is no answer at all."""
+    said = ""
+    for status in sorted(set(statuses.values())):
+        names = ", ".join(sorted(name for name in statuses if statuses[name] == status))
+        refused = f"refused the flags ({status}): {names}, see ./p12 flags"
+        said += f"; {refused if status else f'did not answer and will be healed by the guard: {names}'}"
+    return said

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollout.errors import Refused
-from rollout.steps.rollback import flags_off, prove_serving, roll_back, way_back
-from rollout.target import wanted_flags
+from rollout.steps.rollback import flags_off, prove_serving, roll_back, rollback_route
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import Target
@@ -26,7 +25,7 @@ def rehearse(steering: Steering, token: int, times: Mapping[str, float]) -> dict
     undo(steering, token)
     measured, left_out = {name: round(seconds, 3) for name, seconds in times.items()}, ""
     try:
-        way_back(steering.state())
+        rollback_route(steering.state())
     except Refused as error:
         left_out = str(error)
     else:
@@ -110,10 +109,8 @@ def undo(steering: Steering, token: int) -> None:
         for slot, values in begun["flags"].items():
             wanted = steering.flags.of(slot)
             if dict(wanted.flags) != values:
-                wanted = steering.flags.put(slot, values)
-                entry = {"slot": slot, "generation": wanted.generation, "flags": values}
-                steering.journal.append(owner, "flags.wanted", **entry)
-            wanted_flags.push(steering.target, wanted, steering.target.instances_of(slot))
+                wanted = steering.want_flags(slot, values, owner)
+            steering.push_flags(wanted)
         if not steering.balancer.holds(begun["shares"]):
             steering.balancer.shift(begun["shares"])
             release = begun["kept"]["rollout"].release

@@ -26,6 +26,7 @@ from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS, Instance, other
 from rollout.text import command_hint
+from rollout.waiting import attempts
 
 READY_TIMEOUT_SECONDS = 3.0
 
@@ -138,10 +139,7 @@ def prove(
         settled = have.flags == values and have.generation >= max(seen, 1)
         if not settled or held is None or not held.proven:
             _push(steering, steering.flags.put(slot, wanted_flags.lowered(values, known) | stays), instances)
-            have = steering.flags.put(slot, values)
-            steering.journal.append(
-                owner, "flags.wanted", slot=slot, generation=have.generation, flags=dict(have.flags)
-            )
+            have = steering.want_flags(slot, values, owner)
         _push(steering, have, instances)
         steering.journal.append(owner, "slot.proven", slot=slot, known=known, **identity)
     return {
@@ -347,12 +345,11 @@ def _before(state: State, slot: str) -> str | None:
 
 
 def _await_up(steering: Steering, slot: str, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+    for _ in attempts(seconds):
         servers = steering.balancer.servers()
         down = [i.name for i in steering.target.instances_of(slot) if not servers[i.name].up]
         if not down:
             return
-        if time.monotonic() >= deadline:
-            raise Refused(f"HAProxy sees {', '.join(down)} down, so {slot} gets no traffic.", "./p12 status")
-        time.sleep(0.05)
+    raise Refused(
+        f"HAProxy sees {', '.join(down)} down for {seconds:g} s, so {slot} gets no traffic.", "./p12 status"
+    )

@@ -1,21 +1,25 @@
 """``p12 host TARGET window``: open a window, wait for the guard's verdict, and decide where it has none."""
 
+import socket
 import time
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from rollout.errors import Refused, RolloutError
 from rollout.files import read_json
 from rollout.steps.rollback import roll_back
 from rollout.steps.status_text import guard_trouble
 from rollout.steps.window import find_window, open_window
+from rollout.target.lock import Holder
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
 
-# How long a rollback may take until its window has its verdict.
-VERDICT_SECONDS = 5.0
+LOOK_SECONDS = 0.5
 
 
-def opened(
+def announce_window(
     steering: Steering, kind: str, token: int, minutes: float | None = None, why: str = ""
 ) -> dict[str, Any]:
     """Open a window and say what it can see, before it has seen anything."""
@@ -89,40 +93,44 @@ def _length(seconds: float) -> str:
     return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
-def wait(steering: Steering, window_id: str, token: int, seconds: float) -> dict[str, Any]:
-    """Wait up to ``seconds`` for a verdict; an empty one means the window is still open.
+def wait(steering: Steering, window_id: str, token: int) -> dict[str, Any]:
+    """Wait for a window's verdict, however long it takes, and renew the lock meanwhile.
 
-    :raises Refused: it failed, is unknown, or the rollout passed to somebody else.
+    :raises Refused: it failed, is unknown, the lock was lost, or whoever took it is gone.
     :raises RolloutError: the guard is not watching.
     """
-    deadline = time.monotonic() + seconds
+    driver = _driver(steering.lock.holder())
     while True:
+        lost: Refused | None = None
+        try:
+            steering.lock.renew(token)
+        except Refused as error:
+            lost = error
+        # Read after the lock: the guard journals its verdict before it breaks the lock to turn traffic back.
         window = find_window(steering.state(), window_id)
         if window.verdict == "passed":
             return {"verdict": "passed", "say": _words(steering, window)}
         if window.verdict:
             raise Refused(_words(steering, window), _next(steering, window))
-        try:
-            steering.lock.renew(token)
-        except Refused:
-            # The guard turns traffic back first, which breaks the lock, and then journals why.
-            if not _is_closed_within(steering, window_id, VERDICT_SECONDS):
-                raise
-            continue
+        if lost:
+            raise lost
         _require_guard(steering)
-        if time.monotonic() >= deadline:
-            left = window.opened_at + window.limits["seconds"] - time.time()
-            return {"verdict": "", "seconds_left": round(max(0.0, left), 1)}
-        time.sleep(0.2)
+        if driver and not driver.is_running():
+            raise Refused("Who took the lock is gone, so nobody waits; the guard goes on watching.")
+        time.sleep(LOOK_SECONDS)
 
 
-def _is_closed_within(steering: Steering, window_id: str, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not find_window(steering.state(), window_id).verdict:
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def _driver(holder: Holder) -> psutil.Process | None:
+    """Find what ends when whoever drives us does: the lock's session on this machine, else their SSH.
+
+    Nothing tells a program on a host that the connection it was started over is gone.
+    """
+    host = socket.gethostname()
+    with suppress(psutil.Error):
+        for parent in psutil.Process().parents():
+            if holder.session.startswith(f"{host}:{parent.pid}:") or parent.name().startswith("sshd"):
+                return parent
+    return None
 
 
 def _words(steering: Steering, window: Window) -> str:
@@ -131,11 +139,13 @@ def _words(steering: Steering, window: Window) -> str:
 
 
 def _next(steering: Steering, window: Window) -> str:
-    if window.verdict == "failed":
+    with steering.change():  # in which the guard journals a failure and turns traffic back
         rollout = steering.state().rollout
-        if rollout and not rollout.ended:
-            return "The guard could not turn traffic back yet. See why: ./p12 status; try: ./p12 rollback"
-        return "The guard has turned traffic back. See: ./p12 status"
+    if rollout and rollout.ended:
+        who = "The guard has turned traffic back." if window.verdict == "failed" else "Traffic is back."
+        return f"{who} See: ./p12 status"
+    if window.verdict == "failed":
+        return "The guard could not turn traffic back yet. See why: ./p12 status; try: ./p12 rollback"
     return (
         "Traffic stays. Look (./p12 status), then decide: ./p12 decide --pass --why '…' or --fail --why '…'; "
         "or watch again with the same command"

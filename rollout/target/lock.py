@@ -18,7 +18,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Holder:
-    """The state of a target's lock; times are Unix seconds, ``owner`` is empty when it is free."""
+    """The state of a target's lock; times are Unix seconds.
+
+    ``owner`` is empty when it is free; of one that was broken ``session`` then says by whom, ``since`` when.
+    """
 
     token: int = 0
     owner: str = ""
@@ -31,8 +34,13 @@ class Holder:
         return bool(self.owner) and now < self.expires
 
     def describe(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"{self.owner} (session {self.session}) since {since}"
+        return f"{self.owner} (session {self.session}) since {_clock_text(self.since)}"
+
+    def lost_to(self) -> str:
+        """Say by what, and to whom and when, everybody but this holder lost the lock."""
+        if self.owner:
+            return f"takeover: to {self.describe()}"
+        return f"{self.session}, {_clock_text(self.since)}" if self.session else "giving it back"
 
 
 class Lock:
@@ -71,9 +79,7 @@ class Lock:
             current = self.holder()
             if current.token != token or not current.owner:
                 raise Refused(
-                    f"Lock token {token} is no longer valid: the current one is {current.token}, "
-                    f"{'held by ' + current.describe() if current.owner else 'released'}.",
-                    "See what happened: ./p12 status",
+                    f"You lost the lock, by {current.lost_to()}.", "See what happened: ./p12 status"
                 )
             now = self.clock()
             renewed = Holder(**asdict(current) | {"heartbeat": now, "expires": now + self.seconds})
@@ -89,12 +95,12 @@ class Lock:
             write_json(self.path, asdict(Holder(token=current.token)))
             return True
 
-    def fence(self) -> int:
+    def fence(self, broken_by: str) -> int:
         """Invalidate every token handed out so far; the lock is free afterwards."""
         with self._mutex():
-            token = self.holder().token + 1
-            write_json(self.path, asdict(Holder(token=token)))
-            return token
+            broken = Holder(self.holder().token + 1, session=broken_by, since=self.clock())
+            write_json(self.path, asdict(broken))
+            return broken.token
 
     def _write(self, current: Holder, owner: str, session: str, now: float) -> Holder:
         again = current.session == session and current.holds(now)
@@ -111,3 +117,7 @@ class Lock:
 
     def _mutex(self) -> AbstractContextManager[None]:
         return file_lock(self.path.with_suffix(".mutex"))
+
+
+def _clock_text(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -1,16 +1,17 @@
 """Everything a change of a target needs in its hands, opened once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rollout.files import file_lock
 from rollout.target.haproxy import Balancer
+from rollout.target.instances import Answer
 from rollout.target.journal import Journal
 from rollout.target.lock import Lock
 from rollout.target.state import State, fold
 from rollout.target.target import Target
-from rollout.target.wanted_flags import WantedFlags
+from rollout.target.wanted_flags import Wanted, WantedFlags, push
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Steering:
 
     def state(self) -> State:
         return fold(self.journal.entries())
+
+    def want_flags(self, slot: str, flags: Mapping[str, str], owner: str) -> Wanted:
+        """Want flags in a slot under a new generation, and journal it."""
+        wanted = self.flags.put(slot, flags)
+        entry = {"slot": slot, "generation": wanted.generation, "flags": dict(flags)}
+        self.journal.append(owner, "flags.wanted", **entry)
+        return wanted
+
+    def push_flags(self, wanted: Wanted) -> dict[str, Answer]:
+        """Send what a slot should have to all its instances."""
+        return push(self.target, wanted, self.target.instances_of(wanted.slot))
 
     @contextmanager
     def change(self, token: int | None = None) -> Iterator[str]:

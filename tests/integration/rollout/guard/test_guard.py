@@ -1,5 +1,6 @@
 """The guard: it judges an open window, turns traffic back when it fails, and heals what drifted."""
 
+import errno
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,11 @@ from checks.window import samples as kept
 from rollout.errors import Refused, RolloutError
 from rollout.guard.loop import Guard
 from rollout.steps.window import read_samples, samples_path
+from rollout.target.haproxy import Balancer
+from rollout.target.journal import Journal
+from rollout.target.lock import Lock
 from rollout.target.state import Window
+from rollout.target.wanted_flags import WantedFlags
 from tests.integration.rollout.small import SmallInstance
 from tests.integration.rollout.steered import LIMITS, NEW, OLD, Steered, reply_on
 from tests.running import wait_for
@@ -41,6 +46,13 @@ def monitored(live: Steered) -> Steered:
 
 def newest(target: Steered) -> Window:
     return target.steering.state().windows[-1]
+
+
+def fail(target: Steered) -> None:
+    """Let the open window see a deadlock."""
+    target.watch(12, 10)
+    target.instances["green-1.local"].deadlocks = 1
+    target.watch(12, 10)
 
 
 def is_back(target: Steered) -> bool:
@@ -172,7 +184,7 @@ def test_a_failed_window_fences_whoever_still_drives(stepping: Steered) -> None:
     stepping.instances["green-1.local"].deadlocks = 1
     stepping.watch(12, 10)
 
-    with pytest.raises(Refused, match="no longer valid"):
+    with pytest.raises(Refused, match="You lost the lock, by rollback: to guard"):
         stepping.shift(NEW, 100)
 
 
@@ -442,6 +454,67 @@ def test_when_nobody_old_was_up_the_guard_turns_traffic_back_as_soon_as_somebody
     stepping.await_up("blue-1.local", "blue-2.local")
     stepping.watch(10, 10)
 
+    assert is_back(stepping)
+
+
+def test_a_verdict_is_in_the_journal_before_traffic_moves(
+    stepping: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift, seen = Balancer.shift, []
+
+    def look_and_shift(balancer: Balancer, shares: dict[str, int]) -> None:
+        seen.append((newest(stepping).verdict, balancer.shares()["green"]))
+        shift(balancer, shares)
+
+    monkeypatch.setattr(Balancer, "shift", look_and_shift)
+    fail(stepping)
+
+    assert seen == [("failed", 25)]
+    assert is_back(stepping)
+
+
+class Killed(BaseException):
+    """What a process that is killed does from here on: nothing."""
+
+
+@pytest.mark.parametrize("step", ["fence", "shift"])
+def test_a_guard_killed_after_its_verdict_turns_traffic_back_when_it_is_started_again(
+    stepping: Steered, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as killing:
+        killing.setattr(Lock if step == "fence" else Balancer, step, killed)
+        with pytest.raises(Killed):
+            fail(stepping)
+    assert newest(stepping).verdict == "failed"
+    assert stepping.steering.balancer.shares()["green"] == 25
+
+    stepping.guard = Guard(stepping.steering, clock=lambda: stepping.now)
+    stepping.guard.look()
+
+    assert is_back(stepping)
+    assert stepping.steering.state().quarantined[NEW].startswith(f"window {newest(stepping).id}: ")
+
+
+def test_a_full_disk_keeps_no_guard_from_turning_traffic_back(
+    stepping: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        for part, name in ((Journal, "append"), (Lock, "fence"), (WantedFlags, "put"), (Balancer, "keep")):
+            disk.setattr(part, name, full)
+        fail(stepping)
+        assert is_back(stepping)
+        assert newest(stepping).verdict == ""
+
+    stepping.watch(12, 10)
+
+    assert newest(stepping).verdict == "failed"
+    assert NEW in stepping.steering.state().quarantined
     assert is_back(stepping)
 
 

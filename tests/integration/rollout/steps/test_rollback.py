@@ -368,7 +368,7 @@ def test_while_a_shift_waits_for_an_instance_it_does_not_wait(live: Steered) -> 
         _, seconds = timed(live.roll_back)
         live.instances["green-1.local"].start()
 
-        with pytest.raises(Refused, match="no longer valid"):
+        with pytest.raises(Refused, match="You lost the lock, by rollback: to bob@tower"):
             waiting.result()
     assert seconds < SECONDS
     assert live.ask_many(10) == {OLD: 10}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rollout.errors import Refused, RolloutError, Unproven
-from rollout.files import held
+from rollout.files import file_lock
 from rollout.steps import reports
 from rollout.steps import rollout as stages
 from rollout.steps.rollback import flags_off
@@ -69,7 +69,7 @@ def test_after_a_rollback_the_token_of_the_release_is_worth_nothing(offered: Ste
 
     error = refused(offered, move)
 
-    assert "no longer valid" in str(error)
+    assert "You lost the lock, by rollback: to bob@tower" in str(error)
     assert error.hint == "See what happened: ./p12 status"
 
 
@@ -83,7 +83,7 @@ def test_after_a_takeover_the_token_of_the_one_who_was_gone_is_worth_nothing(
 
     error = refused(offered, move)
 
-    assert "held by bob@tower" in str(error)
+    assert "by takeover: to bob@tower" in str(error)
 
 
 CHANGES: dict[str, Move] = MOVES | {
@@ -96,7 +96,7 @@ CHANGES: dict[str, Move] = MOVES | {
 def test_two_changes_are_never_made_at_once(
     offered: Steered, monkeypatch: pytest.MonkeyPatch, change: Move
 ) -> None:
-    monkeypatch.setattr(held.__wrapped__, "__defaults__", (0.02,))
+    monkeypatch.setattr(file_lock.__wrapped__, "__defaults__", (0.02,))
 
     with offered.steering.change():
         error = refused(offered, change)
@@ -429,7 +429,7 @@ def test_a_release_with_an_instance_down_gets_no_traffic(
 
     error = refused(offered, lambda t: t.shift(NEW, 5))
 
-    assert "HAProxy sees green-2.local down, so green gets no traffic" in str(error)
+    assert "HAProxy sees green-2.local down for 0.2 s, so green gets no traffic" in str(error)
 
 
 def test_an_instance_that_comes_up_late_is_waited_for(offered: Steered) -> None:

@@ -1,16 +1,30 @@
 """Opening a window and waiting for the guard's verdict."""
 
-import threading
+import socket
+import subprocess
+import sys
 import time
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
+import psutil
 import pytest
 
 from rollout.errors import Refused, RolloutError
-from rollout.guard.loop import Guard
+from rollout.files import write_json
 from rollout.steps.window import open_window
-from rollout.steps.window_wait import decide, opened, wait
+from rollout.steps.window_wait import announce_window, decide, wait
+from rollout.target.haproxy import Balancer
 from tests.integration.rollout.steered import NEW, Steered
+from tests.running import wait_for
+
+# Who drives, as Ansible does: it starts what waits, says its number, and may be killed.
+DRIVER = """
+import subprocess, sys
+process = subprocess.Popen([sys.executable, "-m", "rollout", *sys.argv[1:]], stdin=subprocess.PIPE)
+print(process.pid, flush=True)
+process.wait()
+"""
 
 
 @pytest.fixture
@@ -23,7 +37,7 @@ def stepping(live: Steered) -> Steered:
 
 
 def test_opening_names_the_window_and_its_limits(stepping: Steered) -> None:
-    answer = opened(stepping.steering, "step", stepping.token, None)
+    answer = announce_window(stepping.steering, "step", stepping.token, None)
 
     window = stepping.steering.state().open_window
     assert window is not None
@@ -42,7 +56,7 @@ def test_a_window_that_passed_is_not_watched_again(stepping: Steered) -> None:
     assert stepping.open().verdict == "passed"
 
 
-def test_after_an_unknown_window_a_new_one_is_opened(stepping: Steered) -> None:
+def test_after_an_unknown_window_a_new_one_is_announce_window(stepping: Steered) -> None:
     first = stepping.open()
     stepping.watch(0, 10, rounds=13)
 
@@ -92,7 +106,7 @@ def test_minutes_that_are_no_time_are_refused_before_anything_is_journaled(
 def test_what_a_window_can_see_is_said_before_it_has_seen_anything_and_kept(stepping: Steered) -> None:
     stepping.settings["visitors_rate"] = 1
 
-    answer = opened(stepping.steering, "step", stepping.token)
+    answer = announce_window(stepping.steering, "step", stepping.token)
 
     window = stepping.steering.state().open_window
     assert window is not None
@@ -108,13 +122,13 @@ def test_traffic_that_the_guard_measured_goes_before_what_visitors_are_to_bring(
         stepping.ask_many(20)
         stepping.heal()
 
-    claim = opened(stepping.steering, "step", stepping.token)["claim"]
+    claim = announce_window(stepping.steering, "step", stepping.token)["claim"]
 
     assert claim.startswith("at 5 requests a minute")  # a quarter of 20
 
 
 def test_without_traffic_a_window_claims_to_see_nothing(stepping: Steered) -> None:
-    assert "it can see nothing" in opened(stepping.steering, "step", stepping.token)["claim"]
+    assert "it can see nothing" in announce_window(stepping.steering, "step", stepping.token)["claim"]
 
 
 @pytest.fixture
@@ -128,10 +142,10 @@ def at_full(stepping: Steered) -> Steered:
 
 def test_a_watch_shorter_than_the_site_wants_needs_a_reason_which_is_journaled(at_full: Steered) -> None:
     with pytest.raises(Refused, match=r"watched for 30 minutes \(limit >= 60\)") as raised:
-        opened(at_full.steering, "monitor", at_full.token, 30)
+        announce_window(at_full.steering, "monitor", at_full.token, 30)
     assert "--why" in raised.value.hint
 
-    opened(at_full.steering, "monitor", at_full.token, 30, "the incident goes on")
+    announce_window(at_full.steering, "monitor", at_full.token, 30, "the incident goes on")
 
     assert at_full.steering.state().windows[-1].why == "the incident goes on"
 
@@ -274,7 +288,7 @@ def test_a_passed_window_ends_the_waiting_in_words(stepping: Steered) -> None:
     window = stepping.open()
     stepping.watch(12, 10, rounds=4)
 
-    answer = wait(stepping.steering, window.id, stepping.token, 0)
+    answer = wait(stepping.steering, window.id, stepping.token)
 
     assert answer["verdict"] == "passed"
     assert answer["say"].startswith(f"production: 25 % on {NEW}: window passed: ")
@@ -287,30 +301,48 @@ def test_a_failed_window_stops_with_what_the_guard_did(stepping: Steered) -> Non
     stepping.watch(12, 10)
 
     with pytest.raises(Refused, match=r"window failed: .* deadlocks 1") as raised:
-        wait(stepping.steering, window.id, stepping.token, 0)
+        wait(stepping.steering, window.id, stepping.token)
 
     assert raised.value.hint == "The guard has turned traffic back. See: ./p12 status"
 
 
-def test_a_failed_window_is_told_although_the_guard_broke_the_lock_before_it_said_why(
-    stepping: Steered, monkeypatch: pytest.MonkeyPatch
+def test_a_window_that_fails_while_somebody_waits_is_told_though_the_guard_broke_the_lock(
+    stepping: Steered,
 ) -> None:
     window = stepping.open()
     stepping.watch(12, 10)
     stepping.instances["green-1.local"].deadlocks = 1
-    journal, late = Guard.journal_verdict, []
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait, stepping.steering, window.id, stepping.token)
+        stepping.watch(12, 10)
 
-    def journal_late(*verdict: Any) -> None:
-        late.append(threading.Timer(0.3, journal, verdict))
-        late[-1].start()
+        with pytest.raises(Refused, match=r"window failed: .* deadlocks 1") as raised:
+            waiting.result()
 
-    monkeypatch.setattr(Guard, "journal_verdict", journal_late)
+    assert raised.value.hint == "The guard has turned traffic back. See: ./p12 status"
+
+
+def test_who_waits_never_sees_a_verdict_that_is_not_acted_on_yet(
+    stepping: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, shift, told = stepping.open(), Balancer.shift, []
     stepping.watch(12, 10)
+    stepping.instances["green-1.local"].deadlocks = 1
 
-    with pytest.raises(Refused, match=r"window failed: .* deadlocks 1"):
-        wait(stepping.steering, window.id, stepping.token, 0)
+    with ThreadPoolExecutor() as pool:
 
-    late[0].join()
+        def shift_late(balancer: Balancer, shares: dict[str, int]) -> None:
+            told.append(pool.submit(wait, stepping.steering, window.id, stepping.token))
+            with pytest.raises(TimeoutError):
+                told[0].result(0.3)
+            shift(balancer, shares)
+
+        monkeypatch.setattr(Balancer, "shift", shift_late)
+        stepping.watch(12, 10)
+        with pytest.raises(Refused, match="window failed") as raised:
+            told[0].result()
+
+    assert raised.value.hint == "The guard has turned traffic back. See: ./p12 status"
 
 
 def test_a_failed_window_that_could_not_be_turned_back_does_not_claim_it_was(stepping: Steered) -> None:
@@ -323,7 +355,7 @@ def test_a_failed_window_that_could_not_be_turned_back_does_not_claim_it_was(ste
     stepping.watch(10, 10)
 
     with pytest.raises(Refused) as raised:
-        wait(stepping.steering, window.id, stepping.token, 0)
+        wait(stepping.steering, window.id, stepping.token)
 
     assert raised.value.hint.startswith("The guard could not turn traffic back yet")
 
@@ -333,22 +365,55 @@ def test_an_unknown_window_stops_and_says_that_traffic_stays(stepping: Steered) 
     stepping.watch(0, 10, rounds=13)
 
     with pytest.raises(Refused, match="window unknown") as raised:
-        wait(stepping.steering, window.id, stepping.token, 0)
+        wait(stepping.steering, window.id, stepping.token)
 
     assert raised.value.hint.startswith("Traffic stays.")
     assert "./p12 decide --pass" in raised.value.hint
 
 
-def test_while_it_is_open_waiting_shows_that_the_engineer_is_alive(stepping: Steered) -> None:
+def test_one_process_waits_as_long_as_it_takes_and_shows_that_the_engineer_is_alive(
+    stepping: Steered,
+) -> None:
     window = stepping.open()
-    stepping.guard.look()
-    before = stepping.steering.lock.holder()
+    with stepping.guarding(), ThreadPoolExecutor() as pool:
+        words = ("window", "wait", f"--id={window.id}", f"--token={stepping.token}")
+        waiting = pool.submit(stepping.host, *words)
+        for _ in range(3):
+            before = stepping.steering.lock.holder().heartbeat
+            wait_for(lambda: stepping.steering.lock.holder().heartbeat > before, "the lock is renewed")  # noqa: B023
+        assert not waiting.done()
+        stepping.steering.journal.append(
+            "guard", "window.closed", id=window.id, verdict="passed", summary="all is well"
+        )
 
-    answer = wait(stepping.steering, window.id, stepping.token, 0)
+        status, answer = waiting.result()
 
-    assert answer["verdict"] == ""
-    assert 0 < answer["seconds_left"] <= 30
-    assert stepping.steering.lock.holder().expires > before.expires
+    assert (status, answer["verdict"]) == (0, "passed")
+    assert answer["say"] == f"production: 25 % on {NEW}: window passed: all is well"
+
+
+def test_nobody_waits_on_and_renews_the_lock_for_an_engineer_who_is_gone(stepping: Steered) -> None:
+    window = stepping.open()
+    words = ["host", "production", "window", "wait", f"--id={window.id}", f"--token={stepping.token}"]
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, *words], env=stepping.environment(), stdout=subprocess.PIPE, text=True
+    )
+    holder = stepping.steering.lock.holder()
+    session = f"{socket.gethostname()}:{driver.pid}:1.0"
+    write_json(stepping.steering.lock.path, asdict(holder) | {"session": session, "heartbeat": 0.0})
+    with stepping.guarding():
+        assert driver.stdout is not None
+        waiter = psutil.Process(int(driver.stdout.readline()))
+        wait_for(lambda: stepping.steering.lock.holder().heartbeat, "it waits")
+
+        driver.kill()
+        driver.communicate()
+
+        wait_for(lambda: not waiting(waiter), "it ends")
+
+
+def waiting(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_waiting_ends_when_the_rollout_passed_to_somebody_else(stepping: Steered) -> None:
@@ -356,8 +421,8 @@ def test_waiting_ends_when_the_rollout_passed_to_somebody_else(stepping: Steered
     stepping.guard.look()
     stepping.roll_back()
 
-    with pytest.raises(Refused, match="no longer valid"):
-        wait(stepping.steering, window.id, stepping.token, 0)
+    with pytest.raises(Refused, match="You lost the lock, by rollback: to bob@tower"):
+        wait(stepping.steering, window.id, stepping.token)
 
 
 @pytest.mark.parametrize("silent", [None, 20])
@@ -368,11 +433,11 @@ def test_without_a_guard_nobody_judges_and_waiting_says_so(stepping: Steered, si
         stepping.guard.look()
 
     with pytest.raises(RolloutError, match="so nobody judges") as raised:
-        wait(stepping.steering, window.id, stepping.token, 0)
+        wait(stepping.steering, window.id, stepping.token)
 
     assert "./p12 provision" in raised.value.hint
 
 
 def test_a_window_that_is_not_there_is_refused(stepping: Steered) -> None:
     with pytest.raises(Refused, match="No window 'w' is in the journal"):
-        wait(stepping.steering, "w", stepping.token, 0)
+        wait(stepping.steering, "w", stepping.token)
