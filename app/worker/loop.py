@@ -1,8 +1,4 @@
-"""The process of a slot that counts queued views and purges gone notes: ``python -m app.worker``.
-
-With ``--until-empty`` it counts what is queued and exits 0 when nothing is left: what a slot that no
-longer serves needs after a rollback.
-"""
+"""The process of a slot that counts queued views and purges gone notes: ``python -m app.worker``."""
 
 import logging
 import os
@@ -10,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.flags import READ_ONLY
@@ -20,7 +16,7 @@ from app.store.database import Database
 from app.store.retry import RetryPolicy
 from app.worker.chore import Chore
 from app.worker.purge import purge_batch
-from app.worker.rollup import count_batch, is_drained
+from app.worker.rollup import count_batch
 from app.worker_errors import WorkerErrors
 
 log = logging.getLogger("app.worker")
@@ -36,29 +32,18 @@ class Worker:
     stop: threading.Event
     monotonic: Callable[[], float] = time.monotonic
 
-    def run(self, *, until_empty: bool = False) -> None:
-        """Work until ``stop`` is set or, if asked for, the queue is empty; then that is set too."""
-        chores = self._chores(until_empty)
+    def run(self) -> None:
+        """Work until ``stop`` is set."""
+        now, poll_seconds = self.monotonic(), self.settings.worker_poll_seconds
+        chores = [
+            Chore("counting", self._count, poll_seconds, now),
+            Chore("purging", self._purge, self.settings.purge_interval_seconds, now),
+        ]
         while not self.stop.is_set():
             for chore in chores:
                 if chore.due <= self.monotonic():
                     chore.do(self.monotonic)
             self.stop.wait(max(0.0, min(chore.due for chore in chores) - self.monotonic()))
-
-    def _chores(self, until_empty: bool) -> list[Chore]:
-        now, poll_seconds = self.monotonic(), self.settings.worker_poll_seconds
-        if until_empty:
-            return [Chore("counting", self._drain, poll_seconds, now)]
-        return [
-            Chore("counting", self._count, poll_seconds, now),
-            Chore("purging", self._purge, self.settings.purge_interval_seconds, now),
-        ]
-
-    def _drain(self) -> int:
-        if is_drained(self.database):
-            self.stop.set()
-            return 0
-        return self._count()
 
     def _count(self) -> int:
         return self._written(lambda: count_batch(self.database))
@@ -72,10 +57,7 @@ class Worker:
         return RetryPolicy(budget_seconds=self.settings.retry_budget_ms / 1000).run(batch)
 
 
-def main(arguments: Sequence[str]) -> int:
-    if list(arguments) not in ([], ["--until-empty"]):
-        print("usage: python -m app.worker [--until-empty]", file=sys.stderr)
-        return 2
+def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
         settings = load_settings(os.environ)
@@ -88,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     database = Database(settings, WorkerErrors(settings.flags_file).add)
     flags = LiveFlags(settings.flags_file, settings.target, settings.slot, settings.environment_flags)
     log.info("worker of %s %s started", settings.target, settings.slot)
-    Worker(settings, database, flags, stop).run(until_empty=bool(arguments))
+    Worker(settings, database, flags, stop).run()
     database.close()
     log.info("worker stopped")
     return 0

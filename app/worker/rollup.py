@@ -20,7 +20,6 @@ ADD_VIEWS = """
 UPDATE notes SET views = notes.views + counted.views
 FROM unnest(%(notes)s, %(views)s) AS counted (note_id, views) WHERE notes.id = counted.note_id
 """
-IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM view_queue)"
 
 
 def count_batch(database: Database, rows: int = BATCH_ROWS) -> int:
@@ -38,9 +37,3 @@ def count_batch(database: Database, rows: int = BATCH_ROWS) -> int:
         return sum(row.views for row in taken)
 
     return database.transaction(work)
-
-
-def is_drained(database: Database) -> bool:
-    """Say whether every queued view is counted, those in another worker's hands included."""
-    row = database.one(IS_EMPTY, {})
-    return row is not None and bool(row[0])

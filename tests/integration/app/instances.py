@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg2
 import requests
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -81,8 +82,31 @@ class Slot:
 
     def drain(self) -> None:
         """Let a worker count what is queued."""
-        command = [sys.executable, "-m", "app.worker", "--until-empty"]
-        subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=60)
+        with running_worker(self.environment):
+            self.wait_drained()
+
+    def wait_drained(self) -> None:
+        """Wait until nothing is queued; what a worker has in hand still is."""
+        with contextlib.closing(psycopg2.connect(self.environment["DATABASE_URL"])) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+
+            def is_empty() -> bool:
+                cursor.execute("SELECT NOT EXISTS (SELECT FROM view_queue)")
+                return bool(cursor.fetchone()[0])
+
+            wait_for(is_empty, "an empty queue", seconds=60)
+
+
+@contextlib.contextmanager
+def running_worker(environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "app.worker"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def values(text: str, name: str, **labels: str) -> list[float]:

@@ -1,7 +1,6 @@
 """Counters are exact under any concurrency, in every mode, behind a pooler in transaction mode."""
 
-import subprocess
-import sys
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 import requests
 
 from app.flags import Arm
-from tests.integration.app.instances import Slot, migrate, slot
+from tests.integration.app.instances import Slot, migrate, running_worker, slot
 from tests.running import Cluster
 
 CLIENTS = 32
@@ -114,13 +113,13 @@ def test_workers_at_once_count_every_queued_view_once_beside_inline_views(
         "counting",
     )
     busy.set_flags()
-    worker = [sys.executable, "-m", "app.worker", "--until-empty"]
 
-    workers = [subprocess.Popen(worker, env=busy.environment, stderr=subprocess.DEVNULL) for _ in range(3)]
-    statuses = burst(busy, [f"/api/notes/{note}/view" for note in notes], [f"v{n}" for n in range(30)])
-    exits = [process.wait(60) for process in workers]
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(running_worker(busy.environment))
+        statuses = burst(busy, [f"/api/notes/{note}/view" for note in notes], [f"v{n}" for n in range(30)])
+        busy.wait_drained()
 
-    assert exits == [0, 0, 0]
     assert statuses == {200: 300}
     assert [counted(postgres, "views", note) for note in notes] == [2030] * 10
     assert busy.metric("p12_db_errors_total", sqlstate="40P01") == 0
