@@ -7,7 +7,6 @@ packing of its own files. Entries carry no owner and one fixed time, so the same
 import gzip
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rollout.errors import RolloutError
-from rollout.files import file_lock
+from rollout.files import file_lock, write_bytes
 
 BLOCK = 512
 
@@ -51,27 +50,15 @@ def dependencies(cache: Path, tree: Path, extra: str, platform: Platform) -> Pat
             with scratch(cache) as directory:
                 _install(directory / "lib", lock, project, extra, platform)
                 _compile(directory / "lib", platform)
-                draft = directory / "packed"
-                draft.write_bytes(pack(files_below(directory, "lib"), last=False))
-                draft.replace(packed)
+                write_bytes(packed, pack(files_below(directory, "lib"), last=False), 0o644)
     return packed
 
 
 def compose(destination: Path, packed: Path, files: Mapping[str, bytes]) -> str:
     """Write dependencies and our own files as one tarball and return its SHA-256."""
-    draft = destination.with_name(f".{destination.name}.{os.getpid()}")
-    digest = hashlib.sha256()
-    try:
-        with draft.open("wb") as file:
-            for part in (packed.read_bytes(), pack(files, last=True)):
-                digest.update(part)
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(destination)
-    finally:
-        draft.unlink(missing_ok=True)
-    return digest.hexdigest()
+    content = packed.read_bytes() + pack(files, last=True)
+    write_bytes(destination, content, 0o644)
+    return hashlib.sha256(content).hexdigest()
 
 
 def pack(files: Mapping[str, bytes], last: bool) -> bytes:

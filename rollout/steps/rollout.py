@@ -57,7 +57,6 @@ def plan(steering: Steering, release: str, digest: str = "") -> dict[str, Any]:
         "monitored": ("monitor", 100) in passed,
         "quarantined": state.quarantined.get(release),
         "certified": not certificate_complaint(steering, state, release, digest),
-        "backed_up": not backup_complaint(steering, state),
         "flags": dict(steering.flags.of(slot).flags),
     }
     return answer | {"say": _plan_words(steering.target.name, answer)}

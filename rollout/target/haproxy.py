@@ -26,7 +26,6 @@ class Server:
     up: bool
     requests: int
     errors: int
-    in_flight: int
 
 
 class Balancer:
@@ -167,5 +166,4 @@ def _server(row: Mapping[str, str], weight: int) -> Server:
         up=row["status"].startswith("UP"),
         requests=answered + lost,
         errors=int(row["hrsp_5xx"] or 0) + lost,
-        in_flight=int(row["scur"] or 0),
     )

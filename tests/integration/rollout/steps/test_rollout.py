@@ -483,7 +483,7 @@ def test_a_plan_says_what_is_true_and_what_is_left(offered: Steered) -> None:
     after = stages.plan(offered.steering, NEW, digest_of(NEW))
 
     assert (before["slot"], before["installed"], before["under_way"]) == ("green", True, True)
-    assert (before["certified"], before["backed_up"], before["first"]) == (True, True, False)
+    assert (before["certified"], before["first"]) == (True, False)
     assert (before["share"], before["steps"]) == (0, [5, 25])
     assert (after["share"], after["steps"]) == (5, [25])
 
