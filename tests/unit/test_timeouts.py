@@ -1,4 +1,4 @@
-"""Who waits for whom gives up later: statement < pooler < pool < queue < proxy, as README.md's table says."""
+"""Who waits for whom gives up later: statement < pooler < pool < queue < proxy, as the reference says."""
 
 import re
 from typing import Any
@@ -43,8 +43,8 @@ def test_each_layer_waits_longer_than_the_one_inside_it() -> None:
     assert seconds == sorted(set(seconds))
 
 
-def test_the_readme_shows_the_order_as_it_is() -> None:
-    table = (CHECKOUT / "README.md").read_text().split("## Timeouts", 1)[1].split("\n## ", 1)[0]
+def test_the_reference_shows_the_order_as_it_is() -> None:
+    table = (CHECKOUT / "docs/reference/timeouts.md").read_text()
 
     shown = [float(number) for number in re.findall(r"\| ([0-9.]+) s \|", table)]
 
