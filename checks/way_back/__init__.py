@@ -1,1 +1,1 @@
-"""Run the old release beside the new one on a migrated copy: the way back, proven. It never touches live data."""
+"""Run the old release beside the new on a migrated copy: the way back, proven. It never sees live data."""
