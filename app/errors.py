@@ -23,10 +23,11 @@ class ServiceError(Exception):
 
     status = 500
     retry_after = 0
+    code = "server_error"
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, code: str = "") -> None:
+        self.code = code or self.code
+        super().__init__(self.code)
 
 
 class BadRequestError(ServiceError):
@@ -39,9 +40,7 @@ class NotFoundError(ServiceError):
     """There is no such note, or it is gone."""
 
     status = 404
-
-    def __init__(self, code: str = "not_found") -> None:
-        super().__init__(code)
+    code = "not_found"
 
 
 class BusyError(ServiceError):
@@ -49,9 +48,7 @@ class BusyError(ServiceError):
 
     status = 503
     retry_after = 1
-
-    def __init__(self) -> None:
-        super().__init__("db_busy")
+    code = "db_busy"
 
 
 class UnavailableError(ServiceError):
@@ -59,9 +56,7 @@ class UnavailableError(ServiceError):
 
     status = 503
     retry_after = 2
-
-    def __init__(self) -> None:
-        super().__init__("db_unavailable")
+    code = "db_unavailable"
 
 
 class ReadOnlyError(ServiceError):
@@ -69,9 +64,7 @@ class ReadOnlyError(ServiceError):
 
     status = 503
     retry_after = 30
-
-    def __init__(self) -> None:
-        super().__init__("read_only")
+    code = "read_only"
 
 
 def answer_errors_as_json(app: Flask) -> None:

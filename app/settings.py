@@ -83,10 +83,7 @@ class Settings:
         "P12_DB_POOL_RECYCLE", "280", whole(1, 86400), "age at which a connection is replaced, seconds"
     )
     lock_timeout_ms: int = row(
-        "P12_DB_LOCK_TIMEOUT_MS",
-        "250",
-        whole(10, 10000),
-        "longest wait for a lock, milliseconds",
+        "P12_DB_LOCK_TIMEOUT_MS", "250", whole(10, 10000), "longest wait for a lock, milliseconds"
     )
     retry_budget_ms: int = row(
         "P12_DB_RETRY_BUDGET_MS", "300", whole(0, 10000), "no try starts later than this, milliseconds"
@@ -145,10 +142,7 @@ class Settings:
     rehearsal_secret: str = row("P12_REHEARSAL_SECRET", "", text, "signs rehearsal headers", secret=True)
 
     sample_interval_seconds: float = row(
-        "P12_SAMPLE_INTERVAL_SECONDS",
-        "5",
-        seconds(0.05, 3600),
-        "time between looks at locks and queue",
+        "P12_SAMPLE_INTERVAL_SECONDS", "5", seconds(0.05, 3600), "time between looks at locks and queue"
     )
 
     # The worker
@@ -156,10 +150,7 @@ class Settings:
         "P12_WORKER_POLL_SECONDS", "0.5", seconds(0.01, 60), "pause when the view queue is empty"
     )
     purge_interval_seconds: float = row(
-        "P12_PURGE_INTERVAL_SECONDS",
-        "300",
-        seconds(1, 86400),
-        "time between purges of gone notes",
+        "P12_PURGE_INTERVAL_SECONDS", "300", seconds(1, 86400), "time between purges of gone notes"
     )
 
     # Flags have a table of their own; these are those that the environment sets.

@@ -43,9 +43,10 @@ main() {
     exit "$status"
 }
 
-refuse() {
-    printf '%s\n' "$*" >&2
-    exit 2
+refuse() { stop 2 "$*"; }
+stop() {
+    printf '%s\n' "$2" >&2
+    exit "$1"
 }
 
 status=0
@@ -111,12 +112,15 @@ set_hosts() {
 }
 
 set_option() {
+    local name
     case $1 in
-        host | port | user | sslmode | sslrootcert | sslcert | sslkey | sslcrl | gssencmode) set_pg "PG${1^^}" "$2" ;;
+        host | port | user | sslmode | sslrootcert | sslcert | sslkey | sslcrl | gssencmode | \
+            target_session_attrs | channel_binding)
+            name=${1//_/}
+            set_pg "PG${name^^}" "$2"
+            ;;
         dbname) set_pg PGDATABASE "$2" ;;
         password) encoded_password=$2 ;;
-        target_session_attrs) set_pg PGTARGETSESSIONATTRS "$2" ;;
-        channel_binding) set_pg PGCHANNELBINDING "$2" ;;
     esac
 }
 
@@ -135,11 +139,10 @@ showable() {
     printf '%s%s\n' "$scheme" "$shown" | sed -E 's/(password|passwd)=.*/\1=***/I'
 }
 
-is_secret_name() {
-    case $1 in
-        *SECRET* | *PASSW* | *TOKEN* | *KEY* | *SALT* | *CREDENTIAL* | *HEADERS* | *_PASS) return 0 ;;
-    esac
-    return 1
+is_secret_name() { [[ $1 == *@(SECRET|PASSW|TOKEN|KEY|SALT|CREDENTIAL|HEADERS)* || $1 == *_PASS ]]; }
+is_kept_name() {
+    [[ $1 == @(P12|FLASK|RATELIMIT|OTEL|GUNICORN)_* || $1 == *@(DATABASE_URL|REDIS)* || $1 == PG* ||
+        $1 == @(PUBLIC_BASE_URL|REMOTE_BASE_URL|REPORT_THRESHOLD|FP_SALT|WEB_CONCURRENCY) ]]
 }
 
 # Remember a value that is to be masked wherever it turns up. What also names a user, host or database is
@@ -213,10 +216,7 @@ make_directory() {
     out=$base/$stamp
     mkdir -p -- "$base" 2>/dev/null
     until mkdir -- "$out" 2>"$private/why"; do
-        if [ ! -d "$out" ]; then
-            printf '%s Name a directory to write to in P12_EVIDENCE_OUT.\n' "$(cat "$private/why")." >&2
-            exit 1
-        fi
+        [ -d "$out" ] || stop 1 "$(cat "$private/why"). Name a directory to write to in P12_EVIDENCE_OUT."
         out=$base/$stamp-$((++try))
     done
     note "evidence of $stamp from $base_url"
@@ -226,11 +226,7 @@ make_directory() {
 settings() {
     local name value
     while IFS='=' read -r name value; do
-        case $name in
-            P12_* | FLASK_* | *DATABASE_URL* | *REDIS* | RATELIMIT_* | OTEL_* | GUNICORN_* | PG* | PUBLIC_BASE_URL | \
-                REMOTE_BASE_URL | REPORT_THRESHOLD | FP_SALT | WEB_CONCURRENCY) ;;
-            *) continue ;;
-        esac
+        is_kept_name "$name" || continue
         if is_secret_name "$name"; then
             keep_secret "$value"
             value='***'
@@ -260,25 +256,21 @@ collect_environment() {
 }
 
 running_units() {
-    local unit units
+    local units
     command -v systemctl >/dev/null || return 0
     read -r -a units <<<"${P12_APP_UNIT:-paste12* p12-*}"
-    for unit in "${units[@]}"; do
-        systemctl list-units --type=service --state=running --plain --no-legend "$unit" 2>/dev/null
-    done | awk '{ print $1 }'
+    systemctl list-units --type=service --state=running --plain --no-legend "${units[@]}" 2>/dev/null | awk '{ print $1 }'
 }
 
 collect_health() {
-    local said
+    local said outcome=collected
     if ! command -v python3 >/dev/null; then
         unreachable http_health.txt 'python3 is not installed'
-    elif said=$(probe 2>&1 >"$private/health"); then
-        mask <"$private/health" >"$out/http_health.txt"
-        collected http_health.txt "$said"
-    else
-        mask <"$private/health" >"$out/http_health.txt"
-        unreachable http_health.txt "$said"
+        return
     fi
+    said=$(probe 2>&1 >"$private/health") || outcome=unreachable
+    mask <"$private/health" >"$out/http_health.txt"
+    "$outcome" http_health.txt "$said"
 }
 
 # Ask for each health page; the answers go to stdout, a line on all of them to stderr. Fails when one gave none.
@@ -320,7 +312,7 @@ find_psql() {
 }
 
 collect_database() {
-    local psql ended=0 why errors
+    local psql ended=0 why errors outcome=unreachable
     if ! psql=$(find_psql); then
         unreachable pg_diag.txt 'psql is not installed. Type: sudo apt-get install postgresql-client'
         return
@@ -329,15 +321,13 @@ collect_database() {
     mask <"$private/diag" >"$out/pg_diag.txt"
     why=$(grep -E '^psql: |FATAL:|server closed' "$out/pg_diag.txt" | tail -n 1)
     errors=$(grep -c '^psql:<stdin>:.*ERROR:' "$out/pg_diag.txt")
-    if [ "$ended" = 124 ]; then
-        unreachable pg_diag.txt "no end after $PSQL_TIMEOUT_SECONDS s; what came until then is kept"
-    elif [ "$ended" != 0 ]; then
-        unreachable pg_diag.txt "${why:-psql ended with status $ended}"
-    elif [ "$errors" != 0 ]; then
-        unreachable pg_diag.txt "queries that failed: $errors; the file says why"
-    else
-        collected pg_diag.txt "$(sed -n 's/^summary: //p' "$out/pg_diag.txt")"
-    fi
+    case $ended:$errors in
+        124:*) why="no end after $PSQL_TIMEOUT_SECONDS s; what came until then is kept" ;;
+        0:0) outcome=collected why=$(sed -n 's/^summary: //p' "$out/pg_diag.txt") ;;
+        0:*) why="queries that failed: $errors; the file says why" ;;
+        *) why=${why:-psql ended with status $ended} ;;
+    esac
+    "$outcome" pg_diag.txt "$why"
 }
 
 # Run psql on stdin. The password goes through a file that only this user can read, for as long as this runs.

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from app.counting import COUNT_VIEW, QUEUE_VIEW
 from app.flags import ADVISORY_LOCKS, VIEW_QUEUE
-from benchmarks.bench import Bench, Case
+from benchmarks.hot_note.case import Bench, Case
 from benchmarks.outcome import Outcome, Ratio, Segment, quantile, show_outcomes, show_ratios, summarise
 from benchmarks.stack import stack
 from rollout.host.installed_servers import ensure
 
-SERVICE, INCIDENT = "app.wsgi:app", "benchmarks.incident:app"
+SERVICE, INCIDENT = "app.wsgi:app", "benchmarks.hot_note.incident:app"
 HOT = {1: "one note", 10: "ten notes"}
 STATEMENTS = {
     "statement": ("pgbench, the inline statement", COUNT_VIEW),

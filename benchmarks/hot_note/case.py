@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from app.flags import VIEW_QUEUE
-from benchmarks import statement
+from benchmarks.hot_note import statement
 from benchmarks.load import Plan, Result, finish, fire, start
 from benchmarks.outcome import Segment, Spent
 from benchmarks.stack import Instances, Stack, instances, process, tree_seconds
