@@ -52,6 +52,24 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def content_sha256(path: Path) -> str:
+    """Return the SHA-256 of what a gzip file holds: two compressors give other bytes for the same content.
+
+    It is what ``gzip -dc FILE | sha256sum`` shows.
+
+    :raises OSError: the file cannot be read, or was cut short or damaged.
+    """
+    import gzip  # only here: a rollback need not wait for it
+    import hashlib
+    import zlib
+
+    try:
+        with gzip.open(path) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path} is damaged: {error}") from error
+
+
 @contextmanager
 def file_lock(path: Path, wait_seconds: float = 5.0) -> Iterator[None]:
     """Hold an exclusive file lock; the kernel drops it when its holder dies.

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import psycopg2.extensions
 
-from checks.base.report import Finding, Verdict, compare
+from checks.base.report import Finding, Verdict, combine, compare
 from checks.way_back import contract
 from checks.way_back.contract import Notes, Written
 from checks.way_back.instance import Instance, NotServed, Release, started
@@ -24,6 +24,10 @@ class WayBack:
     schema: str
     findings: tuple[Finding, ...]
     seconds: float
+
+    @property
+    def verdict(self) -> Verdict:
+        return combine(finding.verdict for finding in self.findings)
 
 
 def prove(old: Release, new: Release, dsn: str, place: Path) -> WayBack:

@@ -1,32 +1,18 @@
-"""Branch to commit to artifact: resolved once, built once, the same bytes for every target."""
+"""A commit made into an artifact: built once, the same content for every target, whoever builds it."""
 
-import io
 import json
 import os
-import subprocess
-import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rollout.build.tarball import Platform, compiled, compose, dependencies, scratch
+from rollout.build import git
+from rollout.build.attestation import attest
+from rollout.build.commit import SHIPPED, Commit
+from rollout.build.tarball import Platform, compose, dependencies, files_below, scratch
 from rollout.errors import Refused, RolloutError
-from rollout.files import read_json, unpack, write_json
+from rollout.files import content_sha256, read_json, write_json
 
 ARTIFACTS_KEPT = 10
-SHIPPED = ("app", "pyproject.toml", "requirements.lock")
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A commit and how the engineer named it; ``warning`` says what is not in it."""
-
-    commit: str
-    named: str
-    warning: str = ""
-
-    @property
-    def release(self) -> str:
-        return self.commit[:12]
 
 
 @dataclass(frozen=True)
@@ -42,25 +28,6 @@ class Artifact:
     judged_after: str = ""
 
 
-def resolve(checkout: Path, branch: str) -> Commit:
-    """Resolve a branch, a tag or a commit to its commit; nothing means what is checked out.
-
-    :raises Refused: there is no such name; says which there are.
-    """
-    named = branch or "HEAD"
-    done = _git(checkout, "rev-parse", "--verify", "--quiet", f"{named}^{{commit}}", check=False)
-    if done.returncode:
-        known = _git(checkout, "branch", "--format=%(refname:short)").stdout.split("\n")
-        branches = ", ".join(filter(None, known)) or "none"
-        raise Refused(
-            f"{named} is not a branch, tag or commit here. Branches: {branches}.",
-            "./p12 release --branch NAME",
-        )
-    head = _git(checkout, "rev-parse", "--abbrev-ref", "HEAD", check=False).stdout.strip()
-    shown = branch or (head if head != "HEAD" else "a detached HEAD")
-    return Commit(done.stdout.strip(), shown, "" if branch else _dirty(checkout))
-
-
 def build(
     checkout: Path, cache: Path, commit: Commit, platform: Platform, live: str = ""
 ) -> tuple[Artifact, bool]:
@@ -73,20 +40,18 @@ def build(
     """
     directory = cache / "artifacts"
     record = directory / f"{commit.release}-{platform.python}-{platform.machine}.json"
-    kept = read_json(record)
-    if kept and Path(kept["path"]).exists() and kept.get("judged_after") == live:
-        return Artifact(**kept), False
+    kept = _kept(record)
+    if kept and kept.judged_after == live:
+        return kept, False
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with scratch(cache) as tree:
             _export(checkout, commit.commit, tree)
             head = _require_expanding(tree, live)
             packed = dependencies(cache, tree, "service", platform)
-            identity = {"commit": commit.commit, "release": commit.release}
+            identity = {"commit": commit.commit, "release": commit.release, **asdict(platform)}
             (tree / "app" / "RELEASE.json").write_text(json.dumps(identity, sort_keys=True) + "\n")
-            (tree / "lib").mkdir()
-            (tree / "app").rename(tree / "lib" / "app")
-            files = compiled(tree, "lib", platform)
+            files = {f"lib/{name}": content for name, content in files_below(tree, "app").items()}
             draft = directory / f".{commit.release}.{os.getpid()}"
             digest = compose(draft, packed, files)
             path = directory / f"{commit.release}-{digest[:12]}.tar.gz"
@@ -96,9 +61,19 @@ def build(
             f"The artifact cannot be written below {cache}: {error}.", f"df -h {cache}"
         ) from error
     artifact = Artifact(commit.release, commit.commit, str(path), digest, path.stat().st_size, head, live)
+    attest(path, commit, digest, platform, packed)
     write_json(record, asdict(artifact), 0o644)
     _forget_old(directory)
     return artifact, True
+
+
+def _kept(record: Path) -> Artifact | None:
+    """Return an artifact that was built before, if it is still what was built."""
+    try:
+        kept = Artifact(**read_json(record))
+        return kept if content_sha256(Path(kept.path)) == kept.sha256 else None
+    except (OSError, TypeError, ValueError):
+        return None
 
 
 def _forget_old(directory: Path) -> None:
@@ -110,22 +85,25 @@ def _forget_old(directory: Path) -> None:
 
 
 def _export(checkout: Path, commit: str, tree: Path) -> None:
-    """Unpack the commit, never the working tree."""
-    done = subprocess.run(
-        ["git", "-C", str(checkout), "archive", "--format=tar", commit, *SHIPPED],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
+    """Write the commit's files as they are in it, whatever attributes or line endings somebody has set."""
+    listed = git.run(checkout, "ls-tree", "-r", "-z", commit, "--", *SHIPPED, check=False)
+    entries = [line.split("\t", 1) for line in listed.stdout.split("\0") if line]
+    missing = set(SHIPPED) - {name.split("/")[0] for _, name in entries}
+    if listed.returncode or missing:
         raise Refused(
-            f"{commit[:12]} is not a commit of the service: {done.stderr.decode().strip()}.",
+            f"{commit[:12]} is not a commit of the service: it has no {', '.join(sorted(missing))}.",
             f"It needs {', '.join(SHIPPED)}.",
         )
-    try:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            unpack(archive, tree)
-    except tarfile.TarError as error:
-        raise Refused(f"{commit[:12]} cannot be shipped: {error}.", "Ship plain files, no links.") from error
+    links = [name for described, name in entries if not described.startswith("100")]
+    if links:
+        raise Refused(
+            f"{commit[:12]} cannot be shipped: {links[0]} is no file.", "Ship plain files, no links."
+        )
+    contents = git.blobs(checkout, [described.split()[2] for described, _ in entries])
+    for (_, name), content in zip(entries, contents, strict=True):
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _require_expanding(tree: Path, live: str) -> str:
@@ -145,20 +123,3 @@ def _require_expanding(tree: Path, live: str) -> str:
             "Expand only, then release: ./p12 check migrations",
         )
     return head
-
-
-def _dirty(checkout: Path) -> str:
-    changed = _git(checkout, "status", "--porcelain", "--", *SHIPPED).stdout.splitlines()
-    return f"{len(changed)} uncommitted changes are not in it" if changed else ""
-
-
-def _git(checkout: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:
-        raise RolloutError("git is not installed.", "apt-get install git") from None
-    if check and done.returncode:
-        raise RolloutError(f"git {arguments[0]} failed in {checkout}: {done.stderr.strip()}")
-    return done

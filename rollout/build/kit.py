@@ -24,7 +24,7 @@ def build(checkout: Path, cache: Path, platform: Platform) -> tuple[Path, str, b
     path = cache / f"kit-{name}.tar.gz"
     if path.exists():
         return path, name, False
-    packed = dependencies(cache, checkout, "kit", platform)
+    packed = dependencies(cache, checkout, "kit", platform, with_byte_code=True)
     with scratch(cache) as tree:
         for package in PACKAGES:
             for source, content in _sources(checkout, package).items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.build import artifact, kit
+from rollout.build.commit import Commit, resolve
 from rollout.build.tarball import Platform
 from rollout.cli import session
 from rollout.errors import RolloutError
@@ -19,6 +20,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rollout.cli.controller")
     parser.add_argument("question", choices=("resolve", "build", "kit", "session"))
     parser.add_argument("--branch", default="")
+    parser.add_argument("--fetch", action="store_true", help="take the branch from origin")
     parser.add_argument("--commit", default="")
     parser.add_argument("--cache", type=Path, default=CHECKOUT / ".p12" / "cache")
     parser.add_argument("--python", default="", help="the hosts' Python, such as 3.11; empty is ours")
@@ -40,14 +42,14 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
     platform = Platform(options.python or ours, options.machine)
     match options.question:
         case "resolve":
-            found = artifact.resolve(CHECKOUT, options.branch)
+            found = resolve(CHECKOUT, options.branch, options.fetch)
             said = f"release {found.release} from {found.named}"
             return asdict(found) | {
                 "release": found.release,
                 "say": f"{said} ({found.warning})" if found.warning else said,
             }
         case "build":
-            commit = artifact.Commit(options.commit, options.commit)
+            commit = Commit(options.commit, options.commit)
             built, changed = artifact.build(CHECKOUT, options.cache, commit, platform)
             said = "built" if changed else "already built"
             return asdict(built) | {

@@ -27,7 +27,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "rollout.guard": GROUND | {"rollout.target", "rollout.steps", "checks.window"},
     "rollout.host": GROUND | {"rollout.target", "checks.backup", "checks.budget"},
     "rollout.database": GROUND
-    | {"rollout.target", "rollout.steps", "rollout.host", "checks.backup", "checks.budget"},
+    | {"rollout.target", "rollout.steps", "rollout.host"}
+    | {"checks.backup", "checks.budget", "checks.way_back"},
     "rollout.build": {"rollout", "checks.base", "checks.migrations"},
     "rollout.cli": GROUND
     | {"rollout.target", "rollout.steps", "rollout.guard", "rollout.host", "rollout.database"}

@@ -1,7 +1,9 @@
 """From a branch to the bytes that are shipped, with real git repositories."""
 
+import gzip
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rollout.build import artifact
-from rollout.build.artifact import Artifact, Commit
+from rollout.build.artifact import Artifact
+from rollout.build.commit import Commit, resolve
 from rollout.build.tarball import Platform
 from rollout.errors import Refused, RolloutError
 
@@ -25,6 +28,22 @@ service = []
 """
 EXPANDS = ("0001", None, "CREATE TABLE notes (likes integer)")
 DROPS = ("0002", "0001", "ALTER TABLE notes DROP COLUMN likes")
+CONFUSING = {
+    "PYTHONHASHSEED": "7",
+    "PYTHONPATH": "/nonexistent",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "LC_ALL": "C",
+    "LANG": "tr_TR.ISO-8859-9",
+    "TZ": "Asia/Kathmandu",
+    "GIT_DIR": "/nonexistent",
+    "GIT_WORK_TREE": "/nonexistent",
+    "GIT_INDEX_FILE": "/nonexistent",
+    "GIT_OBJECT_DIRECTORY": "/nonexistent",
+    "GIT_REPLACE_REF_BASE": "refs/heads/",
+    "HOME": "/nonexistent",
+    "SOURCE_DATE_EPOCH": "1",
+}
 NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
@@ -88,7 +107,7 @@ def shipped(made: Artifact) -> dict[str, bytes]:
 
 
 def test_nothing_named_means_what_is_checked_out(checkout: Checkout) -> None:
-    found = artifact.resolve(checkout.path, "")
+    found = resolve(checkout.path, "")
 
     assert (found.commit, found.named, found.release) == (checkout.first, "main", checkout.first[:12])
 
@@ -101,13 +120,13 @@ def test_a_branch_a_tag_and_a_commit_are_each_resolved_to_the_commit(checkout: C
     checkout.commit("second")
 
     for name in ("light", "heavy", "topic/one", "HEAD~1", checkout.first, checkout.first[:8]):
-        assert artifact.resolve(checkout.path, name).commit == checkout.first
+        assert resolve(checkout.path, name).commit == checkout.first
 
 
 def test_a_detached_head_means_its_commit(checkout: Checkout) -> None:
     checkout.git("checkout", "--quiet", "--detach")
 
-    found = artifact.resolve(checkout.path, "")
+    found = resolve(checkout.path, "")
 
     assert (found.commit, found.named) == (checkout.first, "a detached HEAD")
 
@@ -117,14 +136,14 @@ def test_what_is_no_commit_is_refused_with_the_branches_there_are(checkout: Chec
     checkout.git("branch", "topic")
 
     with pytest.raises(Refused, match=r"is not a branch, tag or commit here\. Branches: main, topic"):
-        artifact.resolve(checkout.path, name)
+        resolve(checkout.path, name)
 
 
 def test_outside_of_a_repository_git_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
     with pytest.raises(RolloutError, match="not a git repository"):
-        artifact.resolve(tmp_path, "")
+        resolve(tmp_path, "")
 
 
 def test_uncommitted_changes_of_what_is_shipped_are_counted(checkout: Checkout) -> None:
@@ -132,15 +151,15 @@ def test_uncommitted_changes_of_what_is_shipped_are_counted(checkout: Checkout) 
     checkout.write("app/more.py", "")
     checkout.write("README.md", "Mine.\n")
 
-    assert artifact.resolve(checkout.path, "").warning == "2 uncommitted changes are not in it"
+    assert resolve(checkout.path, "").warning == "2 uncommitted changes are not in it"
 
 
 def test_there_is_no_warning_where_a_branch_was_named_or_nothing_shipped_changed(checkout: Checkout) -> None:
     checkout.write("README.md", "Mine.\n")
-    assert artifact.resolve(checkout.path, "").warning == ""
+    assert resolve(checkout.path, "").warning == ""
 
     checkout.write("app/__init__.py", "WORDS = 'mine'\n")
-    assert artifact.resolve(checkout.path, "main").warning == ""
+    assert resolve(checkout.path, "main").warning == ""
 
 
 def test_an_artifact_holds_the_service_under_lib_and_names_its_commit(
@@ -153,18 +172,127 @@ def test_an_artifact_holds_the_service_under_lib_and_names_its_commit(
     assert json.loads(files["lib/app/RELEASE.json"]) == {
         "commit": checkout.first,
         "release": checkout.first[:12],
+        "python": OURS.python,
+        "machine": OURS.machine,
     }
+    assert not [name for name in files if name.endswith(".pyc")]
     assert {name.split("/")[0] for name in files} == {"lib"}
     assert "lib/README.md" not in files
 
 
-def test_an_artifact_is_named_by_commit_and_sha256_of_its_bytes(checkout: Checkout, cache: Path) -> None:
+def test_an_artifact_is_named_by_commit_and_sha256_of_its_content(checkout: Checkout, cache: Path) -> None:
     made = built(checkout, cache)
 
     content = Path(made.path).read_bytes()
-    assert made.sha256 == hashlib.sha256(content).hexdigest()
+    assert made.sha256 == hashlib.sha256(gzip.decompress(content)).hexdigest()
     assert Path(made.path).name == f"{checkout.first[:12]}-{made.sha256[:12]}.tar.gz"
     assert (made.size, made.head) == (len(content), "0001")
+
+
+def test_a_kept_artifact_that_is_not_what_was_built_is_built_again(checkout: Checkout, cache: Path) -> None:
+    first = built(checkout, cache)
+    content = Path(first.path).read_bytes()
+    for damaged in (content[:-20], b"", gzip.compress(b"another")):
+        Path(first.path).write_bytes(damaged)
+
+        assert built(checkout, cache) == first
+        assert Path(first.path).read_bytes() == content
+
+
+def test_what_the_engineer_has_set_changes_no_byte(
+    checkout: Checkout, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = built(checkout, cache)
+    for name, value in CONFUSING.items():
+        monkeypatch.setenv(name, value)
+
+    assert built(checkout, tmp_path / "another-cache").sha256 == here.sha256
+
+
+def test_line_endings_attributes_and_umask_of_a_checkout_change_no_byte(
+    checkout: Checkout, cache: Path, tmp_path: Path
+) -> None:
+    here = built(checkout, cache)
+    clone = tmp_path / "clone"
+    subprocess.run(
+        ["git", "clone", "--quiet", "-c", "core.autocrlf=true", str(checkout.path), str(clone)], check=True
+    )
+    (clone / ".git" / "info" / "attributes").write_text("app/store export-ignore\n* eol=crlf\n")
+    before = os.umask(0o077)
+    try:
+        there, _ = artifact.build(clone, tmp_path / "another-cache", Commit(checkout.first, "main"), OURS)
+    finally:
+        os.umask(before)
+
+    assert b"\r\n" in (clone / "app/__init__.py").read_bytes()
+    assert there.sha256 == here.sha256
+
+
+def test_a_commit_that_is_replaced_locally_is_shipped_as_everybody_else_has_it(
+    checkout: Checkout, cache: Path
+) -> None:
+    checkout.write("app/__init__.py", "WORDS = 'another'\n")
+    checkout.git("replace", checkout.first, checkout.commit("another"))
+
+    assert shipped(built(checkout, cache))["lib/app/__init__.py"] == b"WORDS = 'first'\n"
+
+
+def test_an_sbom_and_a_provenance_statement_stand_beside_the_artifact(
+    checkout: Checkout, cache: Path
+) -> None:
+    made = built(checkout, cache)
+
+    stem = made.path.removesuffix(".tar.gz")
+    sbom = json.loads(Path(f"{stem}.cdx.json").read_text())
+    statement = json.loads(Path(f"{stem}.intoto.json").read_text())
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
+    assert sbom["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": made.sha256}]
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert statement["subject"] == [{"name": f"{made.release}.tar", "digest": {"sha256": made.sha256}}]
+    source = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]
+    assert source["digest"] == {"gitCommit": made.commit}
+
+
+def test_a_branch_and_a_tag_of_one_name_are_both_named_where_they_differ(checkout: Checkout) -> None:
+    checkout.git("tag", "v1")
+    checkout.git("checkout", "--quiet", "-b", "v1")
+    checkout.write("app/__init__.py", "WORDS = 'second'\n")
+    second = checkout.commit("second")
+
+    with pytest.raises(
+        Refused, match=f"the branch is {second[:12]}, the tag is {checkout.first[:12]}"
+    ) as raised:
+        resolve(checkout.path, "v1")
+
+    assert raised.value.hint == "Say which: --branch heads/v1 or --branch tags/v1"
+    assert resolve(checkout.path, "heads/v1").commit == second
+    assert resolve(checkout.path, "tags/v1").commit == checkout.first
+
+
+def test_a_branch_that_only_the_remote_has_is_named_and_fetched_when_asked_for(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    checkout.git("branch", "topic")
+    subprocess.run(["git", "clone", "--quiet", str(checkout.path), str(clone)], check=True)
+    checkout.git("checkout", "--quiet", "topic")
+    checkout.write("app/__init__.py", "WORDS = 'second'\n")
+    second = checkout.commit("second")
+
+    with pytest.raises(Refused, match=f"origin/topic was {checkout.first[:12]} when it was last") as raised:
+        resolve(clone, "topic")
+    found = resolve(clone, "topic", fetch=True)
+
+    assert raised.value.hint == "Fetch it and release that: --fetch --branch topic"
+    assert (found.commit, found.named) == (second, "origin/topic")
+
+
+def test_what_the_remote_has_not_got_cannot_be_fetched(checkout: Checkout, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(checkout.path), str(clone)], check=True)
+
+    with pytest.raises(Refused, match=r"origin/nowhere cannot be fetched: .*nowhere"):
+        resolve(clone, "nowhere", fetch=True)
 
 
 def test_the_commit_is_shipped_never_the_working_tree(checkout: Checkout, cache: Path) -> None:
@@ -178,7 +306,7 @@ def test_the_commit_is_shipped_never_the_working_tree(checkout: Checkout, cache:
 
 
 def test_a_branch_that_moves_on_changes_nothing_of_what_was_resolved(checkout: Checkout, cache: Path) -> None:
-    found = artifact.resolve(checkout.path, "main")
+    found = resolve(checkout.path, "main")
     checkout.write("app/__init__.py", "WORDS = 'second'\n")
     checkout.commit("second")
 
@@ -215,16 +343,6 @@ def test_the_same_commit_is_the_same_bytes_wherever_it_is_built(
     there, _ = artifact.build(clone, tmp_path / "another-cache", Commit(checkout.first, "main"), OURS)
 
     assert here.sha256 == there.sha256
-
-
-@pytest.mark.parametrize("writes", ["", "1"])
-def test_whether_python_writes_byte_code_here_does_not_change_the_bytes(
-    checkout: Checkout, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: str
-) -> None:
-    here = built(checkout, cache)
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", writes)
-
-    assert built(checkout, tmp_path / "another-cache").sha256 == here.sha256
 
 
 def test_another_commit_is_another_artifact_beside_the_first(checkout: Checkout, cache: Path) -> None:

@@ -1,6 +1,7 @@
 """Tarballs of Python: the same input gives the same bytes, and dependencies are the locked ones."""
 
 import base64
+import gzip
 import hashlib
 import io
 import sys
@@ -104,32 +105,63 @@ def test_links_are_not_packed(tmp_path: Path) -> None:
     assert tarball.files_below(tmp_path, "lib") == {"lib/a": b"1"}
 
 
-def test_a_composed_tarball_is_named_by_the_hash_of_its_bytes(tmp_path: Path) -> None:
+def test_a_composed_tarball_is_named_by_the_hash_of_its_content(tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     packed.write_bytes(tarball.pack({"lib/tiny.py": b""}, last=False))
 
     digest = tarball.compose(tmp_path / "made.tar.gz", packed, {"lib/app/a.py": b"1"})
 
     content = (tmp_path / "made.tar.gz").read_bytes()
-    assert digest == hashlib.sha256(content).hexdigest()
+    assert digest == hashlib.sha256(gzip.decompress(content)).hexdigest()
     assert names_in(content) == {"lib/tiny.py": b"", "lib/app/a.py": b"1"}
     assert not [*tmp_path.glob(".made*")]
 
 
-def test_dependencies_are_installed_under_lib_with_their_byte_code(tree: Path, tmp_path: Path) -> None:
+def test_dependencies_are_what_their_packages_hold_and_nothing_an_installer_writes(
+    tree: Path, tmp_path: Path
+) -> None:
     packed = tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
 
     names = set(names_in(packed.read_bytes(), tarball.pack({}, last=True)))
     assert {"lib/tiny.py", "lib/tiny-1.0.dist-info/METADATA"} <= names
+    assert not [name for name in names if name.endswith(("RECORD", "INSTALLER", "REQUESTED", ".pyc"))]
+
+
+def test_a_kit_brings_its_byte_code(tree: Path, tmp_path: Path) -> None:
+    packed = tarball.dependencies(tmp_path / "cache", tree, "service", OURS, with_byte_code=True)
+
+    names = names_in(packed.read_bytes(), tarball.pack({}, last=True))
     assert any(name.startswith("lib/__pycache__/tiny.") for name in names)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no archive", gzip.compress(b"another")])
+def test_kept_dependencies_that_are_not_as_they_were_made_are_made_again(
+    tree: Path, tmp_path: Path, damage: bytes
+) -> None:
+    packed = tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
+    before = packed.read_bytes()
+    packed.write_bytes(damage)
+
+    assert tarball.dependencies(tmp_path / "cache", tree, "service", OURS).read_bytes() == before
+
+
+def test_only_the_newest_dependencies_are_kept(tree: Path, tmp_path: Path) -> None:
+    for number in range(6):
+        with (tree / "requirements.lock").open("a") as lock:
+            lock.write(f"# {number}\n")
+        newest = tarball.dependencies(tmp_path / "cache", tree, "nothing", OURS)
+
+    kept = [*(tmp_path / "cache").glob("dependencies-*.tar.gz")]
+    assert len(kept) == 4
+    assert newest in kept
 
 
 def test_dependencies_are_built_once_a_lock(tree: Path, tmp_path: Path) -> None:
     first = tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
-    written = first.stat().st_mtime_ns
+    written = first.stat().st_ino
 
     assert tarball.dependencies(tmp_path / "cache", tree, "service", OURS) == first
-    assert first.stat().st_mtime_ns == written
+    assert first.stat().st_ino == written
 
 
 def test_another_lock_extra_python_or_machine_is_another_bundle(tree: Path, tmp_path: Path) -> None:

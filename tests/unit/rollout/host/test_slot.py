@@ -1,5 +1,6 @@
 """Releases on an app host: unpacked whole, pointed at in one step, pruned with care."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -23,7 +24,7 @@ OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
 def target(tmp_path: Path) -> Target:
     for name in ("releases", "artifacts", "slots/blue", "slots/green", "log"):
         (tmp_path / name).mkdir(parents=True)
-    return Target("production", tmp_path, {"instances": []})
+    return Target("production", tmp_path, {"instances": [], "python": sys.executable})
 
 
 def artifact(target: Target, release: str, links: bool = False) -> tuple[Path, str]:
@@ -38,7 +39,7 @@ def artifact(target: Target, release: str, links: bool = False) -> tuple[Path, s
             entry = tarfile.TarInfo("lib/app/link")
             entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
             archive.addfile(entry)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
     return path.rename(path.with_name(f"{release}-{digest[:12]}.tar.gz")), digest
 
 
@@ -93,6 +94,28 @@ def test_what_was_damaged_on_the_way_is_refused_and_nothing_is_unpacked(target: 
 
     assert "same command" in raised.value.hint
     assert not [*(target.directory / "releases").iterdir()]
+
+
+def test_another_artifact_under_the_name_is_refused(target: Target) -> None:
+    path, digest = artifact(target, NEW)
+    path.write_bytes(gzip.compress(b"another"))
+
+    with pytest.raises(Refused, match=r"has sha256 .* as built"):
+        releases.install(target, "blue", path, digest, NEW)
+
+
+def test_a_release_is_compiled_before_it_starts_with_the_paths_it_will_have(target: Target) -> None:
+    path = target.directory / "artifacts" / "code.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        entry = tarfile.TarInfo("lib/app/words.py")
+        entry.size = len(code := b"WORDS = 1\n")
+        archive.addfile(entry, io.BytesIO(code))
+    digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+
+    installed = Path(str(releases.install(target, "blue", path, digest, NEW)["directory"]))
+
+    (compiled,) = (installed / "lib/app/__pycache__").glob("words.*.pyc")
+    assert str(installed / "lib/app/words.py").encode() in compiled.read_bytes()
 
 
 def test_what_did_not_arrive_is_an_error_that_names_it(target: Target) -> None:
