@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rollout.build import git
-from rollout.build.attestation import attest
+from rollout.build.attestation import PROVENANCE, SBOM, attest
 from rollout.build.commit import SHIPPED, Commit
 from rollout.build.tarball import Platform, compose, dependencies, files_below, scratch
 from rollout.errors import Refused, RolloutError
 from rollout.files import content_sha256, read_json, write_json
 
 ARTIFACTS_KEPT = 10
+RECORD = ".artifact.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def build(
     :raises RolloutError: its dependencies or its disk space are missing.
     """
     directory = cache / "artifacts"
-    record = directory / f"{commit.release}-{platform.python}-{platform.machine}.json"
+    record = directory / f"{commit.release}-{platform.python}-{platform.machine}{RECORD}"
     kept = _kept(record)
     if kept and kept.judged_after == live:
         return kept, False
@@ -78,10 +79,11 @@ def _kept(record: Path) -> Artifact | None:
 
 def _forget_old(directory: Path) -> None:
     """Keep the newest artifacts; an older one can be built again from its commit."""
-    newest_first = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    newest_first = sorted(directory.glob(f"*{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for record in newest_first[ARTIFACTS_KEPT:]:
-        Path(read_json(record)["path"]).unlink(missing_ok=True)
-        record.unlink()
+        stem = read_json(record)["path"].removesuffix(".tar.gz")
+        for written in (*(Path(stem + ending) for ending in (".tar.gz", SBOM, PROVENANCE)), record):
+            written.unlink(missing_ok=True)
 
 
 def _export(checkout: Path, commit: str, tree: Path) -> None:

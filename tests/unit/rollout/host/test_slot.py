@@ -101,7 +101,7 @@ def test_another_artifact_under_the_name_is_refused(target: Target) -> None:
     path.write_bytes(gzip.compress(b"another"))
 
     with pytest.raises(Refused, match=r"has sha256 .* as built"):
-        releases.install(target, "blue", path, digest, NEW)
+        slot.install(target, "blue", path, digest, NEW)
 
 
 def test_a_release_is_compiled_before_it_starts_with_the_paths_it_will_have(target: Target) -> None:
@@ -112,7 +112,7 @@ def test_a_release_is_compiled_before_it_starts_with_the_paths_it_will_have(targ
         archive.addfile(entry, io.BytesIO(code))
     digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
 
-    installed = Path(str(releases.install(target, "blue", path, digest, NEW)["directory"]))
+    installed = Path(str(slot.install(target, "blue", path, digest, NEW)["directory"]))
 
     (compiled,) = (installed / "lib/app/__pycache__").glob("words.*.pyc")
     assert str(installed / "lib/app/words.py").encode() in compiled.read_bytes()
