@@ -154,6 +154,8 @@ TABLE = (
     verb("record pruned", "steps.reports:record", "journal removed backups", reads="report", kind="pruned"),
     verb("certificate write", "steps.reports:write_certificate", "certify what passed here", RELEASE),
     verb("certificate show", "steps.reports:certificate_of", "show whether it holds", RELEASE, SHA256),
+    verb("certificate key", "steps.reports:certificate_key", "show the public key of what is signed here"),
+    verb("certificate trust", "steps.reports:trust", "trust what this signer certifies", reads="signer"),
 
     verb("guard", "guard.loop:main", "watch open windows and turn back"),
     verb("visitors", "host.programs:visitors", "be the simulated visitors"),

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rollout.errors import Refused
-from rollout.files import read_json, write_json
+from rollout.files import read_json, write_bytes, write_json
 from rollout.target import certificate
 from rollout.target.steering import Steering
 
+PROVISION = "provision"
 OF_A_BACKUP = (
     "id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release",
     "encrypted_to", "copied_to", "pruned", "started_at",
@@ -77,7 +78,7 @@ def write_certificate(steering: Steering, release: str, token: int) -> dict[str,
         _require_passed(report, release, steering.target.steering / "burst.json")
         now = time.time()
         paper = certificate.issue(
-            steering.target.secrets["certificate"],
+            certificate.private_key(steering.target),
             release=release,
             commit=held.commit,
             sha256=held.sha256,
@@ -109,7 +110,25 @@ def certificate_of(steering: Steering, release: str, digest: str) -> dict[str, A
     if paper is None:
         return {"valid": False, "reason": "none was written", "certificate": None}
     try:
-        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+        certificate.check(paper, certificate.trusted_key(steering.target), release, digest, time.time())
     except Refused as error:
         return {"valid": False, "reason": str(error), "certificate": None}
     return {"valid": True, "certificate": paper}
+
+
+def certificate_key(steering: Steering) -> dict[str, Any]:
+    """Return the public key of what this target signs."""
+    is_new = not (steering.target.steering / certificate.PRIVATE).exists()
+    return {"changed": is_new, "public": certificate.public_key(certificate.private_key(steering.target))}
+
+
+def trust(steering: Steering, signer: Mapping[str, Any]) -> dict[str, Any]:
+    """Accept certificates of this signer from now on, and of nobody else; journaled."""
+    path = steering.target.steering / certificate.PUBLIC
+    public = str(signer["public"])
+    if path.exists() and path.read_text() == public:
+        return {"changed": False}
+    with steering.change():
+        write_bytes(path, public.encode())
+        steering.journal.append(PROVISION, "certificate.trusted", public=public)
+    return {"changed": True}

@@ -169,7 +169,7 @@ def accept_certificate(
 ) -> dict[str, Any]:
     """Keep staging's certificate as what this rollout rests on."""
     with steering.change(token) as owner:
-        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+        certificate.check(paper, certificate.trusted_key(steering.target), release, digest, time.time())
         steering.journal.append(owner, "certificate.accepted", certificate=dict(paper))
         write_json(steering.target.steering / "certificate.json", dict(paper))
     return {"changed": True, "say": f"{steering.target.name}: certificate of {release} accepted"}

@@ -43,7 +43,7 @@ def certificate_complaint(steering: Steering, state: State, release: str, digest
         return f"{steering.target.name} has no certificate of {release}."
     paper = {name: value for name, value in state.certificate.items() if name != "at"}
     try:
-        certificate.check(paper, steering.target.secrets["certificate"], release, digest, time.time())
+        certificate.check(paper, certificate.trusted_key(steering.target), release, digest, time.time())
     except Refused as error:
         return str(error)
     return ""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.errors import Refused
-from rollout.target.certificate import FIELDS, check, issue
+from rollout.target.certificate import FIELDS, check, issue, private_key, public_key, trusted_key
+from rollout.target.target import Target
 
-SECRET = "the site's secret"
+PRIVATE = "11" * 32
+PUBLIC = public_key(PRIVATE)
 RELEASE, DIGEST = "a" * 12, "d" * 64
 NOW = 1_800_000_000.0
 PASSED = {"check": "burst", "verdict": "passed", "summary": "no deadlock"}
 
 
-def certificate(secret: str = SECRET, **changes: Any) -> dict[str, Any]:
+def certificate(private: str = PRIVATE, **changes: Any) -> dict[str, Any]:
     fields = {
         "release": RELEASE,
         "commit": "a" * 40,
@@ -28,11 +31,11 @@ def certificate(secret: str = SECRET, **changes: Any) -> dict[str, Any]:
         "issued_at": NOW - 600,
         "expires_at": NOW + 600,
     }
-    return issue(secret, **fields | changes)
+    return issue(private, **fields | changes)
 
 
 def accepted(paper: dict[str, Any]) -> None:
-    check(paper, SECRET, RELEASE, DIGEST, NOW)
+    check(paper, PUBLIC, RELEASE, DIGEST, NOW)
 
 
 def test_a_fresh_certificate_for_this_artifact_is_accepted() -> None:
@@ -43,9 +46,28 @@ def test_a_certificate_survives_being_sent_as_json() -> None:
     accepted(json.loads(json.dumps(certificate())))
 
 
-def test_another_secret_signs_nothing() -> None:
+def test_another_key_signs_nothing() -> None:
     with pytest.raises(Refused, match="signature is wrong"):
-        accepted(certificate("guess"))
+        accepted(certificate("22" * 32))
+
+
+def test_who_can_verify_cannot_sign() -> None:
+    with pytest.raises(Refused, match="signature is wrong"):
+        accepted(certificate(PUBLIC))
+
+
+def test_production_trusts_the_key_it_was_told_and_staging_its_own(tmp_path: Path) -> None:
+    staging, production = (Target(name, tmp_path / name, {}) for name in ("staging", "production"))
+    for target in (staging, production):
+        target.steering.mkdir(parents=True)
+    with pytest.raises(Refused, match="production does not know staging's public key"):
+        trusted_key(production)
+
+    (production.steering / "certificate.pub").write_text(public_key(private_key(staging)))
+
+    assert trusted_key(production) == trusted_key(staging)
+    assert private_key(staging) == private_key(staging)
+    assert (staging.steering / "certificate.key").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -88,7 +110,7 @@ def test_a_certificate_of_another_artifact_is_refused(change: dict[str, str]) ->
 
 
 def test_it_holds_until_it_expires_and_not_a_moment_longer() -> None:
-    check(certificate(expires_at=NOW + 0.001), SECRET, RELEASE, DIGEST, NOW)
+    check(certificate(expires_at=NOW + 0.001), PUBLIC, RELEASE, DIGEST, NOW)
 
     with pytest.raises(Refused, match="is 10 min old and has expired"):
         accepted(certificate(expires_at=NOW))
@@ -107,7 +129,7 @@ def test_a_certificate_that_proves_nothing_is_refused(verdicts: list[dict[str, s
 def test_every_refusal_says_how_to_prove_it() -> None:
     bad: list[Callable[[], dict[str, Any]]] = [
         dict,
-        lambda: certificate("guess"),
+        lambda: certificate("22" * 32),
         lambda: certificate(release="b" * 12),
         lambda: certificate(expires_at=NOW),
         lambda: certificate(verdicts=[]),
@@ -121,4 +143,4 @@ def test_every_refusal_says_how_to_prove_it() -> None:
 def test_a_field_it_does_not_know_is_neither_signed_nor_kept() -> None:
     assert certificate(more="x").keys() == {*FIELDS, "signature"}
     with pytest.raises(KeyError):
-        issue(SECRET, release=RELEASE)
+        issue(PRIVATE, release=RELEASE)
