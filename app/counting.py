@@ -20,14 +20,14 @@ LONGEST_REASON = 500
 SET_LOCK_TIMEOUT = "SET LOCAL lock_timeout = %(lock_timeout_ms)s;\n"
 TAKE_ADVISORY_LOCK = "SELECT pg_advisory_xact_lock(%(lock_space)s, %(note_id)s);\n"
 
-COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_1(%(note_id)s, %(fingerprint)s)"
-QUEUE_VIEW = "SELECT views, is_first FROM p12_queue_view_1(%(note_id)s, %(fingerprint)s)"
+COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_2(%(note_id)s, %(fingerprint)s)"
+QUEUE_VIEW = "SELECT views, is_first FROM p12_queue_view_2(%(note_id)s, %(fingerprint)s)"
 
 VIEW_BY = {Arm.INLINE: COUNT_VIEW, Arm.ADVISORY: TAKE_ADVISORY_LOCK + COUNT_VIEW, Arm.QUEUE: QUEUE_VIEW}
 
 COUNT_LIKE = """
 WITH note AS (
-    SELECT id, likes FROM notes
+    SELECT id, coalesce(likes, 0) AS likes FROM notes
     WHERE id = %(note_id)s AND deleted_at IS NULL
       AND (expires_at IS NULL OR expires_at > timezone('utc', now()))
 ), logged AS (
@@ -36,7 +36,7 @@ WITH note AS (
     ON CONFLICT (note_id, fingerprint) DO NOTHING
     RETURNING note_id
 ), counted AS (
-    UPDATE notes SET likes = notes.likes + 1 FROM logged WHERE notes.id = logged.note_id
+    UPDATE notes SET likes = coalesce(notes.likes, 0) + 1 FROM logged WHERE notes.id = logged.note_id
     RETURNING notes.likes
 )
 SELECT coalesce((SELECT likes FROM counted), note.likes) FROM note
@@ -44,7 +44,7 @@ SELECT coalesce((SELECT likes FROM counted), note.likes) FROM note
 
 COUNT_REPORT = """
 WITH note AS (
-    SELECT id, reports FROM notes
+    SELECT id, coalesce(reports, 0) AS reports FROM notes
     WHERE id = %(note_id)s AND deleted_at IS NULL
       AND (expires_at IS NULL OR expires_at > timezone('utc', now()))
 ), logged AS (
@@ -54,8 +54,8 @@ WITH note AS (
     RETURNING note_id
 ), counted AS (
     UPDATE notes
-    SET reports = notes.reports + 1,
-        deleted_at = CASE WHEN notes.reports + 1 >= %(threshold)s
+    SET reports = coalesce(notes.reports, 0) + 1,
+        deleted_at = CASE WHEN coalesce(notes.reports, 0) + 1 >= %(threshold)s
                           THEN coalesce(notes.deleted_at, timezone('utc', now())) ELSE notes.deleted_at END
     FROM logged WHERE notes.id = logged.note_id
     RETURNING notes.reports, notes.deleted_at IS NOT NULL AS removed

@@ -21,14 +21,19 @@ FROM timezone('utc', now()) AS utc
 RETURNING id, text, timestamp, expires_at, likes, views, reports, author_fp
 """
 
-SELECT_NOTE = """
-SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp FROM notes
+# An older Paste12 left counters without a value; they count from 0.
+SELECT_NOTES = """
+SELECT id, text, timestamp, expires_at, coalesce(likes, 0) AS likes, coalesce(views, 0) AS views,
+       coalesce(reports, 0) AS reports, author_fp
+FROM notes
+"""
+
+SELECT_NOTE = f"""{SELECT_NOTES}
 WHERE id = %(note_id)s AND deleted_at IS NULL
   AND (expires_at IS NULL OR expires_at > timezone('utc', now()))
 """
 
-SELECT_PAGE = """
-SELECT id, text, timestamp, expires_at, likes, views, reports, author_fp FROM notes
+SELECT_PAGE = f"""{SELECT_NOTES}
 WHERE id < %(before_id)s AND deleted_at IS NULL
   AND (expires_at IS NULL OR expires_at > timezone('utc', now()))
 ORDER BY id DESC LIMIT %(rows)s

@@ -5,7 +5,7 @@ from sqlalchemy.exc import ProgrammingError
 from app.errors import BusyError, UnavailableError
 from app.service import Service
 
-HEAD = "0003"
+HEAD = "0004"
 
 SELECT_REVISION = "SELECT version_num FROM alembic_version"
 

@@ -17,7 +17,7 @@ SELECT note_id, count(*) AS views FROM taken GROUP BY note_id
 # Always in the order of ids: two batches that update notes in different orders deadlock.
 LOCK_NOTES = "SELECT id FROM notes WHERE id = ANY(%(notes)s) ORDER BY id FOR NO KEY UPDATE"
 ADD_VIEWS = """
-UPDATE notes SET views = notes.views + counted.views
+UPDATE notes SET views = coalesce(notes.views, 0) + counted.views
 FROM unnest(%(notes)s, %(views)s) AS counted (note_id, views) WHERE notes.id = counted.note_id
 """
 

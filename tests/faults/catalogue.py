@@ -78,7 +78,7 @@ LOG_VIEW = (
     "FROM notes WHERE id = %(note_id)s ON CONFLICT (note_id, fingerprint, day) DO NOTHING RETURNING note_id"
 )
 FLAGS_OF_NO_FILE = "        if self._path is None:\n            return self._loaded.flags\n"
-COUNT_VIEW = 'COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_1(%(note_id)s, %(fingerprint)s)"\n'
+COUNT_VIEW = 'COUNT_VIEW = "SELECT views, is_first FROM p12_count_view_2(%(note_id)s, %(fingerprint)s)"\n'
 
 CATALOGUE = (
     Fault(

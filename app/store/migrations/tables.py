@@ -60,7 +60,7 @@ GROUP BY indexrelid
 """
 SELECT_COLUMNS = """
 SELECT attname::text, atttypid::regtype::text AS type,
-       attnotnull AND NOT atthasdef AND attidentity = '' AS must_be_given
+       attnotnull AND NOT atthasdef AND attidentity = '' AS must_be_given, atthasdef
 FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
 """
 
@@ -69,12 +69,14 @@ FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT at
 class Existing:
     """A table as it is now: its columns and their types (none when it is not there), and its uniqueness.
 
-    ``must_be_given`` are the columns that have neither a default nor may be null.
+    ``must_be_given`` are the columns that have neither a default nor may be null, ``defaulted`` those with
+    a default.
     """
 
     table: str
     types: Mapping[str, str] = field(default_factory=dict)
     must_be_given: frozenset[str] = frozenset()
+    defaulted: frozenset[str] = frozenset()
     is_unique: bool = False
 
     @property
@@ -107,5 +109,6 @@ def look(connection: Connection, table: str) -> Existing:
         table,
         {row.attname: row.type for row in columns},
         frozenset(row.attname for row in columns if row.must_be_given),
+        frozenset(row.attname for row in columns if row.atthasdef),
         sorted(UNIQUE.get(table, ("id",))) in indexes,
     )

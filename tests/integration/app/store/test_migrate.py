@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.store.schema import HEAD
+from app.worker.rollup import count_batch
 from tests.integration.app.instances import migrate
 from tests.running import Cluster
 
@@ -37,6 +38,13 @@ CONTENT = """
 SELECT (SELECT json_agg(n ORDER BY id) FROM notes n)::text, (SELECT count(*) FROM view_log),
        (SELECT count(*) FROM like_log), (SELECT count(*) FROM report_log)
 """
+WITHOUT_VALUES = (
+    "".join(
+        f"ALTER TABLE notes ALTER COLUMN {name} DROP DEFAULT, ALTER COLUMN {name} DROP NOT NULL;"
+        for name in ("likes", "views", "reports")
+    )
+    + "UPDATE notes SET likes = NULL, views = NULL, reports = NULL"
+)
 DUPLICATES = """
 ALTER TABLE view_log DISABLE TRIGGER ALL;
 INSERT INTO view_log (note_id, fingerprint, day) VALUES (7, 'v', '2025-10-28'), (8, 'v', '2025-10-28');
@@ -116,6 +124,40 @@ def test_the_service_works_on_an_adopted_database(
             answer = client.post(f"/api/notes/7/{action}", headers={"X-FP": "new"})
             assert answer.status_code == 200
         assert answer.get_json()[f"{action}s"] == count
+
+
+@pytest.mark.parametrize("flag", ["", "P12_ENABLE_ADVISORY_LOCKS", "P12_ENABLE_VIEW_QUEUE"])
+def test_counters_that_never_had_a_value_count_from_0(
+    postgres: Cluster, empty_database: str, make_client: Any, flag: str
+) -> None:
+    postgres.run(f"{OLD_SCHEMA};{WITHOUT_VALUES}", empty_database)
+    assert run("upgrade", postgres, empty_database) == upgraded()
+    client: FlaskClient = make_client(postgres.url(empty_database), **({flag: "1"} if flag else {}))
+
+    for read in (client.get("/api/notes/7").get_json(), client.get("/api/notes?limit=100").get_json()[-7]):
+        assert (read["id"], read["likes"], read["views"], read["reports"]) == (7, 0, 0, 0)
+    for number in (1, 2):
+        for action in ("view", "like", "report"):
+            answer = client.post(f"/api/notes/7/{action}", headers={"X-FP": f"new {number}"})
+            assert (answer.status_code, action) == (200, action)
+            if (flag, action) != ("P12_ENABLE_VIEW_QUEUE", "view"):
+                assert answer.get_json()[f"{action}s"] == number
+    count_batch(client.application.extensions["paste12"].database)
+    assert postgres.run("SELECT views, likes, reports FROM notes WHERE id = 7", empty_database) == [(2, 2, 2)]
+
+
+def test_counters_without_a_default_get_one_and_no_row_is_written_again(
+    postgres: Cluster, empty_database: str
+) -> None:
+    postgres.run(f"{OLD_SCHEMA};{WITHOUT_VALUES}", empty_database)
+    where = "SELECT relfilenode, (SELECT array_agg(xmin::text ORDER BY id) FROM notes) FROM pg_class "
+    before = postgres.run(f"{where} WHERE relname = 'notes'", empty_database)
+
+    assert run("upgrade", postgres, empty_database) == upgraded()
+
+    assert postgres.run(f"{where} WHERE relname = 'notes'", empty_database) == before
+    added = "INSERT INTO notes (text) VALUES ('from elsewhere') RETURNING likes, views, reports"
+    assert postgres.run(added, empty_database) == [(0, 0, 0)]
 
 
 def test_duplicates_stop_it_before_anything_changed_naming_the_rows_and_the_query(

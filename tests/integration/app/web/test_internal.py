@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.flags import Arm
 from app.live_flags import signature
 from app.sampling import take_sample
+from app.store.schema import HEAD
 from tests.integration.app.instances import FLAGS_SECRET, flag_document, metric
 from tests.running import Cluster, free_port
 
@@ -154,7 +155,7 @@ def test_readiness_tells_commit_schema_and_flags(client: FlaskClient) -> None:
         "target": "dev",
         "slot": "blue",
         "instance": "blue-1",
-        "schema": {"revision": "0003", "head": "0003"},
+        "schema": {"revision": HEAD, "head": HEAD},
         "flags": {"generation": 0, "sha256": None, "error": None},
     }
 
