@@ -7,7 +7,8 @@ import re
 import subprocess
 import sys
 import xmlrpc.client
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,12 @@ def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, A
     needed = [f"p12-{target.name}-{name}" for name in chosen if name.split("-")[0] not in idle]
     with file_lock(root / "supervisor" / "ensure.lock", wait_seconds=60):
         started = _ensure_daemon(root)
-        server = _connect(root)
-        changed = _apply_files(server, names)
-        resumed = [name for name in names if _state(server, name) != RUNNING]
-        for name in resumed:
-            _start(server, name)
-        _await_running(server, needed)
+        with _connected(root) as supervisor:
+            changed = _apply_files(supervisor, names)
+            resumed = [name for name in names if _state(supervisor, name) != RUNNING]
+            for name in resumed:
+                _start(supervisor, name)
+            _await_running(supervisor, needed)
     touched = sorted({*changed, *resumed}) or (names if started else [])
     return {"changed": bool(touched), "started": touched}
 
@@ -102,44 +103,52 @@ def port_of(target: Target, name: str) -> int:
 def reload(target: Target, name: str, signal: str) -> dict[str, Any]:
     """Tell a running process to read its configuration again; one that is not up will read it anyway."""
     root, name = root_directory(), f"p12-{target.name}-{name}"
-    if not answers(root):
+    if not daemon_pid(root):
         return {"changed": False}
-    server = _connect(root)
-    running = [p["name"] for p in server.supervisor.getAllProcessInfo() if p["statename"] == RUNNING]
-    if name in running:
-        server.supervisor.signalProcess(name, signal)
-    return {"changed": name in running}
+    with _connected(root) as supervisor:
+        running = name in _running(supervisor)
+        if running:
+            supervisor.signalProcess(name, signal)
+    return {"changed": running}
 
 
 def stop_all(root: Path, seconds: float = 60.0) -> dict[str, Any]:
     """Stop everything and supervisord itself, in reverse order of priority; wait until it is gone."""
-    if not answers(root):
+    pid = daemon_pid(root)
+    if not pid:
         return {"changed": False, "say": "nothing was running"}
-    server = _connect(root)
-    pid = int(server.supervisor.getPID())
-    count = sum(1 for process in server.supervisor.getAllProcessInfo() if process["statename"] == RUNNING)
-    server.supervisor.shutdown()
+    with _connected(root) as supervisor:
+        count = len(_running(supervisor))
+        supervisor.shutdown()
     if all(Path(f"/proc/{pid}").exists() for _ in attempts(seconds)):
         raise RolloutError(f"supervisord (pid {pid}) is still stopping after {seconds:g} s.", "./p12 down")
-    return {"changed": True, "say": f"{count} processes stopped"}
+    return {"changed": True, "say": f"{count} {'process' if count == 1 else 'processes'} stopped"}
 
 
-def answers(root: Path) -> bool:
+def daemon_pid(root: Path) -> int:
+    """Return the pid of the supervisord that answers, 0 when none does."""
     try:
-        _connect(root).supervisor.getState()
+        with _connected(root) as supervisor:
+            return int(supervisor.getPID())
     except (OSError, xmlrpc.client.Error):
-        return False
-    return True
+        return 0
 
 
-def _connect(root: Path) -> Any:
+@contextmanager
+def _connected(root: Path) -> Iterator[Any]:
+    """Supervisord's methods, see http://supervisord.org/api.html."""
     socket_path = (root / "supervisor" / "socket").resolve()
     transport = SupervisorTransport(None, None, f"unix://{socket_path}")
-    return xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+    with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
+        yield server.supervisor
+
+
+def _running(supervisor: Any) -> list[str]:
+    return [each["name"] for each in supervisor.getAllProcessInfo() if each["statename"] == RUNNING]
 
 
 def _ensure_daemon(root: Path) -> bool:
-    if answers(root):
+    if daemon_pid(root):
         return False
     (root / "supervisor" / "socket").resolve().unlink(missing_ok=True)
     configuration = root / "supervisor" / "supervisord.conf"
@@ -150,7 +159,7 @@ def _ensure_daemon(root: Path) -> bool:
         text=True,
         check=False,
     )
-    if done.returncode or not any(answers(root) for _ in attempts(START_SECONDS)):
+    if done.returncode or not any(daemon_pid(root) for _ in attempts(START_SECONDS)):
         raise RolloutError(
             f"supervisord does not start: {(done.stderr + done.stdout).strip()[-400:] or 'no answer'}",
             f"Its log: {root / 'supervisor' / 'supervisord.log'}",
@@ -158,15 +167,15 @@ def _ensure_daemon(root: Path) -> bool:
     return True
 
 
-def _apply_files(server: Any, names: Iterable[str]) -> set[str]:
+def _apply_files(supervisor: Any, names: Iterable[str]) -> set[str]:
     """Take in the program files that changed; other targets' changes are left for their own call."""
-    added, changed, removed = server.supervisor.reloadConfig()[0]
+    added, changed, removed = supervisor.reloadConfig()[0]
     mine = set(names)
     for name in (set(changed) | set(removed)) & mine:
-        server.supervisor.stopProcessGroup(name)
-        server.supervisor.removeProcessGroup(name)
+        supervisor.stopProcessGroup(name)
+        supervisor.removeProcessGroup(name)
     for name in (set(added) | set(changed)) & mine:
-        server.supervisor.addProcessGroup(name)
+        supervisor.addProcessGroup(name)
     return (set(added) | set(changed)) & mine
 
 
@@ -184,31 +193,29 @@ def _described(root: Path, target: Target) -> list[str]:
 
 
 def _our_pids(root: Path) -> set[int]:
-    if not answers(root):
-        return set()
-    daemon = psutil.Process(int(_connect(root).supervisor.getPID()))
-    return {daemon.pid, *(child.pid for child in daemon.children(recursive=True))}
+    pid = daemon_pid(root)
+    return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))} if pid else set()
 
 
-def _state(server: Any, name: str) -> str:
+def _state(supervisor: Any, name: str) -> str:
     try:
-        return str(server.supervisor.getProcessInfo(name)["statename"])
+        return str(supervisor.getProcessInfo(name)["statename"])
     except xmlrpc.client.Fault as fault:
         raise RolloutError(f"supervisord has no process {name}.", "./p12 provision") from fault
 
 
-def _start(server: Any, name: str) -> None:
+def _start(supervisor: Any, name: str) -> None:
     """Start a process, unless supervisord is at it already: it starts what is new by itself."""
     try:
-        server.supervisor.startProcess(name, False)
+        supervisor.startProcess(name, False)
     except xmlrpc.client.Fault as fault:
         if fault.faultCode != Faults.ALREADY_STARTED:
             raise RolloutError(f"supervisord does not start {name}: {fault.faultString}.") from fault
 
 
-def _await_running(server: Any, names: Iterable[str]) -> None:
+def _await_running(supervisor: Any, names: Iterable[str]) -> None:
     for _ in attempts(START_SECONDS):
-        states = {name: _state(server, name) for name in names}
+        states = {name: _state(supervisor, name) for name in names}
         waiting = {name: state for name, state in sorted(states.items()) if state != RUNNING}
         if not waiting:
             return
@@ -216,5 +223,5 @@ def _await_running(server: Any, names: Iterable[str]) -> None:
         if dead:
             break
     name = (dead or list(waiting))[0]
-    log = telling_part(str(server.supervisor.readProcessStdoutLog(name, -20_000, 0)))
+    log = telling_part(str(supervisor.readProcessStdoutLog(name, -20_000, 0)))
     raise RolloutError(f"{name} does not stay up ({waiting[name]}).", f"The end of its log:\n{log}")

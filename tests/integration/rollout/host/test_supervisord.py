@@ -1,0 +1,218 @@
+"""Processes kept by a real supervisord, configured by the roles' own templates."""
+
+import getpass
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import psutil
+import pytest
+
+from rollout.errors import Refused, RolloutError
+from rollout.host import supervisord
+from rollout.target.target import Target
+from tests.running import CHECKOUT, free_port, is_listening, wait_for
+
+ROLES = CHECKOUT / "playbooks" / "roles"
+LISTEN = """
+import signal, socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+signal.signal(signal.SIGHUP, lambda *_: print("read again", flush=True))
+print("listening", flush=True)
+while True:
+    signal.pause()
+"""
+DIES = """
+print("reading the configuration", flush=True)
+raise ValueError("port 99999 is none")
+"""
+
+
+class Machine:
+    """A local site's root with supervisord's configuration; ``describe`` is what the process role does."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("supervisor/programs", "run", "staging/log", "staging/steer"):
+            (root / name).mkdir(parents=True)
+        (root / "supervisor" / "socket").symlink_to(root / "run" / "supervisor.sock")
+        self.variables: dict[str, Any] = {
+            "p12_root": root,
+            "p12_run": root / "run",
+            "p12_target": "staging",
+            "p12_process_environment": "",
+            "p12_process_directory": root,
+            "p12_process_priority": 500,
+            "p12_process_stop_signal": "TERM",
+            "p12_process_stop_seconds": 5,
+        }
+        configuration = self.render("supervisor", "supervisord.conf")
+        (root / "supervisor" / "supervisord.conf").write_text(configuration)
+        self.port = free_port()
+        settings = {
+            "ports": {"haproxy": self.port, "redis": free_port()},
+            "instances": [
+                {"name": f"{slot}-1.local", "slot": slot, "address": "127.0.0.1", "port": free_port()}
+                for slot in ("blue", "green")
+            ],
+            "process_manager": "supervisord",
+            "lock_seconds": 900,
+            **{"haproxy_socket": "none", "haproxy_state": "none", "haproxy_backend": "paste12"},
+        }
+        (root / "staging" / "target.json").write_text(json.dumps(settings))
+        self.target = Target.load("staging", root)
+
+    def render(self, role: str, name: str, **more: Any) -> str:
+        text = (ROLES / role / "templates" / f"{name}.j2").read_text()
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
+        return environment.from_string(text).render(self.variables | more)
+
+    def describe(self, name: str, program: str, *words: object) -> None:
+        script = self.root / f"{name}.py"
+        script.write_text(program)
+        command = " ".join(map(str, (sys.executable, script, *words)))
+        text = self.render("process", "program.ini", p12_processes=[{"name": name, "command": command}])
+        # One try: how long supervisord goes on trying is its own affair.
+        text = text.replace("startretries=3", "startretries=0")
+        (self.root / "supervisor" / "programs" / f"p12-staging-{name}.ini").write_text(text)
+
+    def ensure(self, *names: str) -> dict[str, Any]:
+        return supervisord.ensure(self.root, self.target, names)
+
+    def log(self, name: str) -> str:
+        return (self.root / "staging" / "log" / f"{name}.log").read_text()
+
+
+@pytest.fixture
+def machine(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Machine]:
+    root = scratch / f"m{abs(hash(request.node.name)) % 10**8}"
+    made = Machine(root)
+    monkeypatch.setenv("P12_ROOT", str(root))
+    yield made
+    supervisord.stop_all(root)
+
+
+def pid_of(port: int) -> int:
+    found = [c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr[1] == port]
+    return int(found[0] or 0) if found else 0
+
+
+def test_what_is_described_runs_and_is_left_alone_when_asked_again(machine: Machine) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+
+    first = machine.ensure()
+    wait_for(lambda: is_listening(machine.port), "the program listening")
+    again = machine.ensure()
+
+    assert (first["changed"], first["started"]) == (True, ["p12-staging-haproxy"])
+    assert (again["changed"], again["started"]) == (False, [])
+
+
+def test_a_program_that_dies_is_named_with_the_end_of_its_log(machine: Machine) -> None:
+    machine.describe("haproxy", DIES)
+
+    with pytest.raises(
+        RolloutError, match=r"^p12-staging-haproxy does not stay up \((FATAL|EXITED)\)"
+    ) as raised:
+        machine.ensure()
+
+    assert raised.value.hint.startswith("The end of its log:\n")
+    assert raised.value.hint.endswith("ValueError: port 99999 is none")
+    assert "reading the configuration" not in raised.value.hint
+
+
+def test_what_is_broken_in_a_slot_without_traffic_stops_nobody_unless_it_is_named(machine: Machine) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.describe("green-1.local", DIES)
+
+    assert machine.ensure()["changed"]
+
+    wait_for(lambda: is_listening(machine.port), "the program listening")
+    with pytest.raises(RolloutError, match=r"p12-staging-green-1\.local does not stay up"):
+        machine.ensure("green-1.local")
+
+
+def test_a_changed_file_restarts_its_own_process_alone(machine: Machine) -> None:
+    other = machine.target.settings["ports"]["redis"]
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.describe("redis", LISTEN, other)
+    machine.ensure()
+    before = [wait_for(lambda port=port: pid_of(port), "listening") for port in (machine.port, other)]  # type: ignore[misc]
+
+    machine.describe("redis", LISTEN, other, "changed")
+    answer = machine.ensure()
+
+    wait_for(lambda: pid_of(other) not in (0, before[1]), "a new redis")
+    assert answer["started"] == ["p12-staging-redis"]
+    assert pid_of(machine.port) == before[0]
+
+
+def test_a_port_that_is_taken_is_named_with_its_holder(machine: Machine) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+    with subprocess.Popen([sys.executable, "-c", LISTEN, str(machine.port)], stdout=subprocess.PIPE) as taker:
+        try:
+            wait_for(lambda: is_listening(machine.port), "the other program listening")
+            with pytest.raises(Refused) as raised:
+                supervisord.require_ports(machine.root, machine.target)
+        finally:
+            taker.kill()
+
+    said = str(raised.value)
+    assert said.startswith(f"staging: port {machine.port}, wanted for haproxy, is held by python")
+    assert said.endswith(f"(pid {taker.pid}, user {getpass.getuser()}).")
+    assert "p12_port" in raised.value.hint
+
+
+def test_a_port_held_by_our_own_process_is_no_obstacle(machine: Machine) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.ensure()
+    wait_for(lambda: is_listening(machine.port), "the program listening")
+
+    supervisord.require_ports(machine.root, machine.target)
+
+
+def test_a_reload_reaches_what_runs_and_nothing_else(machine: Machine) -> None:
+    assert not supervisord.reload(machine.target, "haproxy", "HUP")["changed"]
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.ensure()
+    wait_for(lambda: "listening" in machine.log("haproxy"), "the program listening")
+
+    assert supervisord.reload(machine.target, "haproxy", "HUP")["changed"]
+    assert not supervisord.reload(machine.target, "redis", "HUP")["changed"]
+
+    wait_for(lambda: "read again" in machine.log("haproxy"), "the signal")
+
+
+def test_stopping_ends_everything_and_says_how_many(machine: Machine) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.ensure()
+    pid = wait_for(lambda: pid_of(machine.port), "the program listening")
+
+    answer = supervisord.stop_all(machine.root)
+
+    assert answer == {"changed": True, "say": "1 process stopped"}
+    assert not psutil.pid_exists(pid)
+    assert supervisord.stop_all(machine.root) == {"changed": False, "say": "nothing was running"}
+
+
+def test_a_supervisord_that_cannot_start_is_told_in_its_own_words(machine: Machine) -> None:
+    with (machine.root / "supervisor" / "supervisord.conf").open("a") as file:
+        file.write("\n[program:broken]\n")
+
+    with pytest.raises(
+        RolloutError, match=r"supervisord does not start: .*program:broken.* does not specify a command"
+    ):
+        machine.ensure()
+
+
+def test_the_parts_of_a_host_with_systemd_are_not_asked_here(machine: Machine) -> None:
+    systemd = Target("staging", machine.target.directory, {"process_manager": "systemd"})
+
+    with pytest.raises(Refused, match="systemd keeps the processes of this host running"):
+        supervisord.ensure_as_owner(systemd, [])
