@@ -38,7 +38,9 @@ def console(dsn: str = "", named: str = CONSOLE, **place: Any) -> Iterator[Conne
             connection = stack.enter_context(contextlib.closing(psycopg2.connect(dsn, async_=1, **place)))
             _wait(connection, CONNECT_SECONDS)
         except psycopg2.Error as error:
-            reason = f"pgbouncer's console does not let us in: {said(error)}.{check(named)}"
+            at = psycopg2.extensions.parse_dsn(psycopg2.extensions.make_dsn(dsn, **place))
+            where = f"pgbouncer's console at {at.get('host', '')}:{at.get('port', '')}"
+            reason = f"{where} does not let us in: {said(error)}.{check(named)}"
             raise CannotMeasure(reason) from None
         yield connection
 

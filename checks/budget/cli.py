@@ -24,14 +24,17 @@ WHERE name IN ('max_connections', 'server_version_num') OR name = ANY(%s)
 """
 
 
-def ask(url: str, console_url: str, tools: Tools) -> dict[str, Any]:
+def ask(
+    url: str, console_url: str, tools: Tools, named: tuple[str, str] = ("DATABASE_URL", pooler.CONSOLE)
+) -> dict[str, Any]:
     """Ask Postgres, the pooler's console and pg_dump for a ``Site``'s measured numbers.
 
-    Raises CannotMeasure, without a DSN, if one of them does not answer.
+    ``named`` is where the two DSNs were given, if anywhere. Raises CannotMeasure, without a DSN, if one of
+    them does not answer.
     """
-    with connected(url) as postgres, postgres.cursor() as cursor:
+    with connected(url, named=named[0]) as postgres, postgres.cursor() as cursor:
         found = of_postgres(cursor)
-    with pooler.console(console_url) as console:
+    with pooler.console(console_url, named[1]) as console:
         pools = pooler.limits(console, str(parse(url).get("dbname", "")))
     return {**found, "pg_dump_version": pg_dump_version(tools), **of_pooler(pools)}
 

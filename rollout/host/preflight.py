@@ -77,9 +77,9 @@ def _database(target: Target) -> Iterator[str]:
         with connected(database_url(target, OWNER), named=""):
             pass
         tools = Tools(Path(target.settings["postgres_bin"]))
-        numbers |= cli.ask(database_url(target, MONITOR), console_url(target), tools)
+        numbers |= cli.ask(database_url(target, MONITOR), console_url(target), tools, named=("", ""))
     except CannotMeasure as error:
-        yield f"The database cannot be reached: {str(error).strip()}."
+        yield f"The database cannot be reached: {error}"
         return
     site = budget.Site.from_dict(numbers)
     yield from (f"{finding}" for finding in budget.judge(site) if finding.verdict != Verdict.PASSED)
