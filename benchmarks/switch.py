@@ -51,13 +51,15 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.release = ""
         state = self.ask("status")
         self.release = state["rollout"]["release"]
         if not state["rollout"]["from_release"]:
             raise SystemExit("staging has one release only. Change something, commit, and: ./p12 release")
 
     def ask(self, *words: str) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(run(str(self.root / "bin" / "p12"), "staging", *words))
+        told = json.dumps({"release": self.release})
+        answer: dict[str, Any] = json.loads(run(str(self.root / "bin" / "p12"), "staging", *words, told=told))
         return answer
 
     def forward(self) -> None:
@@ -65,10 +67,9 @@ class Staging:
         if self.ask("status")["rollout"]["ended"] != "rolled back":
             return
         token = self.ask("lock", "take", "--session=benchmark")["token"]
-        owned = (f"--release={self.release}", f"--token={token}")
-        self.ask("begin", *owned, "--why=a benchmark")
-        self.ask("shift", *owned, "--share=100")
-        self.ask("finish", *owned)
+        self.ask("begin", f"--token={token}", "--why=a benchmark")
+        self.ask("shift", f"--token={token}")
+        self.ask("finish", f"--token={token}")
         self.ask("lock", "drop", f"--token={token}")
 
     def visitors(self, rate: int, state: Path) -> subprocess.Popen[bytes]:
@@ -131,9 +132,9 @@ def p12(*words: str) -> str:
     return run(str(CHECKOUT / "p12"), *words)
 
 
-def run(*command: str) -> str:
+def run(*command: str, told: str = "") -> str:
     done = subprocess.run(
-        command, cwd=CHECKOUT, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=CHECKOUT, env=environment(), input=told, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}")

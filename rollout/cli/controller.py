@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("question", choices=("resolve", "build", "kit", "session"))
     parser.add_argument("--branch", default="")
     parser.add_argument("--fetch", action="store_true", help="take the branch from origin")
-    parser.add_argument("--commit", default="")
     parser.add_argument("--cache", type=Path, default=CHECKOUT / ".p12" / "cache")
     parser.add_argument("--python", default="", help="the hosts' Python, such as 3.11; empty is ours")
     parser.add_argument("--machine", default="x86_64")
@@ -44,15 +42,17 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
         case "resolve":
             found = resolve(CHECKOUT, options.branch, options.fetch)
             said = f"release {found.release} from {found.named}"
-            return asdict(found) | {
-                "release": found.release,
+            return {
+                "document": {"release": found.release, "commit": found.commit, "branch": found.named},
                 "say": f"{said} ({found.warning})" if found.warning else said,
             }
         case "build":
-            commit = Commit(options.commit, options.commit)
+            document = json.load(sys.stdin)
+            commit = Commit(document["commit"], document["branch"])
             built, changed = artifact.build(CHECKOUT, options.cache, commit, platform)
             said = "built" if changed else "already built"
-            return asdict(built) | {
+            return {
+                "document": document | {"sha256": built.sha256, "artifact": built.path},
                 "changed": changed,
                 "say": f"artifact {built.release}-{built.sha256[:12]} {said}, {built.size / 1e6:.1f} MB",
             }

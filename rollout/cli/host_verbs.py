@@ -16,7 +16,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from rollout.target.target import SLOTS, Target
+from rollout.target.target import FULL_SHARE, SLOTS, Target
 
 Option = tuple[str, Mapping[str, Any]]
 
@@ -29,8 +29,8 @@ class Verb:
     function: str
     help: str
     options: tuple[Option, ...] = ()
-    # The parameter that takes the JSON document on standard input.
-    reads: str = ""
+    # The parameter that the JSON document on standard input goes to, or those that its parts go to.
+    reads: str | tuple[str, ...] = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     # Whether it has to see what only root can, and becomes the target's owner by itself.
     starts_as_root: bool = False
@@ -48,7 +48,10 @@ class Verb:
         function = getattr(import_module(module), name)
         first, *others = signature(function).parameters
         given = {name: value for name, value in options.items() if name in others or name not in OF_ANYBODY}
-        if self.reads:
+        if isinstance(self.reads, tuple):
+            document = json.load(sys.stdin)
+            given |= {name: document[name] for name in self.reads}
+        elif self.reads:
             given[self.reads] = json.load(sys.stdin)
         if first == "target":
             return function(target, **given, **self.fixed)
@@ -77,7 +80,7 @@ def verb(
     function: str,
     help: str,
     *options: Option,
-    reads: str = "",
+    reads: str | tuple[str, ...] = "",
     as_root: bool = False,
     **fixed: Any,
 ) -> Verb:
@@ -90,11 +93,13 @@ EVERYWHERE = (
     option("--token", type=int, help="of the lock that is held"),
 )
 OF_ANYBODY = ("owner", "why", "token")
-RELEASE = option("--release", required=True, metavar="COMMIT12")
-SHA256 = option("--sha256", dest="digest", default="", help="of the artifact")
+# Of the document that says what is released.
+NAME, BYTES, WHOLE = ("release",), ("release", "sha256"), ("release", "commit", "sha256")
 SLOT = option("--slot", required=True, choices=SLOTS)
 ANY_SLOT = option("--slot", default="", choices=("", *SLOTS), help="default: the one that serves")
-MINUTES = option("--minutes", type=float, help="how long the monitor window is")
+MINUTES = option(
+    "--minutes", type=lambda said: float(said) if said else None, help="how long the monitor window is"
+)
 NAMES = option("names", nargs="*", metavar="NAME")
 BACKUP = option("--backup", dest="backup_id", required=True, metavar="ID")
 IDENTITY = option(
@@ -119,41 +124,42 @@ TABLE = (
     verb("lock break", "steps.lock:break_", "take the target away from whoever has it"),
     verb("journal", "steps.reports:entries", "show everything that changed the target"),
 
-    verb("serving", "steps.rollout:serving", "say which release serves and whether it is backed up"),
-    verb("allow", "steps.window:allow", "refuse a quarantined release, or too short a window",
-         RELEASE, MINUTES),
-    verb("plan", "steps.rollout:plan", "say what is already true of a release", RELEASE, SHA256),
-    verb("claim", "steps.rollout:claim", "note that the idle slot is being filled", RELEASE),
-    verb("install", "host.slot:install", "unpack an artifact into a slot", SLOT, RELEASE,
-         option("--artifact", required=True, type=Path), option("--sha256", default="")),
+    verb("serving", "steps.rollout:serving", "say which release serves and whether a backup of it is due",
+         option("--reuse", type=json.loads, default=False, metavar="JSON", help="a fresh one is enough")),
+    verb("allow", "steps.window:allow", "refuse a quarantined release, or too short a window", MINUTES,
+         reads=NAME),
+    verb("plan", "steps.rollout:plan", "say what is already true of a release", reads=BYTES),
+    verb("claim", "steps.rollout:claim", "note that the idle slot is being filled", reads=NAME),
+    verb("install", "host.slot:install", "unpack an artifact into a slot", SLOT,
+         option("--artifact", required=True, type=Path), reads=BYTES),
     verb("migrate", "host.programs:migrate", "bring the database to the slot's schema", SLOT,
          option("--database", default="", help="default: the live one")),
-    verb("await", "host.slot:await_instances", "wait until a host's instances are ready", SLOT, RELEASE,
+    verb("await", "host.slot:await_instances", "wait until a host's instances are ready", SLOT,
          option("--host", required=True),
-         option("--seconds", type=float, default=30.0, help="how long to wait")),
-    verb("prove", "steps.rollout:prove", "show that a slot runs the release, and has its flags", SLOT,
-         option("--flags", dest="wanted", type=json.loads, default={}), reads="identity"),
-    verb("admit", "steps.rollout:admit", "accept staging's certificate", RELEASE, SHA256, reads="shown"),
-    verb("begin", "steps.rollout:begin", "begin the rollout of a proven slot", RELEASE),
-    verb("shift", "steps.rollout:shift", "put a share of the traffic on the release", RELEASE,
-         option("--share", type=int, required=True, choices=range(101), metavar="0..100")),
+         option("--seconds", type=float, default=30.0, help="how long to wait"), reads=NAME),
+    verb("prove", "steps.rollout:prove", "show that its slot runs the release, with its flags",
+         option("--flags", type=json.loads, default={}, help="where no certificate says which"), reads=WHOLE),
+    verb("admit", "steps.rollout:admit", "accept staging's certificate", reads="shown"),
+    verb("begin", "steps.rollout:begin", "begin the rollout of a proven slot", reads=NAME),
+    verb("shift", "steps.rollout:shift", "put a share of the traffic on the release",
+         option("--share", type=lambda said: int(said or FULL_SHARE), default=FULL_SHARE,
+                choices=range(FULL_SHARE + 1), metavar="PERCENT", help="default: all of it"), reads=NAME),
     verb("window open", "steps.window_wait:announce_window", "have the guard watch",
          option("--kind", choices=("step", "monitor"), default="step"), MINUTES),
-    verb("window wait", "steps.window_wait:wait", "wait for the guard's verdict",
-         option("--id", dest="window_id", required=True)),
+    verb("window wait", "steps.window_wait:wait", "wait for the guard's verdict", reads=("id",)),
     verb("decide pass", "steps.window_wait:decide", "let an unknown window pass", passed=True),
     verb("decide fail", "steps.window_wait:decide", "turn traffic back after an unknown one", passed=False),
-    verb("finish", "steps.rollout:finish", "mark the release good", RELEASE),
+    verb("finish", "steps.rollout:finish", "mark the release good", reads=NAME),
     verb("prune", "host.slot:prune", "remove releases that nobody needs",
          option("--keep", required=True, type=lambda names: names.split(","), metavar="COMMIT12,…")),
 
-    verb("burst", "host.run_checks:burst", "burst the front door", RELEASE),
+    verb("burst", "host.run_checks:burst", "burst the front door", reads=NAME),
     verb("counters", "host.run_checks:counters", "hold counters against the visitors' ledger"),
     verb("record check", "steps.reports:record", "journal a check's report", reads="report", kind="check"),
     verb("record backup", "steps.reports:record", "journal a verified backup", reads="report", kind="backup"),
     verb("record pruned", "steps.reports:record", "journal removed backups", reads="report", kind="pruned"),
-    verb("certificate write", "steps.reports:write_certificate", "certify what passed here", RELEASE),
-    verb("certificate show", "steps.reports:certificate_of", "show whether it holds", RELEASE, SHA256),
+    verb("certificate write", "steps.reports:write_certificate", "certify what passed here", reads=NAME),
+    verb("certificate show", "steps.reports:certificate_of", "show whether it holds", reads=BYTES),
     verb("certificate key", "steps.reports:certificate_key", "show the public key of what is signed here"),
     verb("certificate trust", "steps.reports:trust", "trust what this signer certifies", reads="signer"),
 

@@ -10,6 +10,7 @@ from rollout.errors import Refused
 from rollout.files import read_json, write_bytes, write_json
 from rollout.target import certificate
 from rollout.target.steering import Steering
+from rollout.target.target import FULL_SHARE
 
 PROVISION = "provision"
 OF_A_BACKUP = (
@@ -72,7 +73,7 @@ def write_certificate(steering: Steering, release: str, token: int) -> dict[str,
         state = steering.state()
         slot = state.serving
         held = state.slots.get(slot) if slot else None
-        if held is None or slot is None or held.release != release or state.shares.get(slot) != 100:
+        if held is None or slot is None or held.release != release or state.shares.get(slot) != FULL_SHARE:
             raise Refused(f"{release} does not serve all of {steering.target.name}.", "./p12 deploy")
         report = read_json(steering.target.steering / "burst.json")
         _require_passed(report, release, steering.target.steering / "burst.json")
@@ -104,16 +105,16 @@ def _require_passed(report: Mapping[str, Any] | None, release: str, path: Path) 
         raise Refused(report["summary"], f"All of it: {path}. Once it is mended: the same command again")
 
 
-def certificate_of(steering: Steering, release: str, digest: str) -> dict[str, Any]:
-    """Return the certificate on file and whether it still holds for this artifact."""
-    paper = read_json(steering.target.steering / "certificate.json")
-    if paper is None:
-        return {"valid": False, "reason": "none was written", "certificate": None}
-    try:
-        certificate.check(paper, certificate.trusted_key(steering.target), release, digest, time.time())
-    except Refused as error:
-        return {"valid": False, "reason": str(error), "certificate": None}
-    return {"valid": True, "certificate": paper}
+def certificate_of(steering: Steering, release: str, sha256: str) -> dict[str, Any]:
+    """Return the certificate on file if it still holds for this artifact, or the ``reason`` why not."""
+    paper, reason = read_json(steering.target.steering / "certificate.json"), "none was written"
+    if paper is not None:
+        try:
+            certificate.check(paper, certificate.trusted_key(steering.target), release, sha256, time.time())
+        except Refused as error:
+            paper, reason = None, str(error)
+    answer = {"release": release, "sha256": sha256, "valid": paper is not None, "certificate": paper}
+    return answer if paper else answer | {"reason": reason}
 
 
 def certificate_key(steering: Steering) -> dict[str, Any]:

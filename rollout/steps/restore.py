@@ -11,6 +11,7 @@ from rollout.steps import read_only
 from rollout.steps.rules import refuse_while_restoring
 from rollout.target.state import Restoration, State
 from rollout.target.steering import Steering
+from rollout.target.target import FULL_SHARE
 
 
 def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _refuse(target: str, state: State, backup: str) -> None:
     restoration, rollout = state.restoration, state.rollout
     if restoration and restoration.backup != backup:
         refuse_while_restoring(target, state)
-    if rollout and not rollout.ended and rollout.share < 100:
+    if rollout and not rollout.ended and rollout.share < FULL_SHARE:
         raise Refused(
             f"{rollout.release} is going up, at {rollout.share} %.", "Turn it back first: ./p12 rollback"
         )

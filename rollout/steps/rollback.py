@@ -17,7 +17,7 @@ from rollout.target import wanted_flags
 from rollout.target.instances import Answer
 from rollout.target.state import State
 from rollout.target.steering import Steering
-from rollout.target.target import other
+from rollout.target.target import FULL_SHARE, other
 from rollout.text import command_hint
 from rollout.waiting import attempts
 
@@ -84,7 +84,7 @@ def roll_back(
             with ignore_full_disk(unwritten):
                 steering.journal.append(owner, "window.closed", **closing)
         route = rollback_route(state)
-        shares = {route.to: 100, route.leave: 0}
+        shares = {route.to: FULL_SHARE, route.leave: 0}
         again = state.rollout is not None and state.rollout.ended == "rolled back"
         moved = not steering.balancer.holds(shares)
         if moved:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rollout.errors import Refused
 from rollout.steps.rollback import flags_off, prove_serving, roll_back, rollback_route
+from rollout.steps.rules import is_admitting
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import Target
@@ -66,7 +67,7 @@ def serving(steering: Steering) -> str:
     :raises Refused: production, nothing was released yet, or a release is going up.
     """
     name, state = steering.target.name, steering.state()
-    if steering.target.settings["admission"]:
+    if is_admitting(steering):
         raise Refused(f"{name} is not for rehearsals.", "./p12 rehearse")
     if state.rollout and not state.rollout.ended:
         raise Refused(f"{state.rollout.release} is going up in {name}.", "./p12 status")

@@ -15,6 +15,8 @@ from rollout.steps.rollback import prove_serving
 from rollout.steps.rules import (
     backup_complaint,
     certificate_complaint,
+    certified_flags,
+    is_admitting,
     refuse_quarantined,
     refuse_skipped_steps,
     refuse_unadmitted,
@@ -24,14 +26,14 @@ from rollout.target import certificate, wanted_flags
 from rollout.target.instances import Answer, ask, ask_all
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, Instance, other
+from rollout.target.target import FULL_SHARE, SLOTS, Instance, other
 from rollout.text import command_hint
 from rollout.waiting import attempts
 
 READY_TIMEOUT_SECONDS = 3.0
 
 
-def plan(steering: Steering, release: str, digest: str = "") -> dict[str, Any]:
+def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
     """Say what is already true of a release on this target, and what is left to do. Changes nothing."""
     state = steering.state()
     slot = slot_for(state, release)
@@ -39,40 +41,39 @@ def plan(steering: Steering, release: str, digest: str = "") -> dict[str, Any]:
     rollout = state.rollout if state.rollout and state.rollout.release == release else None
     if rollout and rollout.ended == "rolled back":
         rollout = None  # what it passed then is no evidence for the next try
-    windows = state.windows_of(release) if rollout else ()
-    passed = {(w.kind, w.share) for w in windows if w.verdict == "passed"}
+    passed = {w.share for w in state.windows_of(release) if w.kind == "step" and w.verdict == "passed"}
     finished = bool(rollout and rollout.ended == "finished")
     before = rollout.from_slot if rollout else _before(state, slot)
-    stepping = before is not None and not finished
-    steps = [s for s in steering.target.settings["steps"] if s < 100 and ("step", s) not in passed]
+    left = [s for s in steering.target.settings["steps"] if s < FULL_SHARE and not (rollout and s in passed)]
+    installed = bool(held and held.proven and held.release == release and held.sha256 == sha256)
     answer = {
         "release": release,
         "slot": slot,
-        "first": not any(state.shares.values()),
-        "installed": bool(held and held.proven and held.release == release and held.sha256 == digest),
-        "share": state.shares.get(slot, 0) if held and held.release == release else 0,
-        "under_way": bool(rollout and not rollout.ended),
+        "installed": installed,
+        "proven": installed and rollout is not None,
         "finished": finished,
-        "steps": steps if stepping and steering.target.settings["admission"] else [],
-        "monitored": ("monitor", 100) in passed,
+        "share": state.shares.get(slot, 0) if held and held.release == release else 0,
+        "steps": left if before is not None and not finished and is_admitting(steering) else [],
         "quarantined": state.quarantined.get(release),
-        "certified": not certificate_complaint(steering, state, release, digest),
-        "flags": dict(steering.flags.of(slot).flags),
+        "certified": not certificate_complaint(steering, state, release, sha256),
     }
     return answer | {"say": _plan_words(steering.target.name, answer)}
 
 
-def serving(steering: Steering) -> dict[str, Any]:
-    """Say which release a backup would be of, ``none`` before the first, and whether a fresh one is there."""
+def serving(steering: Steering, reuse: bool = False) -> dict[str, Any]:
+    """Say which release a backup would be of, ``none`` before the first, and whether one is to be made.
+
+    With ``reuse`` the last one is enough, if a rollout would begin on it.
+    """
     state = steering.state()
     release = state.slots[state.serving].release if state.serving else "none"
-    return {"release": release, "backed_up": not backup_complaint(steering, state)}
+    return {"release": release, "backup_due": not reuse or bool(backup_complaint(steering, state))}
 
 
 def _plan_words(target: str, answer: Mapping[str, Any]) -> str:
     if answer["finished"]:
         return f"{target}: {answer['release']} is live and good already"
-    steps = ", ".join(str(step) for step in (*answer["steps"], 100))
+    steps = ", ".join(str(step) for step in (*answer["steps"], FULL_SHARE))
     return f"{target}: {answer['release']} goes to {answer['slot']}, then {steps} %"
 
 
@@ -105,34 +106,38 @@ def claim(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         refuse_while_restoring(steering.target.name, state)
         if state.shares.get(slot):
             raise Refused(
-                f"{slot} serves {state.shares[slot]} % of the requests; nothing is installed there."
+                f"{slot} serves {state.shares[slot]} % of the requests; refusing to install into it.",
+                "./p12 status",
             )
         steering.journal.append(owner, "slot.claimed", slot=slot, release=release)
         return {"changed": True, "slot": slot}
 
 
 def prove(
-    steering: Steering, slot: str, identity: Mapping[str, str], wanted: Mapping[str, str], token: int
+    steering: Steering, release: str, commit: str, sha256: str, token: int, flags: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Show that every instance of a slot runs the release and has its flags; only then may it get traffic.
+    """Show that every instance of its slot runs the release and has its flags; only then may it get traffic.
 
-    A release that is proven for the first time is shown to obey: its flags are turned off and on once.
-    ``identity`` holds ``release``, ``commit`` and ``sha256``. Flags that the release does not know are left
-    out of its document. A target that is read-only is so in this slot too.
+    Which flags the accepted certificate says, and ``flags`` only where none is asked for. A release that is
+    proven for the first time is shown to obey: they are turned off and on once. Those that it does not know
+    are left out of its document. A target that is read-only is so in this slot too.
 
-    :raises Refused: a restore is under way, or the target is read-only and the release cannot be.
+    :raises Refused: no certificate of these bytes, a restore is under way, or the target is read-only and the
+        release cannot be.
     :raises Unproven: an instance is away, not ready, or runs something else; says which.
     """
-    instances = steering.target.instances_of(slot)
     steering.lock.renew(token)
-    ready = _ready(steering.target.name, slot, instances, identity["commit"])
+    slot = slot_for(steering.state(), release)
+    instances = steering.target.instances_of(slot)
+    ready = _ready(steering.target.name, slot, instances, commit)
     known, seen = _reported(steering.target.name, instances)
     with steering.change(token) as owner:
         state = steering.state()
         refuse_while_restoring(steering.target.name, state)
+        wanted = certified_flags(steering, state, release, sha256) if is_admitting(steering) else flags
         steering.flags.raise_counter(seen)
         held = state.slots.get(slot)
-        stays = _read_only(steering, state, identity["release"], known)
+        stays = _read_only(steering, state, release, known)
         values = {name: value for name, value in wanted.items() if name in known} | stays
         have = steering.flags.of(slot)
         settled = have.flags == values and have.generation >= max(seen, 1)
@@ -140,7 +145,8 @@ def prove(
             _push(steering, steering.flags.put(slot, wanted_flags.lowered(values, known) | stays), instances)
             have = steering.want_flags(slot, values, owner)
         _push(steering, have, instances)
-        steering.journal.append(owner, "slot.proven", slot=slot, known=known, **identity)
+        shown = {"release": release, "commit": commit, "sha256": sha256, "known": known}
+        steering.journal.append(owner, "slot.proven", slot=slot, **shown)
     return {
         "changed": True,
         "slot": slot,
@@ -148,28 +154,21 @@ def prove(
         "flags": dict(have.flags),
         "schema": ready[instances[0].name].document["schema"]["revision"],
         "say": f"{steering.target.name}: {len(instances)} of {len(instances)} {slot} instances run "
-        f"{identity['release']} with flag generation {have.generation}",
+        f"{release} with flag generation {have.generation}",
     }
 
 
-def admit(
-    steering: Steering, shown: Mapping[str, Any], release: str, digest: str, token: int
-) -> dict[str, Any]:
-    """Accept the certificate that staging showed.
+def admit(steering: Steering, shown: Mapping[str, Any], token: int) -> dict[str, Any]:
+    """Keep the certificate that staging showed as what this rollout rests on.
 
-    :raises Refused: it has none that holds.
+    :raises Refused: it has none, or that does not hold here.
     """
-    if not shown.get("valid"):
+    release, paper = shown["release"], shown.get("certificate")
+    if not paper:
         raise Refused(f"Staging has no certificate of {release}: {shown.get('reason')}.", "./p12 verify")
-    return accept_certificate(steering, shown["certificate"], release, digest, token)
-
-
-def accept_certificate(
-    steering: Steering, paper: Mapping[str, Any], release: str, digest: str, token: int
-) -> dict[str, Any]:
-    """Keep staging's certificate as what this rollout rests on."""
     with steering.change(token) as owner:
-        certificate.check(paper, certificate.trusted_key(steering.target), release, digest, time.time())
+        key = certificate.trusted_key(steering.target)
+        certificate.check(paper, key, release, shown["sha256"], time.time())
         steering.journal.append(owner, "certificate.accepted", certificate=dict(paper))
         write_json(steering.target.steering / "certificate.json", dict(paper))
     return {"changed": True, "say": f"{steering.target.name}: certificate of {release} accepted"}
@@ -192,7 +191,7 @@ def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         held = state.slots.get(slot)
         if held is None or not held.proven or held.release != release:
             raise Refused(f"{release} is not proven in {slot}.", "./p12 promote")
-        if steering.target.settings["admission"]:
+        if is_admitting(steering):
             refuse_unadmitted(steering, state, release, held.sha256)
         source = _before(state, slot)
         steering.journal.append(
@@ -220,7 +219,7 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
                 f"{command_hint('maintenance off', steering.target.name)}, then the same command again",
             )
         rollout = _running(steering, release, share)
-        shares = {rollout.slot: share, other(rollout.slot): 100 - share}
+        shares = {rollout.slot: share, other(rollout.slot): FULL_SHARE - share}
         if steering.balancer.holds(shares):
             return {"changed": False, "say": f"{steering.target.name}: {share} % already on {release}"}
     _await_up(steering, rollout.slot)  # between changes, so that a rollback never waits for it
@@ -229,7 +228,10 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
         steering.journal.append(owner, "traffic.shifted", shares=shares, release=release)
     proven, dead = prove_serving(steering, rollout.slot, release)
     if dead:
-        raise Unproven(f"{steering.target.name}: {', '.join(sorted(dead))} went away.", "./p12 rollback")
+        raise Unproven(
+            f"{steering.target.name}: {', '.join(dead)} stopped answering after the shift to {share} %.",
+            "./p12 rollback",
+        )
     return {
         "changed": True,
         "say": f"{steering.target.name}: {share} % on {release} ({rollout.slot}), {len(proven)} instances",
@@ -255,10 +257,10 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
                 "keep": keep,
                 "say": f"{steering.target.name}: {release} is good already",
             }
-        if steering.balancer.shares().get(rollout.slot) != 100:
+        if steering.balancer.shares().get(rollout.slot) != FULL_SHARE:
             raise Refused(f"{release} does not have all traffic yet.", "./p12 promote")
         windows = [w for w in state.windows_of(release) if w.kind == "monitor" and w.verdict == "passed"]
-        if steering.target.settings["admission"] and not windows:
+        if is_admitting(steering) and not windows:
             raise Refused(f"The monitor window of {release} has not passed.", "./p12 monitor")
         steering.journal.append(owner, "finished", release=release, slot=rollout.slot)
     return {"changed": True, "keep": keep, "say": f"{steering.target.name}: {release} is good"}
@@ -332,7 +334,7 @@ def _running(steering: Steering, release: str, share: int) -> Rollout:
     rollout = state.rollout
     if rollout is None or rollout.release != release or rollout.ended:
         raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
-    if rollout.from_slot is None and share != 100:
+    if rollout.from_slot is None and share != FULL_SHARE:
         raise Refused(f"Nothing serves beside {release}, so it gets all requests, not {share} %.")
     refuse_skipped_steps(steering, state, share)
     return rollout

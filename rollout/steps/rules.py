@@ -1,6 +1,7 @@
 """What must hold before a rollout may go on: certificate, backup, no quarantine, no step skipped."""
 
 import time
+from collections.abc import Mapping
 
 from rollout.errors import Refused
 from rollout.target import certificate
@@ -27,23 +28,37 @@ def refuse_while_restoring(target: str, state: State) -> None:
         raise Refused(f"{target}: a restore {words.partition('. ')[0]}.", words.partition(". ")[2])
 
 
-def refuse_unadmitted(steering: Steering, state: State, release: str, digest: str) -> None:
+def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: str) -> None:
     """Refuse a release without a certificate for these bytes or without a fresh verified backup."""
-    complaint = certificate_complaint(steering, state, release, digest)
-    if complaint:
-        raise Refused(complaint, "Prove it in staging: ./p12 verify")
+    certified_flags(steering, state, release, sha256)
     complaint = backup_complaint(steering, state)
     if complaint:
         raise Refused(complaint, "Back up: ./p12 backup")
 
 
-def certificate_complaint(steering: Steering, state: State, release: str, digest: str) -> str:
+def is_admitting(steering: Steering) -> bool:
+    """Whether this target takes only what staging certified, in watched steps: production does."""
+    return bool(steering.target.settings["admission"])
+
+
+def certified_flags(steering: Steering, state: State, release: str, sha256: str) -> Mapping[str, str]:
+    """Return the flags that the accepted certificate of these bytes names.
+
+    :raises Refused: there is none, or it does not hold any more.
+    """
+    complaint = certificate_complaint(steering, state, release, sha256)
+    if complaint or state.certificate is None:
+        raise Refused(complaint, "Prove it in staging: ./p12 verify")
+    return dict(state.certificate["flags"])
+
+
+def certificate_complaint(steering: Steering, state: State, release: str, sha256: str) -> str:
     """Say what is wrong with the certificate that was accepted, empty when nothing is."""
     if state.certificate is None:
         return f"{steering.target.name} has no certificate of {release}."
     paper = {name: value for name, value in state.certificate.items() if name != "at"}
     try:
-        certificate.check(paper, certificate.trusted_key(steering.target), release, digest, time.time())
+        certificate.check(paper, certificate.trusted_key(steering.target), release, sha256, time.time())
     except Refused as error:
         return str(error)
     return ""
@@ -65,7 +80,7 @@ def backup_complaint(steering: Steering, state: State) -> str:
 def refuse_skipped_steps(steering: Steering, state: State, share: int) -> None:
     """Refuse a share while an earlier step has no passed window."""
     rollout = state.rollout
-    if rollout is None or rollout.from_slot is None or not steering.target.settings["admission"]:
+    if rollout is None or rollout.from_slot is None or not is_admitting(steering):
         return
     passed = {w.share for w in state.windows_of(rollout.release) if w.verdict == "passed"}
     before = [step for step in steering.target.settings["steps"] if step < share and step not in passed]

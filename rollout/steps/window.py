@@ -15,11 +15,11 @@ from checks.window.metrics import scrape
 from checks.window.samples import Question, samples_in
 from rollout.errors import Refused
 from rollout.files import read_json
-from rollout.steps.rules import refuse_quarantined
+from rollout.steps.rules import is_admitting, refuse_quarantined
 from rollout.target.instances import Answer, ask, ask_all
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
-from rollout.target.target import Instance, Target
+from rollout.target.target import FULL_SHARE, Instance, Target
 
 SCRAPE_TIMEOUT_SECONDS = 1.0
 
@@ -37,7 +37,7 @@ def open_window(
         rollout = state.rollout
         if rollout is None or rollout.ended or not rollout.share:
             raise Refused("No rollout has traffic, so there is nothing to watch.", "./p12 status")
-        if kind == "monitor" and rollout.share != 100:
+        if kind == "monitor" and rollout.share != FULL_SHARE:
             raise Refused(f"The monitor window needs all traffic on the release; it has {rollout.share} %.")
         for window in state.windows_of(rollout.release):
             if window.verdict == Verdict.FAILED:
@@ -50,7 +50,7 @@ def open_window(
                 return window
         limits = limits_of(steering.target, kind, minutes)
         refuse_short(steering.target, kind, limits, why)
-        control = rollout.from_slot if rollout.share < 100 else None
+        control = rollout.from_slot if rollout.share < FULL_SHARE else None
         traffic = requests_per_minute(steering.target)
         data: dict[str, Any] = {
             "id": f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
@@ -83,7 +83,7 @@ def allow(steering: Steering, release: str, why: str, minutes: float | None) -> 
     """Refuse now what would stop the release hours later: it is quarantined, or its watch is too short."""
     refuse_quarantined(steering.state(), release, why)
     target = steering.target
-    if target.settings["admission"]:
+    if is_admitting(steering):
         refuse_short(target, "monitor", limits_of(target, "monitor", minutes), why)
 
 

@@ -24,7 +24,7 @@ def announce_window(
 ) -> dict[str, Any]:
     """Open a window and say what it can see, before it has seen anything."""
     before = {window.id for window in steering.state().windows}
-    window = open_window(steering, kind, token, minutes, why)
+    window = open_window(steering, kind, token, minutes if kind == "monitor" else None, why)
     answer = {
         "id": window.id,
         "verdict": window.verdict,
@@ -93,7 +93,7 @@ def _length(seconds: float) -> str:
     return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
-def wait(steering: Steering, window_id: str, token: int) -> dict[str, Any]:
+def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
     """Wait for a window's verdict, however long it takes, and renew the lock meanwhile.
 
     :raises Refused: it failed, is unknown, the lock was lost, or whoever took it is gone.
@@ -107,7 +107,7 @@ def wait(steering: Steering, window_id: str, token: int) -> dict[str, Any]:
         except Refused as error:
             lost = error
         # Read after the lock: the guard journals its verdict before it breaks the lock to turn traffic back.
-        window = find_window(steering.state(), window_id)
+        window = find_window(steering.state(), id)
         if window.verdict == "passed":
             return {"verdict": "passed", "say": _words(steering, window)}
         if window.verdict:

@@ -11,6 +11,8 @@ from rollout.errors import RolloutError
 from rollout.files import read_json
 
 SLOTS = ("blue", "green")
+# Every new request, in percent.
+FULL_SHARE = 100
 
 
 @dataclass(frozen=True)

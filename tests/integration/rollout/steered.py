@@ -54,6 +54,10 @@ def digest_of(release: str) -> str:
     return release[0] * 64
 
 
+def document_of(release: str) -> dict[str, str]:
+    return {"release": release, "commit": commit_of(release), "sha256": digest_of(release)}
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a visitor got; status 0 means no answer at all."""
@@ -234,36 +238,42 @@ class Steered:
 
         wait_for(seen, f"{', '.join(names)} seen {'up' if up else 'down'}")
 
-    def prove(self, release: str, slot: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
-        identity = {"release": release, "commit": commit_of(release), "sha256": digest_of(release)}
-        return stages.prove(self.steering, slot, identity, wanted or {}, self.token)
+    def prove(self, release: str, wanted: dict[str, str] | None = None) -> dict[str, Any]:
+        """Prove a release with these flags, which a certificate names where the target asks for one."""
+        flags, paper = wanted or {}, self.steering.state().certificate
+        certified = paper and (paper["release"], paper["flags"]) == (release, flags)
+        if self.settings["admission"] and not certified:
+            self.certify(release, flags)
+        return stages.prove(self.steering, **document_of(release), token=self.token, flags=flags)
 
-    def admit(self, release: str) -> None:
+    def admit(self, release: str, flags: dict[str, str] | None = None) -> None:
         """Give the target what production asks for: a certificate of the release and a backup."""
+        self.certify(release, flags or {})
+        backup = {"id": f"before-{release}", "verdict": "passed", "summary": "restored and compared"}
+        reports.record(self.steering, "backup", backup, self.token)
+
+    def certify(self, release: str, flags: dict[str, str]) -> None:
         now = time.time()
+        document = document_of(release)
         reports.trust(self.steering, {"public": certificate.public_key(STAGING_KEY)})
         paper = certificate.issue(
             STAGING_KEY,
-            release=release,
-            commit=commit_of(release),
-            sha256=digest_of(release),
-            flags={},
+            **document,
+            flags=flags,
             schema="0002",
             verdicts=[{"check": "burst", "verdict": "passed", "summary": "no deadlock"}],
             issued_at=now,
             expires_at=now + 600,
         )
-        stages.accept_certificate(self.steering, paper, release, digest_of(release), self.token)
-        backup = {"id": f"before-{release}", "verdict": "passed", "summary": "restored and compared"}
-        reports.record(self.steering, "backup", backup, self.token)
+        stages.admit(self.steering, document | {"certificate": paper}, self.token)
 
     def offer(self, release: str, wanted: dict[str, str] | None = None, why: str = "") -> str:
         """Claim, install, prove, admit and begin: everything before the first shift. Returns the slot."""
         self.take()
         slot = str(stages.claim(self.steering, release, self.token, why)["slot"])
         self.install(slot, release)
-        self.prove(release, slot, wanted)
-        self.admit(release)
+        self.admit(release, wanted)
+        self.prove(release, wanted)
         stages.begin(self.steering, release, self.token, why)
         return slot
 
@@ -313,10 +323,11 @@ class Steered:
     def window(self, window: Window) -> Window:
         return next(w for w in self.steering.state().windows if w.id == window.id)
 
-    def host(self, *words: str, python: Sequence[str] = ()) -> tuple[int, dict[str, Any]]:
+    def host(self, *words: str, python: Sequence[str] = (), told: Any = None) -> tuple[int, dict[str, Any]]:
         """Run ``p12 host production …`` as a process of its own; return its status and its answer."""
         done = subprocess.run(
             [sys.executable, *python, "-m", "rollout", "host", "production", *words],
+            input=json.dumps(told),
             capture_output=True,
             text=True,
             env=self.environment(),

@@ -26,7 +26,7 @@ if refused and " ".join(words).startswith(refused):
     sys.exit(1)
 print(json.dumps({{
     "held": True, "token": 7, "changed": words[0] == "restart", "say": "done", "release": "a" * 12,
-    "backed_up": False, "id": "b1", "summary": "proven", "verdict": "passed",
+    "backup_due": True, "id": "b1", "summary": "proven", "verdict": "passed",
 }}))
 """
 
@@ -97,7 +97,7 @@ def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_th
     assert host.play(PLAYBOOKS / "backup.yml") == 0
 
     assert host.asked() == [
-        *("lock take --try", "serving", f"backup --release={'a' * 12}"),
+        *("lock take --try", "serving --reuse=false", f"backup --release={'a' * 12}"),
         *("record backup --token=7", "lock drop --token=7"),
     ]
 
@@ -109,19 +109,24 @@ def test_a_backup_that_fails_gives_the_lock_back(host: Host) -> None:
 
 
 def test_a_backup_in_a_release_keeps_the_lock(host: Host) -> None:
-    stage = {"ansible.builtin.import_playbook": str(PLAYBOOKS / "backup.yml"), "vars": {"keep_lock": True}}
-    (host.home / "release.yml").write_text(yaml.safe_dump([stage]))
+    assert host.play(PLAYBOOKS / "stage_backup.yml") == 0
 
-    assert host.play(host.home / "release.yml") == 0
     assert host.asked()[-1] == "record backup --token=7"
 
 
-@pytest.mark.parametrize("name", LOCKING)
-def test_a_stage_gives_the_lock_back_last_unless_a_release_goes_on_with_it(name: str) -> None:
-    last = yaml.safe_load((PLAYBOOKS / f"{name}.yml").read_text())[-1]["tasks"][-1]
-    stages = yaml.safe_load((PLAYBOOKS / "release.yml").read_text())
-    (stage,) = [each for each in stages if each.get("ansible.builtin.import_playbook") == f"{name}.yml"]
+def imported(playbook: str) -> list[str]:
+    plays = yaml.safe_load((PLAYBOOKS / f"{playbook}.yml").read_text())
+    return [play.get("ansible.builtin.import_playbook", "") for play in plays]
 
-    assert last["ansible.builtin.import_role"] == {"name": "steer", "tasks_from": "unlock"}
-    assert stage["vars"]["keep_lock"] is True
-    assert "keep_lock" not in stages[-1].get("vars", {})
+
+@pytest.mark.parametrize("name", LOCKING)
+def test_a_stage_by_itself_builds_first_and_gives_the_lock_back_last(name: str) -> None:
+    built = [] if name == "backup" else ["build.yml"]
+
+    assert imported(name) == [*built, f"stage_{name}.yml", "unlock.yml"]
+
+
+def test_a_release_builds_once_and_keeps_the_lock_until_every_stage_is_over() -> None:
+    stages = [f"stage_{name}.yml" for name in LOCKING]
+
+    assert imported("release") == ["preflight.yml", "build.yml", *stages, "unlock.yml", ""]

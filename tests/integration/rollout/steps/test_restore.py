@@ -139,7 +139,7 @@ def test_no_release_goes_on_in_the_middle_of_a_restore(live: Steered) -> None:
     restoration.begin(live.steering, "b1", live.token)
 
     for move in (
-        lambda: live.prove(NEW, "green"),
+        lambda: live.prove(NEW),
         lambda: stages.begin(live.steering, NEW, live.token, "again"),
     ):
         with pytest.raises(Refused, match="a restore of b1 is under way"):
@@ -171,7 +171,7 @@ def test_a_release_that_cannot_be_read_only_is_refused_while_the_target_is(two: 
         del instance.known[READ_ONLY]
 
     with pytest.raises(Refused, match=f"{NEXT} does not know {READ_ONLY}") as refused:
-        two.prove(NEXT, "blue")
+        two.prove(NEXT)
 
     assert refused.value.hint == "Take writes again first: ./p12 maintenance off"
 

@@ -274,7 +274,7 @@ def test_twice_with_a_newer_release_installed_in_between_stays_where_it_is(risky
     risky.take()
     stages.claim(risky.steering, NEXT, risky.token, "")
     risky.install("green", NEXT)
-    risky.prove(NEXT, "green")
+    risky.prove(NEXT)
 
     risky.roll_back()
 
@@ -290,7 +290,7 @@ def test_when_the_slot_before_was_overwritten_it_is_refused_and_nothing_changes(
     stages.claim(live.steering, NEXT, live.token, "")
     live.install("blue", NEXT)
     if proven:
-        live.prove(NEXT, "blue")
+        live.prove(NEXT)
 
     error = untouched(live, live.roll_back)
 

@@ -13,7 +13,16 @@ from rollout.steps import reports
 from rollout.steps import rollout as stages
 from rollout.steps.rollback import flags_off
 from rollout.steps.window import open_window
-from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, commit_of, digest_of, timed
+from tests.integration.rollout.steered import (
+    NEW,
+    NEXT,
+    OLD,
+    Steered,
+    commit_of,
+    digest_of,
+    document_of,
+    timed,
+)
 from tests.running import wait_for
 
 LOCKS, QUEUE = "P12_ENABLE_ADVISORY_LOCKS", "P12_ENABLE_VIEW_QUEUE"
@@ -47,7 +56,7 @@ def refused(target: Steered, move: Move, kind: type[RolloutError] = Refused) -> 
 
 MOVES: dict[str, Move] = {
     "claim": lambda t: stages.claim(t.steering, NEW, t.token, ""),
-    "prove": lambda t: t.prove(NEW, "green"),
+    "prove": lambda t: t.prove(NEW),
     "admit": lambda t: t.admit(NEW),
     "begin": lambda t: stages.begin(t.steering, NEW, t.token, ""),
     "shift": lambda t: t.shift(NEW, 5),
@@ -151,7 +160,7 @@ def test_a_claimed_slot_is_not_proven_any_more(claimed: Steered) -> None:
 
 
 def test_proving_shows_every_instance_and_gives_it_the_wanted_flags(claimed: Steered) -> None:
-    answer = claimed.prove(NEW, "green", {LOCKS: "1"})
+    answer = claimed.prove(NEW, {LOCKS: "1"})
 
     held = claimed.steering.state().slots["green"]
     assert answer["say"].startswith(f"production: 2 of 2 green instances run {NEW}")
@@ -169,19 +178,44 @@ def test_flags_that_the_release_does_not_know_are_left_out_of_its_document(claim
     for instance in claimed.of("green"):
         del instance.known[QUEUE]
 
-    answer = claimed.prove(NEW, "green", {LOCKS: "1", QUEUE: "1"})
+    answer = claimed.prove(NEW, {LOCKS: "1", QUEUE: "1"})
 
     assert answer["flags"] == {LOCKS: "1"}
 
 
-def test_proving_again_hands_out_no_new_generation(claimed: Steered) -> None:
-    first = claimed.prove(NEW, "green", {LOCKS: "1"})
+def test_where_a_certificate_is_asked_for_its_flags_are_the_releases_and_no_others(claimed: Steered) -> None:
+    claimed.certify(NEW, {LOCKS: "1"})
 
-    assert claimed.prove(NEW, "green", {LOCKS: "1"})["generation"] == first["generation"]
+    asked = ("prove", f"--token={claimed.token}", f'--flags={{"{QUEUE}": "1"}}')
+    _, answer = claimed.host(*asked, told=document_of(NEW))
+
+    assert answer["flags"] == {LOCKS: "1"}
+
+
+def test_where_none_is_asked_for_the_site_says_which(claimed: Steered) -> None:
+    claimed.settings["admission"] = False
+
+    assert claimed.prove(NEW, {QUEUE: "1"})["flags"] == {QUEUE: "1"}
+
+
+def test_without_a_certificate_of_its_bytes_a_release_is_not_proven(claimed: Steered) -> None:
+    other = document_of(NEW) | {"sha256": "e" * 64}
+    claimed.certify(NEW, {})
+
+    error = refused(claimed, lambda t: stages.prove(t.steering, **other, token=t.token, flags={}))
+
+    assert f"not for {NEW} (eeeeeeeeeeee)" in str(error)
+    assert "./p12 verify" in error.hint
+
+
+def test_proving_again_hands_out_no_new_generation(claimed: Steered) -> None:
+    first = claimed.prove(NEW, {LOCKS: "1"})
+
+    assert claimed.prove(NEW, {LOCKS: "1"})["generation"] == first["generation"]
 
 
 def test_a_release_is_shown_to_obey_by_turning_its_flags_off_and_on_once(claimed: Steered) -> None:
-    answer = claimed.prove(NEW, "green", {LOCKS: "1"})
+    answer = claimed.prove(NEW, {LOCKS: "1"})
 
     assert claimed.steering.flags.at_generation(answer["generation"] - 1).flags == {LOCKS: "0"}
     assert claimed.steering.flags.at_generation(answer["generation"]).flags == {LOCKS: "1"}
@@ -191,7 +225,7 @@ def test_an_instance_that_keeps_the_flags_it_had_gets_no_traffic(claimed: Steere
     claimed.instances["green-2.local"].deaf = True
 
     with pytest.raises(Unproven, match=r"green-2\.local took flag generation \d+ and still has"):
-        claimed.prove(NEW, "green", {LOCKS: "1"})
+        claimed.prove(NEW, {LOCKS: "1"})
 
     assert not claimed.steering.state().slots["green"].proven
 
@@ -201,7 +235,7 @@ def test_a_generation_that_an_instance_has_seen_is_never_handed_out(claimed: Ste
         "green-2.local"
     ].body = b'{"flags":{},"generation":41,"slot":"green","target":"production"}'
 
-    assert claimed.prove(NEW, "green", {LOCKS: "1"})["generation"] == 43
+    assert claimed.prove(NEW, {LOCKS: "1"})["generation"] == 43
     assert claimed.instances["green-1.local"].pushes == [42, 43]
 
 
@@ -241,7 +275,7 @@ def test_one_instance_in_trouble_is_no_proof_and_is_named(
     fault(claimed)
 
     with pytest.raises(Unproven) as raised:
-        claimed.prove(NEW, "green", {LOCKS: "1"})
+        claimed.prove(NEW, {LOCKS: "1"})
 
     assert said in str(raised.value)
     assert not claimed.steering.state().slots["green"].proven
@@ -252,7 +286,7 @@ def test_while_a_hung_instance_is_asked_a_rollback_does_not_wait(offered: Steere
     heartbeat = offered.steering.lock.holder().heartbeat
 
     with ThreadPoolExecutor() as pool:
-        asking = pool.submit(offered.prove, NEW, "green")
+        asking = pool.submit(offered.prove, NEW)
         wait_for(lambda: offered.steering.lock.holder().heartbeat > heartbeat, "it is asking")
         _, seconds = timed(offered.roll_back)
         offered.instances["green-2.local"].thaw()
@@ -307,7 +341,9 @@ def nothing_to_lose(target: Steered) -> None:
 def test_without_its_evidence_a_release_is_not_begun(
     claimed: Steered, lacking: Callable[[Steered], None], said: str, hint: str
 ) -> None:
-    claimed.prove(NEW, "green")
+    claimed.settings["admission"] = False
+    claimed.prove(NEW)
+    claimed.settings["admission"] = True
     lacking(claimed)
 
     error = refused(claimed, lambda t: stages.begin(t.steering, NEW, t.token, ""))
@@ -482,8 +518,8 @@ def test_a_plan_says_what_is_true_and_what_is_left(offered: Steered) -> None:
 
     after = stages.plan(offered.steering, NEW, digest_of(NEW))
 
-    assert (before["slot"], before["installed"], before["under_way"]) == ("green", True, True)
-    assert (before["certified"], before["first"]) == (True, False)
+    assert (before["slot"], before["installed"], before["proven"]) == ("green", True, True)
+    assert (before["certified"], before["finished"]) == (True, False)
     assert (before["share"], before["steps"]) == (0, [5, 25])
     assert (after["share"], after["steps"]) == (5, [25])
 
@@ -499,19 +535,28 @@ def test_a_plan_after_a_rollback_starts_from_the_first_step(offered: Steered) ->
 
     plan = stages.plan(offered.steering, NEW, digest_of(NEW))
 
-    assert (plan["steps"], plan["quarantined"], plan["under_way"]) == ([5, 25], "slow", False)
+    assert (plan["steps"], plan["quarantined"], plan["proven"]) == ([5, 25], "slow", False)
 
 
 def test_a_backup_is_of_the_release_that_serves_and_not_of_the_one_that_is_about_to(offered: Steered) -> None:
-    status, before = offered.host("serving")
+    status, before = offered.host("serving", "--reuse=true")
     offered.shift_unwatched(NEW, 100)
 
-    assert (status, before["release"], before["backed_up"]) == (0, OLD, True)
+    assert (status, before["release"], before["backup_due"]) == (0, OLD, False)
     assert stages.serving(offered.steering)["release"] == NEW
 
 
 def test_before_the_first_release_a_backup_is_of_none(target: Steered) -> None:
-    assert stages.serving(target.steering) == {"release": "none", "backed_up": False}
+    assert stages.serving(target.steering, reuse=True) == {"release": "none", "backup_due": True}
+
+
+def test_a_backup_is_due_where_no_fresh_one_is_there_or_may_be_reused(offered: Steered) -> None:
+    assert not stages.serving(offered.steering, reuse=True)["backup_due"]
+    assert stages.serving(offered.steering)["backup_due"]
+
+    offered.settings["backup_valid_minutes"] = 0
+
+    assert stages.serving(offered.steering, reuse=True)["backup_due"]
 
 
 def test_a_plan_changes_nothing(offered: Steered) -> None:

@@ -1,5 +1,6 @@
 """Opening a window and waiting for the guard's verdict."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from tests.running import wait_for
 # Who drives, as Ansible does: it starts what waits, says its number, and may be killed.
 DRIVER = """
 import subprocess, sys
-process = subprocess.Popen([sys.executable, "-m", "rollout", *sys.argv[1:]], stdin=subprocess.PIPE)
+told, *words = sys.argv[1:]
+process = subprocess.Popen([sys.executable, "-m", "rollout", *words], stdin=subprocess.PIPE, text=True)
 print(process.pid, flush=True)
-process.wait()
+process.communicate(told)
 """
 
 
@@ -152,11 +154,11 @@ def test_a_watch_shorter_than_the_site_wants_needs_a_reason_which_is_journaled(a
 
 def test_too_short_a_watch_is_refused_before_anything_is_changed(at_full: Steered) -> None:
     events = at_full.events()
-    asked = ("allow", f"--release={NEW}", "--minutes=59")
+    told = {"release": NEW}
 
-    assert at_full.host(*asked)[0] == 1
-    assert at_full.host(*asked, "--why=small change")[0] == 0
-    assert at_full.host("allow", f"--release={NEW}", "--minutes=60")[0] == 0
+    assert at_full.host("allow", "--minutes=59", told=told)[0] == 1
+    assert at_full.host("allow", "--minutes=59", "--why=small change", told=told)[0] == 0
+    assert at_full.host("allow", "--minutes=60", told=told)[0] == 0
     assert at_full.events() == events
 
 
@@ -376,8 +378,8 @@ def test_one_process_waits_as_long_as_it_takes_and_shows_that_the_engineer_is_al
 ) -> None:
     window = stepping.open()
     with stepping.guarding(), ThreadPoolExecutor() as pool:
-        words = ("window", "wait", f"--id={window.id}", f"--token={stepping.token}")
-        waiting = pool.submit(stepping.host, *words)
+        words = ("window", "wait", f"--token={stepping.token}")
+        waiting = pool.submit(stepping.host, *words, told={"id": window.id})
         for _ in range(3):
             before = stepping.steering.lock.holder().heartbeat
             wait_for(lambda: stepping.steering.lock.holder().heartbeat > before, "the lock is renewed")  # noqa: B023
@@ -394,9 +396,12 @@ def test_one_process_waits_as_long_as_it_takes_and_shows_that_the_engineer_is_al
 
 def test_nobody_waits_on_and_renews_the_lock_for_an_engineer_who_is_gone(stepping: Steered) -> None:
     window = stepping.open()
-    words = ["host", "production", "window", "wait", f"--id={window.id}", f"--token={stepping.token}"]
+    words = ["host", "production", "window", "wait", f"--token={stepping.token}"]
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *words], env=stepping.environment(), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DRIVER, json.dumps({"id": window.id}), *words],
+        env=stepping.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     holder = stepping.steering.lock.holder()
     session = f"{socket.gethostname()}:{driver.pid}:1.0"

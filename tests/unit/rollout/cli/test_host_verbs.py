@@ -16,7 +16,8 @@ from tests.running import CHECKOUT
 def values_of(verb: Verb) -> set[str]:
     """The names of the values that a verb hands to its function."""
     options = {settings.get("dest", name.strip("-").replace("-", "_")) for name, settings in verb.options}
-    return options | set(verb.fixed) | ({verb.reads} if verb.reads else set())
+    read = {verb.reads} if isinstance(verb.reads, str) else set(verb.reads)
+    return options | set(verb.fixed) | (read - {""})
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
