@@ -145,7 +145,15 @@ def _host_verbs() -> str:
     rows = []
     for name, (said, parser) in sorted(host_verbs().items()):
         words = [_typed(a) for a in options_of(parser) if a.dest not in EVERY_HOST_VERB]
-        rows.append((f"`{name}`", said, f"`{' '.join(words)}`" if words else ""))
+        reads = VERBS[name].reads
+        told = (
+            f"JSON on standard input: {reads if isinstance(reads, str) else ', '.join(reads)}"
+            if reads
+            else ""
+        )
+        rows.append(
+            (f"`{name}`", said, "; ".join(filter(None, [f"`{' '.join(words)}`" if words else "", told])))
+        )
     return table(("verb", "meaning", "takes"), rows)
 
 
