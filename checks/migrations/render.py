@@ -39,7 +39,7 @@ def main(tree: Path) -> dict[str, Any]:
     revisions = [
         {
             "revision": script.revision,
-            "file": str(Path(script.path).relative_to(tree)),
+            "file": str(Path(script.path).relative_to(tree.resolve())),
             "sql": _sql(configuration, scripts, script),
         }
         for script in reversed(list(scripts.walk_revisions()))

@@ -13,10 +13,12 @@ from rollout.steps import reports
 from rollout.steps import rollout as stages
 from rollout.steps.rollback import flags_off
 from rollout.steps.window import open_window
+from rollout.target import certificate
 from tests.integration.rollout.steered import (
     NEW,
     NEXT,
     OLD,
+    STAGING_KEY,
     Steered,
     commit_of,
     digest_of,
@@ -305,12 +307,8 @@ def expired(target: Steered) -> None:
     target.admit(NEW)
     path = target.steering.journal
     paper = dict(path.entries()[-2].data["certificate"])
-    from rollout.target import certificate
-
     fields = {name: paper[name] for name in certificate.FIELDS} | {"expires_at": time.time() - 1}
-    path.append(
-        "ann", "certificate.accepted", certificate=certificate.issue("certificates' secret", **fields)
-    )
+    path.append("ann", "certificate.accepted", certificate=certificate.issue(STAGING_KEY, **fields))
 
 
 def for_another_artifact(target: Steered) -> None:
