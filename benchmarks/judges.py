@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from checks.base.report import Verdict
-from checks.window.judge import Window, WindowLimits
+from checks.window.judge import WindowJudge
+from checks.window.limits import WindowLimits
 from tests.simulated import HEALTHY, minutes
 
 LOOKS = 120
@@ -64,7 +65,7 @@ CASES = (
 
 
 def ours(samples: Samples) -> float:
-    window = Window(LIMITS, "green", "blue")
+    window = WindowJudge(LIMITS, "green", "blue")
     for sample in samples:
         if window.add(sample).verdict is not None:
             break

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import Row, show
-from checks.window import samples as kept
+from checks.window import samples
 from checks.window.limits import WindowLimits
 
 MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 5, 7, 1.0
@@ -20,7 +20,7 @@ EDGES = [f"{0.001 * 1.2**step:.4g}" for step in range(20, 45)]
 NAMES = {f"{slot}-{number}.app1": slot for slot in ("green", "blue") for number in (1, 2)}
 
 
-def samples(chance: random.Random) -> list[dict[str, Any]]:
+def simulated(chance: random.Random) -> list[dict[str, Any]]:
     """Samples as the guard keeps them, of two healthy slots with 50 requests an instance each time."""
     counters = {name: dict.fromkeys(("requests", "busy", "retries"), 0) for name in NAMES}
     latency = {name: dict.fromkeys(EDGES, 0) for name in NAMES}
@@ -67,15 +67,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     limits = WindowLimits(60.0 * MINUTES, 60.0 * MINUTES, 3000, 0.01)
-    question = kept.Question("production", "green", "blue", limits)
+    question = samples.Question("production", "green", "blue", limits)
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "samples.jsonl"
-        lines = [question.to_line(), *map(kept.to_line, samples(random.Random(1)))]
+        lines = [question.to_line(), *map(samples.to_line, simulated(random.Random(1)))]
         file.write_text("\n".join(lines) + "\n")
         took = []
         for _ in range(RUNS):
             started = time.process_time()
-            verdict = kept.replay(file).verdict
+            verdict = samples.replay(file).verdict
             took.append(time.process_time() - started)
         print(f"{len(lines) - 1} samples, {file.stat().st_size / 1e6:.1f} MB, {verdict}\n")
     row = Row("judging a 120-minute window, reading included", "s of CPU", took, LIMIT_SECONDS)

@@ -6,18 +6,17 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from checks.backup import manifest
 from checks.backup.directory import sole_backup
-from checks.backup.make import RUN_DIR, Plan, backup
-from checks.backup.manifest import SUFFIX, Backup, Manifest, list_backups
-from checks.backup.offsite import copy, place
+from checks.backup.make import RUN_DIR, BackupPlan, backup
+from checks.backup.manifest import SUFFIX, Manifest, list_backups
+from checks.backup.offsite import copy, parse_destination
 from checks.backup.retention import Keep, prune
-from checks.backup.verify import Refused, restore_into, verify
+from checks.backup.verify import NotProven, restore_into, verify
 from checks.base import command
 from checks.base.errors import Misused
 from checks.base.postgres import dsn
@@ -26,19 +25,7 @@ from checks.base.report import Finding, Report, compare
 
 # The largest niceness there is. An idle class would let a busy host starve it with its snapshot open.
 LAST = 19
-
-__all__ = [
-    "Backup",
-    "Manifest",
-    "Plan",
-    "Refused",
-    "backup",
-    "give_way",
-    "list_backups",
-    "restore_into",
-    "tidy_up_when_stopped",
-    "verify",
-]
+MAKE_ONE = "Make another: ./p12 backup"
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
@@ -46,7 +33,7 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where backups are kept")
     parser.add_argument("--bin-dir", type=Path, default=Tools().bin_dir, help="Postgres's own programs")
     parser.add_argument("--release", default="", help="the release in service, for the manifest")
-    parser.add_argument("--run-dir", "--run-as-dir", type=Path, default=RUN_DIR, help="short, for a socket")
+    parser.add_argument("--run-dir", type=Path, default=RUN_DIR, help="short, for a socket")
     parser.add_argument("--queue-seconds", type=float, default=600.0, help="how long to wait for a turn")
     parser.add_argument("--timeout-seconds", type=float, default=3600.0, help="how long one program may take")
     parser.add_argument("--env-file", type=Path, help="a 0600 file that holds DATABASE_URL")
@@ -78,12 +65,12 @@ def main(argv: Sequence[str]) -> int:
         shown = [dataclasses.asdict(kept.manifest) for kept in list_backups(args.out)]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
         return 0
-    give_way()
+    lower_priority()
     tidy_up_when_stopped()
-    return command.answer(args, "backup", time.time, lambda: report(args))
+    return command.answer(args, "backup", lambda: report(args))
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Let the service go first: this process, and whatever it starts, gets what nobody else wants."""
     os.nice(LAST)
 
@@ -95,7 +82,6 @@ def tidy_up_when_stopped() -> None:
 
 def report(args: argparse.Namespace) -> Report:
     """Do what was asked and say what came of it."""
-    started_at = time.time()
     facts: dict[str, Any] = {}
     made = None
     try:
@@ -103,53 +89,40 @@ def report(args: argparse.Namespace) -> Report:
             findings, facts = _pruned(args)
         else:
             findings, made = _done(args)
-    except Refused as refused:
+    except NotProven as refused:
         sys.stderr.write(f"{refused}\n")
         findings = refused.findings
     if made:
-        known = dataclasses.asdict(made)
-        facts |= {name: value for name, value in known.items() if name not in ("tables", "sequences")}
-        facts["manifest"] = str(args.out / f"{made.id}{SUFFIX}")
-    return Report(
-        check="backup",
-        target=args.target,
-        findings=findings,
-        started_at=started_at,
-        finished_at=time.time(),
-        inputs={name: str(getattr(args, name) or "") for name in ("out", "release", "verify", "restore")},
-        facts=facts,
-    )
+        known = dataclasses.asdict(made) | {"manifest": str(args.out / f"{made.id}{SUFFIX}")}
+        facts = {name: value for name, value in known.items() if name not in ("tables", "sequences")}
+    inputs = {name: str(getattr(args, name) or "") for name in ("out", "release", "verify", "restore")}
+    return Report("backup", args.target, findings, inputs=inputs, facts=facts)
 
 
 def _pruned(args: argparse.Namespace) -> tuple[tuple[Finding, ...], dict[str, Any]]:
     with sole_backup(args.out, args.queue_seconds, not args.dry_run):
         gone = prune(args.out, args.keep or Keep(), args.dry_run)
         left = [kept.manifest.id for kept in list_backups(args.out) if kept.manifest.id not in gone]
-    return (compare("kept", len(left), ">=", 1),), {"pruned": gone, "is_dry_run": args.dry_run}
+    return (compare("kept", len(left), ">=", 1, MAKE_ONE),), {"pruned": gone, "is_dry_run": args.dry_run}
 
 
-def _done(args: argparse.Namespace) -> tuple[tuple[Finding, ...], Manifest | None]:
+def _done(args: argparse.Namespace) -> tuple[tuple[Finding, ...], Manifest]:
     tools = Tools(args.bin_dir, args.timeout_seconds)
     identity = args.identity.read_text() if args.identity else ""
-    if args.verify:
-        kept = manifest.find(args.out, args.verify)
-        return verify(kept.archive, kept.manifest, tools, identity), kept.manifest
-    if args.restore:
-        if not args.database:
-            raise Misused("--restore needs --database: name a new database to restore into.")
-        kept = manifest.find(args.out, args.restore)
+    if args.restore and not args.database:
+        raise Misused("--restore needs --database: name a new database to restore into.")
+    if wanted := args.verify or args.restore:
+        kept = manifest.find(args.out, wanted)
+        if args.verify:
+            return verify(kept.archive, kept.manifest, tools, identity), kept.manifest
         return restore_into(dsn(args.env_file), kept, args.database, tools, identity), kept.manifest
-    to = place(args.copy, args.ssh_config) if args.copy else None
-    plan = Plan(
+    to = parse_destination(args.copy, args.ssh_config) if args.copy else None
+    same = ("out", "target", "release", "run_dir", "queue_seconds", "lock_seconds")
+    plan = BackupPlan(
         url=dsn(args.env_file),
-        out=args.out,
         tools=tools,
-        target=args.target,
-        release=args.release,
-        run_dir=args.run_dir,
-        queue_seconds=args.queue_seconds,
-        lock_seconds=args.lock_seconds,
         recipients=tuple(args.age_recipient),
+        **{name: getattr(args, name) for name in same},
     )
     made = backup(plan)
     if to:
@@ -164,7 +137,7 @@ def _proven(made: Manifest) -> tuple[Finding, ...]:
     if made.nothing_to_lose:
         return (compare("nothing_to_lose", 1, "==", 1),)
     return (
-        compare("restored_tables", len(made.tables), ">=", 1),
-        compare("restored_rows", made.contents.rows, ">=", 0),
-        compare("size_bytes", made.size_bytes, ">=", 1),
+        compare("restored_tables", len(made.tables), ">=", 1, MAKE_ONE),
+        compare("restored_rows", made.contents.rows, ">=", 0, MAKE_ONE),
+        compare("size_bytes", made.size_bytes, ">=", 1, MAKE_ONE),
     )

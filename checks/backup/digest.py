@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg2.extensions
 from psycopg2 import sql
 
+from checks.base.postgres import rows
 from checks.base.report import Finding, compare
 
 # How a row reads as text must not depend on either server's settings.
@@ -27,10 +27,12 @@ ORDER BY 1, 2
 """
 # The sum does not depend on the order of the rows, and unlike an xor it counts a row that is there twice.
 DIGEST = """
-SELECT count(*), coalesce(sum(hashtextextended(p12_row::text, 0)::numeric), 0)::text
+SELECT count(*) AS rows, coalesce(sum(hashtextextended(p12_row::text, 0)::numeric), 0)::text AS digest
 FROM ONLY {} AS p12_row
 """
-SEQUENCES = "SELECT schemaname || '.' || sequencename, coalesce(last_value, 0) FROM pg_sequences"
+SEQUENCES = """
+SELECT schemaname || '.' || sequencename AS name, coalesce(last_value, 0) AS value FROM pg_sequences
+"""
 # What pg_dump writes anew each time, or from the server's version.
 UNSTABLE = re.compile(r"^(--.*|\\(un)?restrict .*|)$")
 NAMED = 5
@@ -49,29 +51,22 @@ class Contents:
         return sum(table["rows"] for table in self.tables.values())
 
 
-def read_sequences(connection: psycopg2.extensions.connection) -> dict[str, int]:
+def read_sequences(connection: Any) -> dict[str, int]:
     """Read every sequence; its value belongs to no snapshot, so read it before the dump does."""
-    with connection.cursor() as cursor:
-        cursor.execute(SEQUENCES)
-        return {name: int(value) for name, value in cursor.fetchall()}
+    return {row["name"]: int(row["value"]) for row in rows(connection, SEQUENCES)}
 
 
-def table_names(connection: psycopg2.extensions.connection) -> list[tuple[str, str]]:
+def table_names(connection: Any) -> list[tuple[str, str]]:
     """Name every table, by schema and name."""
-    with connection.cursor() as cursor:
-        cursor.execute(TABLES)
-        return [(schema, name) for schema, name in cursor.fetchall()]
+    return [(row["nspname"], row["relname"]) for row in rows(connection, TABLES)]
 
 
-def read_tables(connection: psycopg2.extensions.connection) -> dict[str, dict[str, Any]]:
+def read_tables(connection: Any) -> dict[str, dict[str, Any]]:
     """Count and digest every table, in the transaction that the connection is in, if it is in one."""
-    with connection.cursor() as cursor:
-        tables = {}
-        for schema, name in table_names(connection):
-            cursor.execute(sql.SQL(DIGEST).format(sql.Identifier(schema, name)))
-            rows, digest = cursor.fetchone() or (0, "0")
-            tables[f"{schema}.{name}"] = {"rows": int(rows), "digest": str(digest)}
-        return tables
+    return {
+        f"{schema}.{name}": rows(connection, sql.SQL(DIGEST).format(sql.Identifier(schema, name)))[0]
+        for schema, name in table_names(connection)
+    }
 
 
 def schema_sha256(dumped: str) -> str:

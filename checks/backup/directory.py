@@ -1,17 +1,15 @@
 """The directory that backups are kept in: one backup at a time, and nothing half of those that died."""
 
 import contextlib
-import fcntl
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from checks.backup.manifest import PARTIAL, SUFFIX
+from checks.backup.manifest import SUFFIX
 from checks.backup.scratch_cluster import clear
 from checks.base.errors import CannotMeasure, Misused
+from checks.base.files import PARTIAL, file_lock
 
-POLL_SECONDS = 0.2
 # What a backup names its files; everything else in the directory is somebody's own.
 OURS = re.compile(r"(?P<id>\d{8}T\d{6}Z-[^.]+)\.(?:dump|globals\.sql)(?:\.age)?")
 
@@ -22,20 +20,15 @@ def sole_backup(out: Path, seconds: float, is_clearing: bool = True) -> Iterator
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         out.chmod(0o700)
-        lock = (out / ".lock").open("a")
+        (out / ".lock").touch()
     except OSError as error:
         raise Misused(f"--out {out} cannot be used: {error}. It must belong to this user.") from None
-    with lock:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    waited = f"Another backup has been running in {out} for more than {seconds:g} s."
-                    raise CannotMeasure(f"{waited} Wait for it, or look whether it hangs.") from None
-                time.sleep(POLL_SECONDS)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(file_lock(out / ".lock", seconds))
+        except BlockingIOError:
+            waited = f"Another backup has been running in {out} for more than {seconds:g} s."
+            raise CannotMeasure(f"{waited} Wait for it, or look whether it hangs.") from None
         if is_clearing:
             clear(out)
             for left in leftovers(out):

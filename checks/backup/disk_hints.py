@@ -19,21 +19,21 @@ GONE_HINT = "Earlier backups are untouched. When Postgres is back: ./p12 backup"
 
 
 @contextlib.contextmanager
-def explained(place: Path) -> Iterator[None]:
-    """Say what to do when the disk of ``place`` is full, or when Postgres has gone.
+def disk_hints(directory: Path) -> Iterator[None]:
+    """Say what to do when the disk of ``directory`` is full, or when Postgres has gone.
 
     Raises CannotMeasure for both, and for whatever else the system refused.
     """
     try:
         yield
     except (CannotMeasure, OSError) as error:
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(directory).free
         is_full = FULL.search(str(error)) or getattr(error, "errno", None) in FULL_NUMBERS
         if is_full or free < NOTHING_LEFT_BYTES:
             now = f"{free // 1024**2} MB are free there now."
-            raise CannotMeasure(f"{place}: {error} {now} {SPACE_HINT}") from None
+            raise CannotMeasure(f"{directory}: {error} {now} {SPACE_HINT}") from None
         if GONE.search(str(error)):
             raise CannotMeasure(f"{error} {GONE_HINT}") from None
         if isinstance(error, OSError):
-            raise CannotMeasure(f"{place}: {error}.") from None
+            raise CannotMeasure(f"{directory}: {error}.") from None
         raise

@@ -20,11 +20,13 @@ from checks.backup import age, digest, manifest, smoke
 from checks.backup.archive import Archive, store
 from checks.backup.digest import Contents
 from checks.backup.directory import sole_backup
-from checks.backup.disk_hints import SPACE_HINT, explained
-from checks.backup.manifest import PARTIAL, SUFFIX, Manifest
-from checks.backup.snapshot import Source, blocked, look, snapshot
-from checks.backup.verify import SCHEMA_ONLY, Refused, is_proven, prove
+from checks.backup.disk_hints import SPACE_HINT, disk_hints
+from checks.backup.manifest import Manifest
+from checks.backup.scratch_cluster import scratch
+from checks.backup.snapshot import Source, blocked, read_source, snapshot
+from checks.backup.verify import SCHEMA_ONLY, NotProven, examine, is_proven
 from checks.base.errors import CannotMeasure, Misused
+from checks.base.files import PARTIAL, publish
 from checks.base.postgres import connected
 from checks.base.postgres_tools import Tools, environment
 
@@ -35,7 +37,7 @@ RUN_DIR = Path("/tmp")  # noqa: S108
 
 
 @dataclass(frozen=True)
-class Plan:
+class BackupPlan:
     """What to back up, and where to. ``url`` holds a secret; seconds are how long to wait for what.
 
     ``recipients`` are the public keys that can open it, none for a plain one; ``watching`` is a DSN that may
@@ -76,10 +78,10 @@ class Files:
     identity: str = field(default="", repr=False)
 
 
-def backup(plan: Plan) -> Manifest:
+def backup(plan: BackupPlan) -> Manifest:
     """Back a database up and prove the backup; return the manifest that was written last.
 
-    Raises Misused for what cannot be asked for, CannotMeasure if it could not be done, and Refused if the
+    Raises Misused for what cannot be asked for, CannotMeasure if it could not be done, and NotProven if the
     proof failed. In each of these cases nothing new is left behind, and earlier backups are untouched.
     """
     forbid_root()
@@ -87,7 +89,7 @@ def backup(plan: Plan) -> Manifest:
     tools_major, tools_version = plan.tools.version()
     with sole_backup(plan.out, plan.queue_seconds):
         with connected(plan.url, plan.tools.seconds) as connection:
-            source = look(connection)
+            source = read_source(connection)
             if tools_major != source.server_major:
                 hint = f"Set --bin-dir to the programs of Postgres {source.server_major}."
                 raise Misused(
@@ -96,70 +98,61 @@ def backup(plan: Plan) -> Manifest:
             made = _begun(plan, source, tools_version)
             if source.has_notes:
                 need_space(plan, source)
-                made = _dump_and_prove(plan, made, source, connection)
+                made = _dump_and_prove(plan, made, connection)
         made = dataclasses.replace(made, finished_at=plan.now())
-        with explained(plan.out):
-            manifest.write_durably(plan.out / f"{made.id}{SUFFIX}", made.to_json())
+        with disk_hints(plan.out):
+            made.write(plan.out)
         return made
 
 
-def _begun(plan: Plan, source: Source, tools_version: str) -> Manifest:
+def _begun(plan: BackupPlan, source: Source, tools_version: str) -> Manifest:
     started = plan.now()
+    known = vars(source) | {"nothing_to_lose": not source.has_notes, "tools_version": tools_version}
+    del known["has_notes"]
     return Manifest(
         id=identifier(plan, started),
         target=plan.target,
         release=plan.release,
-        nothing_to_lose=not source.has_notes,
         started_at=started,
         finished_at=started,
-        database=source.database,
-        system_identifier=source.system_identifier,
-        server_version=source.server_version,
-        encoding=source.encoding,
-        tools_version=tools_version,
-        schema_revision=source.schema_revision,
-        database_bytes=source.bytes,
+        **known,
     )
 
 
-def _dump_and_prove(
-    plan: Plan, made: Manifest, source: Source, connection: psycopg2.extensions.connection
-) -> Manifest:
+def _dump_and_prove(plan: BackupPlan, made: Manifest, connection: psycopg2.extensions.connection) -> Manifest:
     files = _files(plan, made)
-    names = (files.archive.name.removesuffix(PARTIAL), files.globals.name.removesuffix(PARTIAL))
+    kept = [plan.out / path.name.removesuffix(PARTIAL) for path in (files.archive, files.globals)]
     try:
-        with explained(plan.out):
+        with disk_hints(plan.out):
             dumped = dump(plan, files, connection)
         begun = time.monotonic()
         # Digested before the proof reads it, so that what changes after that is not what was proven.
-        sha256, globals_sha256 = manifest.sha256(files.archive), manifest.sha256(files.globals)
-        _prove(plan, files, dumped, source)
-        proof_seconds = time.monotonic() - begun
-        size = files.archive.stat().st_size
-        manifest.settle(files.archive, plan.out / names[0])
-        manifest.settle(files.globals, plan.out / names[1])
+        made = dataclasses.replace(
+            made,
+            archive=kept[0].name,
+            size_bytes=files.archive.stat().st_size,
+            sha256=manifest.sha256(files.archive),
+            globals=kept[1].name,
+            globals_sha256=manifest.sha256(files.globals),
+            encrypted_to=plan.recipients,
+            lsn=dumped.lsn,
+            smoke=dumped.smoke,
+            schema_sha256=dumped.contents.schema_sha256,
+            tables=dumped.contents.tables,
+            sequences=dumped.contents.sequences,
+            dump_seconds=round(dumped.seconds, 3),
+        )
+        _prove(plan, files, dumped, made.encoding)
+        made = dataclasses.replace(made, proof_seconds=round(time.monotonic() - begun, 3))
+        publish(files.archive, kept[0])
+        publish(files.globals, kept[1])
     finally:
         files.archive.unlink(missing_ok=True)
         files.globals.unlink(missing_ok=True)
-    return dataclasses.replace(
-        made,
-        archive=names[0],
-        size_bytes=size,
-        sha256=sha256,
-        globals=names[1],
-        globals_sha256=globals_sha256,
-        encrypted_to=plan.recipients,
-        lsn=dumped.lsn,
-        smoke=dumped.smoke,
-        schema_sha256=dumped.contents.schema_sha256,
-        tables=dumped.contents.tables,
-        sequences=dumped.contents.sequences,
-        dump_seconds=round(dumped.seconds, 3),
-        proof_seconds=round(proof_seconds, 3),
-    )
+    return made
 
 
-def _files(plan: Plan, made: Manifest) -> Files:
+def _files(plan: BackupPlan, made: Manifest) -> Files:
     ending = f"{age.SUFFIX if plan.recipients else ''}{PARTIAL}"
     archive, roles = (plan.out / f"{made.id}.{kind}{ending}" for kind in ("dump", "globals.sql"))
     if not plan.recipients:
@@ -168,7 +161,7 @@ def _files(plan: Plan, made: Manifest) -> Files:
     return Files(archive, roles, (*plan.recipients, key.recipient), key.identity)
 
 
-def dump(plan: Plan, files: Files, connection: psycopg2.extensions.connection) -> Dumped:
+def dump(plan: BackupPlan, files: Files, connection: psycopg2.extensions.connection) -> Dumped:
     """Dump a database into files and return what it held in the snapshot that was dumped."""
     variables = environment(plan.url)
     watching = plan.watching or plan.url
@@ -193,8 +186,8 @@ def dump(plan: Plan, files: Files, connection: psycopg2.extensions.connection) -
     return Dumped(Contents(held, sequences, digest.schema_sha256(schema)), seen, lsn, seconds)
 
 
-def _prove(plan: Plan, files: Files, dumped: Dumped, source: Source) -> None:
-    """Raise Refused unless what is stored, as whoever has the key will read it, is what was dumped."""
+def _prove(plan: BackupPlan, files: Files, dumped: Dumped, encoding: str) -> None:
+    """Raise NotProven unless what is stored, as whoever has the key will read it, is what was dumped."""
     for stored in (files.archive, files.globals) if files.recipients else ():
         seen = age.recipients_in(stored)
         if seen != len(files.recipients):
@@ -203,10 +196,11 @@ def _prove(plan: Plan, files: Files, dumped: Dumped, source: Source) -> None:
             )
     Archive(files.globals, files.identity).require_globals(plan.tools)
     archive = Archive(files.archive, files.identity)
-    encoding = source.encoding
-    findings = prove(plan.tools, archive, dumped.contents, dumped.smoke, encoding, plan.out, plan.run_dir)
+    # What was wrong is named while the cluster is still there: once it is removed, there is space again.
+    with scratch(plan.tools, plan.out, plan.run_dir) as url, disk_hints(plan.out):
+        findings = examine(plan.tools, archive, dumped.contents, dumped.smoke, encoding, url)
     if not is_proven(findings):
-        raise Refused("The backup does not hold what the database holds; it was thrown away.", findings)
+        raise NotProven("The backup does not hold what the database holds; it was thrown away.", findings)
 
 
 def forbid_root() -> None:
@@ -215,14 +209,14 @@ def forbid_root() -> None:
         raise Misused(f"The scratch cluster of a backup cannot run as root. {hint}")
 
 
-def identifier(plan: Plan, started: float) -> str:
+def identifier(plan: BackupPlan, started: float) -> str:
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started))
     return f"{when}-{plan.target}-{re.sub(r'[^0-9A-Za-z]', '', plan.release)[:12] or 'none'}"
 
 
-def need_space(plan: Plan, source: Source) -> None:
+def need_space(plan: BackupPlan, source: Source) -> None:
     """Raise CannotMeasure if the archive and the restored copy would not fit."""
-    needed = 2 * source.bytes + SCRATCH_BYTES
+    needed = 2 * source.database_bytes + SCRATCH_BYTES
     free = plan.free_bytes(plan.out)
     if free < needed:
         short = f"{plan.out} has {free // 1024**2} MB free; dump and proof may need {needed // 1024**2} MB."

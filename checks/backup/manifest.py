@@ -3,17 +3,18 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from checks.backup.digest import Contents
 from checks.base.errors import CannotMeasure
+from checks.base.files import write_atomically
 
 SUFFIX = ".manifest.json"
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class Manifest:
     def contents(self) -> Contents:
         return Contents(self.tables, self.sequences, self.schema_sha256)
 
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+    def write(self, directory: Path) -> None:
+        """Make the files beside it a backup; only whoever proved them may."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        write_atomically(directory / f"{self.id}{SUFFIX}", text, 0o600, is_durable=True)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class Backup:
 def read(path: Path) -> Manifest:
     """Read a manifest; raises CannotMeasure if it is none."""
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (OSError, ValueError) as error:
         raise CannotMeasure(f"{path} is not a backup's manifest: {error}") from None
 
 
@@ -113,32 +116,6 @@ def find(directory: Path, backup_id: str) -> Backup:
             return backup
     there = ", ".join(backup.manifest.id for backup in backups) or "none"
     raise CannotMeasure(f"{directory} has no whole backup {backup_id}. There: {there}.")
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Write a private file so that it is whole or not there, also after a power cut."""
-    partial = path.with_name(path.name + PARTIAL)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    settle(partial, path)
-
-
-def settle(partial: Path, path: Path) -> None:
-    """Give a file that is whole its name, and make that last."""
-    _sync(partial)
-    partial.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256(path: Path) -> str:

@@ -3,16 +3,16 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from checks.backup import manifest
-from checks.backup.manifest import PARTIAL, Backup
+from checks.backup.manifest import Backup
 from checks.base.errors import CannotMeasure, Misused
-from checks.base.pipeline import how
+from checks.base.files import PARTIAL
+from checks.base.pipeline import exit_text
 from checks.base.postgres_tools import KEPT
 
 ACCEPTED = "Accepted: an absolute path, or ssh://user@host[:port]/path."
@@ -24,12 +24,12 @@ ARRIVE = """
 cd -- {directory} && umask 077 && cat > {partial} && sync -- {partial} || {{ rm -f -- {partial}; exit 1; }}
 seen=$(sha256sum < {partial} | cut -c 1-64)
 echo "$seen"
-if [ "$seen" = {sha256} ]; then mv -f -- {partial} {name}; else rm -f -- {partial}; fi
+if [ "$seen" = {sha256} ]; then mv -f -- {partial} {name} && sync .; else rm -f -- {partial}; fi
 """
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where copies go: a directory here, or one on a host that ``ssh`` reaches.
 
     ``ssh_config`` is a file for ``ssh -F``, which may name key, known hosts and all else; empty is ssh's own.
@@ -45,16 +45,19 @@ class Place:
         return f"{self.host}:{self.directory}" if self.host else str(self.directory)
 
     @property
-    def ssh(self) -> list[str]:
+    def shell(self) -> list[str]:
+        """What runs a script there."""
+        if not self.host:
+            return ["sh", "-c"]
         options = {"-F": self.ssh_config, "-l": self.user, "-p": self.port or ""}
         given = [word for name, value in options.items() if value for word in (name, str(value))]
         return [*SSH, *given, "--", self.host]
 
 
-def place(text: str, ssh_config: str = "") -> Place:
+def parse_destination(text: str, ssh_config: str = "") -> Destination:
     """Read where copies go; raises Misused if that is neither a path nor an address."""
     if text.startswith("/"):
-        return Place(Path(text))
+        return Destination(Path(text))
     refusal = Misused(f"{PASSWORD.sub(':…@', text)!r} is no place for copies. {ACCEPTED}")
     try:
         parts = urlsplit(text)
@@ -65,10 +68,10 @@ def place(text: str, ssh_config: str = "") -> Place:
     is_named = HOST.fullmatch(host) and not host.startswith("-") and not user.startswith("-")
     if parts.scheme != "ssh" or not is_named or len(parts.path) < 2 or parts.password:
         raise refusal
-    return Place(Path(parts.path), host, user, port, ssh_config)
+    return Destination(Path(parts.path), host, user, port, ssh_config)
 
 
-def copy(backup: Backup, to: Place, seconds: float) -> None:
+def copy(backup: Backup, to: Destination, seconds: float) -> None:
     """Copy a backup's files, the manifest last, each under a temporary name until its digest is right there.
 
     The directory must be there: one that is made could be under a disk that is not mounted. Raises Misused if
@@ -77,9 +80,13 @@ def copy(backup: Backup, to: Place, seconds: float) -> None:
     said = backup.manifest
     digests = {said.archive: said.sha256, said.globals: said.globals_sha256}
     try:
+        if not to.host and not to.directory.is_dir():
+            raise Misused(f"{to} is not there. Mount it or make it.")
+        if not to.host and to.directory.samefile(backup.directory):
+            raise Misused(f"{to} is where backups are kept already. Set p12_backup_copy elsewhere.")
         for file in backup.files:
             sha256 = digests.get(file.name) or manifest.sha256(file)
-            arrived = _by_ssh(file, sha256, to, seconds) if to.host else _here(file, sha256, to.directory)
+            arrived = _send(file, sha256, to, seconds)
             if arrived != sha256:
                 seen = f"sha256 {arrived[:12]}…, not {sha256[:12]}…"
                 raise CannotMeasure(f"{file.name} arrived at {to} with {seen}; it was removed there.")
@@ -88,41 +95,16 @@ def copy(backup: Backup, to: Place, seconds: float) -> None:
         raise type(error)(f"{error} {kept} Once that is mended: ./p12 backup") from None
 
 
-def _here(file: Path, sha256: str, directory: Path) -> str:
-    if not directory.is_dir():
-        raise Misused(f"{directory} is not there. Mount it or make it.")
-    if directory.samefile(file.parent):
-        raise Misused(f"{directory} is where backups are kept already. Set p12_backup_copy elsewhere.")
-    partial = directory / f"{file.name}{PARTIAL}"
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with file.open("rb") as source, os.fdopen(descriptor, "wb") as target:
-            shutil.copyfileobj(source, target)
-            target.flush()
-            os.fsync(target.fileno())
-        arrived = manifest.sha256(partial)
-        if arrived == sha256:
-            manifest.settle(partial, directory / file.name)
-        return arrived
-    except OSError as error:
-        raise CannotMeasure(f"The copy to {directory} failed: {error}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _by_ssh(file: Path, sha256: str, to: Place, seconds: float) -> str:
-    named = {
-        "directory": str(to.directory),
-        "partial": f"{file.name}{PARTIAL}",
-        "name": file.name,
-        "sha256": sha256,
-    }
+def _send(file: Path, sha256: str, to: Destination, seconds: float) -> str:
+    """Copy one file; return the digest that was computed where it arrived."""
+    partial = f"{file.name}{PARTIAL}"
+    named = {"directory": str(to.directory), "partial": partial, "name": file.name, "sha256": sha256}
     script = ARRIVE.format(**{name: shlex.quote(value) for name, value in named.items()})
     variables = {name: os.environ[name] for name in (*KEPT, "SSH_AUTH_SOCK") if name in os.environ}
     try:
         with file.open("rb") as source:
             done = subprocess.run(
-                [*to.ssh, script],
+                [*to.shell, script],
                 stdin=source,
                 env=variables,
                 capture_output=True,
@@ -134,7 +116,7 @@ def _by_ssh(file: Path, sha256: str, to: Place, seconds: float) -> str:
     except subprocess.TimeoutExpired:
         raise CannotMeasure(f"The copy to {to} took more than {seconds:g} s and was stopped.") from None
     except OSError as error:
-        raise CannotMeasure(f"ssh cannot be run: {error}.") from None
+        raise CannotMeasure(f"The copy to {to} failed: {error}.") from None
     if done.returncode:
-        raise CannotMeasure(f"The copy to {to} failed: {how(done.returncode, done.stderr)}.")
+        raise CannotMeasure(f"The copy to {to} failed: {exit_text(done.returncode, done.stderr)}.")
     return done.stdout.strip()

@@ -6,16 +6,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
-import psycopg2
 
-from checks.backup.disk_hints import explained
+from checks.backup.disk_hints import disk_hints
 from checks.base.errors import CannotMeasure, Misused
+from checks.base.postgres import connected
 from checks.base.postgres_tools import Tools, environment
+from checks.base.waiting import wait_until
 
 USER = "p12_scratch"
 PREFIX = ".scratch-"
@@ -54,44 +54,42 @@ def scratch(
         if len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_BYTES:
             raise Misused(f"{run_dir} is too long for a Unix socket. Set --run-dir to such as /tmp.")
         data = home / "data"
-        with explained(place):
+        with disk_hints(place):
             tools.run(
                 "initdb",
                 ["-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
                 environment(),
             )
-        with _running(tools, data, sockets, {**SETTINGS, **(settings or {})}):
-            yield f"host={sockets} port=5432 user={USER} dbname=postgres"
+        with _running(tools, data, sockets, {**SETTINGS, **(settings or {})}) as url:
+            yield url
     finally:
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _running(tools: Tools, data: Path, sockets: Path, settings: Mapping[str, str]) -> Iterator[None]:
+def _running(tools: Tools, data: Path, sockets: Path, settings: Mapping[str, str]) -> Iterator[str]:
     given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     command = [str(tools.bin_dir / "postgres"), "-D", str(data), "-k", str(sockets), "-p", "5432", *given]
+    url = f"host={sockets} port=5432 user={USER} dbname=postgres"
     with (data / "log").open("wb") as log:
         server = subprocess.Popen(
             command, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
         try:
-            _wait(server, data, sockets)
-            yield
+            wait_until(lambda: server.poll() is not None or _answers(url), START_SECONDS, 0.05)
+            if not _answers(url):
+                lines = (data / "log").read_text(errors="replace").splitlines() or ["it said nothing"]
+                raise CannotMeasure(f"The scratch cluster does not start: {lines[-1]}")
+            yield url
         finally:
             _stop(server)
 
 
-def _wait(server: "subprocess.Popen[bytes]", data: Path, sockets: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            psycopg2.connect(f"host={sockets} port=5432 user={USER} dbname=postgres").close()
-            return
-        except psycopg2.OperationalError:
-            time.sleep(0.05)
-    lines = (data / "log").read_text(errors="replace").splitlines() or ["it said nothing"]
-    raise CannotMeasure(f"The scratch cluster does not start: {lines[-1]}")
+def _answers(url: str) -> bool:
+    with contextlib.suppress(CannotMeasure), connected(url):
+        return True
+    return False
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:

@@ -7,16 +7,17 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-from checks.base.postgres import said
-from checks.base.report import Finding, Verdict, compare
+from checks.base.postgres import error_text, rows
+from checks.base.report import Finding, compare
 
 COLUMNS = (
     "id", "text", "timestamp", "expires_at", "likes", "views", "reports", "author_fp", "deleted_at",
 )  # fmt: skip
 IS_SERVICE = """
-SELECT count(*) = %s FROM pg_attribute
+SELECT count(*) = %s AS is_there FROM pg_attribute
 WHERE attrelid = to_regclass('notes') AND attname = ANY(%s) AND NOT attisdropped
 """
+NOW = "SELECT coalesce(nullif(%s, '')::timestamp, timezone('utc', now()))::text AS now"
 # The service's own page of newest notes, at a time that does not pass.
 PAGE = f"""
 SELECT {", ".join(COLUMNS[:-1])} FROM notes
@@ -35,7 +36,6 @@ WITH logged AS (
 )
 UPDATE notes SET views = notes.views + 1 FROM logged WHERE notes.id = logged.note_id RETURNING notes.views
 """
-NOBODY: Mapping[str, Any] = {}
 
 
 def read(connection: psycopg2.extensions.connection, at: str = "") -> Mapping[str, Any]:
@@ -43,15 +43,15 @@ def read(connection: psycopg2.extensions.connection, at: str = "") -> Mapping[st
 
     Returns ``{"at", "notes", "digest"}``, and nothing where the service's columns are not all there yet.
     """
+    (service,) = rows(connection, IS_SERVICE, [len(COLUMNS), list(COLUMNS)])
+    if not service["is_there"]:
+        return {}
+    now = rows(connection, NOW, [at])[0]["now"]
     with connection.cursor() as cursor:
-        cursor.execute(IS_SERVICE, [len(COLUMNS), list(COLUMNS)])
-        if not (cursor.fetchone() or (False,))[0]:
-            return NOBODY
-        cursor.execute("SELECT coalesce(nullif(%s, '')::timestamp, timezone('utc', now()))::text", [at])
-        (now,) = cursor.fetchone() or ("",)
         cursor.execute(PAGE, [now])
-        rows = cursor.fetchall()
-    return {"at": now, "notes": len(rows), "digest": hashlib.sha256(repr(rows).encode()).hexdigest()[:16]}
+        found = cursor.fetchall()
+    digest = hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+    return {"at": now, "notes": len(found), "digest": digest}
 
 
 def write(connection: psycopg2.extensions.connection) -> str:
@@ -72,7 +72,7 @@ def write(connection: psycopg2.extensions.connection) -> str:
             (views,) = cursor.fetchone() or (0,)
             return "" if views == 1 else f"A first view was counted as {views}."
         except psycopg2.Error as error:
-            return f"{said(error)}."
+            return f"{error_text(error)}."
         finally:
             cursor.execute("ROLLBACK")
 
@@ -81,8 +81,7 @@ def same(source: Mapping[str, Any], copy: Mapping[str, Any], wrong: str) -> tupl
     """Hold a copy's answers against its source's; nothing where the service has not been there yet."""
     if not source:
         return ()
-    verdict = Verdict.FAILED if wrong else Verdict.PASSED
     return (
         compare("newest_notes", copy.get("digest"), "==", source["digest"], "The page of notes differs."),
-        Finding("writes_refused", int(bool(wrong)), "==", 0, verdict, wrong),
+        compare("writes_refused", int(bool(wrong)), "==", 0, wrong),
     )

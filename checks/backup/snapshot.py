@@ -12,10 +12,20 @@ from psycopg2 import sql
 
 from checks.backup import digest
 from checks.base.errors import CannotMeasure, Misused
-from checks.base.postgres import connected
+from checks.base.postgres import connected, rows
 
-LSN = """
-SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text
+MOMENT = """
+SELECT pg_export_snapshot(),
+       (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text
+"""
+SOURCE = """
+SELECT pg_backend_pid() AS pid, current_database() AS database,
+       (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+       split_part(current_setting('server_version'), ' ', 1) AS server_version,
+       current_setting('server_encoding') AS encoding,
+       pg_database_size(current_database()) AS database_bytes,
+       to_regclass('notes') IS NOT NULL AS has_notes,
+       to_regclass('alembic_version') IS NOT NULL AS is_migrated
 """
 # Whoever holds what not even a reader may share.
 HOLDERS = """
@@ -39,36 +49,24 @@ class Source:
     database: str
     system_identifier: str
     server_version: str
-    server_major: int
     encoding: str
-    bytes: int
-    has_notes: bool
+    database_bytes: int
     schema_revision: str | None
+    has_notes: bool
+
+    @property
+    def server_major(self) -> int:
+        return int(self.server_version.split(".")[0])
 
 
-def look(connection: psycopg2.extensions.connection) -> Source:
+def read_source(connection: Any) -> Source:
     """Read what the manifest says about a database; raises Misused if a pooler is in between."""
-    with connection.cursor() as cursor:
-
-        def one(query: str) -> Any:
-            cursor.execute(query)
-            row = cursor.fetchone()
-            return row[0] if row else None
-
-        # A pooler greets with a number of its own. A dump through it would poison other clients' sessions.
-        if one("SELECT pg_backend_pid()") != connection.info.backend_pid:
-            raise Misused("DATABASE_URL leads through a pooler. Name Postgres itself, by its own port.")
-        has_revision = one("SELECT to_regclass('alembic_version') IS NOT NULL")
-        return Source(
-            database=one("SELECT current_database()"),
-            system_identifier=str(one("SELECT system_identifier FROM pg_control_system()")),
-            server_version=str(one("SHOW server_version")).split()[0],
-            server_major=int(one("SHOW server_version_num")) // 10000,
-            encoding=one("SHOW server_encoding"),
-            bytes=int(one("SELECT pg_database_size(current_database())")),
-            has_notes=bool(one("SELECT to_regclass('notes') IS NOT NULL")),
-            schema_revision=one("SELECT version_num FROM alembic_version") if has_revision else None,
-        )
+    (found,) = rows(connection, SOURCE)
+    # A pooler greets with a number of its own. A dump through it would poison other clients' sessions.
+    if found.pop("pid") != connection.info.backend_pid:
+        raise Misused("DATABASE_URL leads through a pooler. Name Postgres itself, by its own port.")
+    revision = rows(connection, "SELECT version_num FROM alembic_version") if found.pop("is_migrated") else []
+    return Source(**found, schema_revision=revision[0]["version_num"] if revision else None)
 
 
 @contextlib.contextmanager
@@ -90,10 +88,8 @@ def snapshot(
             if tables:
                 names = sql.SQL(", ONLY ").join(sql.Identifier(*name) for name in tables)
                 cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))
-            cursor.execute("SELECT pg_export_snapshot()")
-            (name,) = cursor.fetchone() or ("",)
-            cursor.execute(LSN)
-            (lsn,) = cursor.fetchone() or ("",)
+            cursor.execute(MOMENT)
+            name, lsn = cursor.fetchone() or ("", "")
             yield name, lsn
         except psycopg2.errors.LockNotAvailable:
             raise CannotMeasure(blocked(watching, lock_seconds)) from None

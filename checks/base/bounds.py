@@ -1,6 +1,7 @@
 """What a number of clean requests proves, and what it does not."""
 
 import math
+from collections.abc import Callable
 
 CONFIDENCE = 0.95
 
@@ -12,10 +13,14 @@ def upper_bound(failed: int, requests: int, confidence: float = CONFIDENCE) -> f
     """
     if requests <= 0 or failed >= requests:
         return 1.0
-    low, high = failed / requests, 1.0
-    for _ in range(60):
+    return first(lambda p: _at_most(failed, requests, p) <= 1 - confidence, failed / requests, 1.0)
+
+
+def first(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """The smallest number between two from which on something holds; ``high`` if it holds nowhere below."""
+    for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(failed, requests, middle) > 1 - confidence else (low, middle)
+        low, high = (low, middle) if holds(middle) else (middle, high)
     return high
 
 

@@ -3,12 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from checks.base import formats
 from checks.base.errors import CannotMeasure, Misused
-from checks.base.report import EXIT_STATUS, Finding, Report, Verdict
+from checks.base.files import write_atomically
+from checks.base.report import EXIT_STATUS, Report, unmeasurable
 
 USAGE_STATUS = 2
 STDOUT = Path("-")
@@ -36,14 +39,12 @@ def parser(name: str, summary: str) -> argparse.ArgumentParser:
     return made
 
 
-def answer(
-    args: argparse.Namespace, name: str, now: Callable[[], float], measure: Callable[[], Report]
-) -> int:
+def answer(args: argparse.Namespace, name: str, measure: Callable[[], Report]) -> int:
     """Run a check, show its report and return the exit status; what could not be measured is unknown.
 
     A report of an earlier run never outlives the start of this one.
     """
-    started_at = now()
+    started_at = time.time()
     try:
         clear(path for _, path in _files(args))
         report = measure()
@@ -51,8 +52,9 @@ def answer(
         sys.stderr.write(f"{error}\n")
         return USAGE_STATUS
     except CannotMeasure as error:
-        finding = Finding("measurable", None, "==", 1, Verdict.UNKNOWN, str(error))
-        report = Report(name, args.target, (finding,), started_at, now())
+        report = Report(name, args.target, (unmeasurable(error),))
+    if not report.finished_at:
+        report = replace(report, started_at=started_at, finished_at=time.time())
     for show, path in _files(args):
         write_atomically(path, show(report) + "\n")
     sys.stdout.write((report.to_json() if args.json == STDOUT else formats.as_text(report)) + "\n")
@@ -62,14 +64,14 @@ def answer(
 def _files(args: argparse.Namespace) -> Iterator[tuple[Callable[[Report], str], Path]]:
     """The files that were asked for, each with what writes its text."""
     asked = (
-        (formats.as_json, args.json),
+        (Report.to_json, args.json),
         (formats.as_junit, args.junit),
         (formats.as_markdown, args.markdown),
     )
     yield from ((show, path) for show, path in asked if path is not None and path != STDOUT)
 
 
-def clear(paths: Iterator[Path]) -> None:
+def clear(paths: Iterable[Path]) -> None:
     """Remove reports that are about to be written; raises Misused for a place that takes none."""
     for path in paths:
         try:
@@ -81,12 +83,3 @@ def clear(paths: Iterator[Path]) -> None:
             ) from None
         if not writable:
             raise Misused(f"{path.parent} takes no files. Name a file in a writable directory.")
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file in one step, so that a reader sees the old text or the new."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)

@@ -12,3 +12,8 @@ class CannotMeasure(Exception):
 
 class Misused(Exception):
     """An option or a setting is missing or wrong."""
+
+
+def error_text(error: Exception) -> str:
+    """An exception in few words, for a report."""
+    return f"{type(error).__name__}: {error}"[:200]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
-from checks.base.report import Finding, Report, Verdict, short
+from checks.base.report import Finding, Report, Verdict
 
 # What a terminal shows without scrolling; JSON holds the rest.
 SCREEN_LINES = 40
@@ -31,10 +31,6 @@ def as_text(report: Report, columns: int | None = None) -> str:
         left = len(lines) - SCREEN_LINES + 1
         lines = [*lines[: SCREEN_LINES - 1], f"  … and {left} more lines: see --json"]
     return "\n".join([lines[0], *(_cut(line, columns) for line in lines[1:])])
-
-
-def as_json(report: Report) -> str:
-    return report.to_json()
 
 
 def as_junit(report: Report) -> str:
@@ -90,9 +86,9 @@ def as_markdown(report: Report) -> str:
     ]
     for found in ordered(report.findings):
         mark = f"**{found.verdict}**" if found.verdict is not Verdict.PASSED else f"{found.verdict}"
-        measured = "not measured" if found.measured is None else short(found.measured)
         hint = found.hint if found.verdict is not Verdict.PASSED else ""
-        cells = (found.name, measured, f"{found.operator} {short(found.limit)}", hint)
+        limit = f"{found.operator} {found.shown(found.limit)}"
+        cells = (found.name, found.shown(found.measured), limit, f"{found.sentence} {hint}")
         lines.append(f"| {mark} | {' | '.join(map(_cell, cells))} |")
     if not report.findings:
         lines.append("| **unknown** | nothing was measured | | | |")

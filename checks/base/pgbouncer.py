@@ -11,7 +11,7 @@ import psycopg2.extensions
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from checks.base.errors import CannotMeasure
-from checks.base.postgres import CONNECT_SECONDS, check, parse, said
+from checks.base.postgres import CONNECT_SECONDS, check, error_text, parse, rows_of
 from checks.base.secrets import secret
 
 CONSOLE = "P12_POOLER_URL"
@@ -40,7 +40,7 @@ def console(dsn: str = "", named: str = CONSOLE, **place: Any) -> Iterator[Conne
         except psycopg2.Error as error:
             at = psycopg2.extensions.parse_dsn(psycopg2.extensions.make_dsn(dsn, **place))
             where = f"pgbouncer's console at {at.get('host', '')}:{at.get('port', '')}"
-            reason = f"{where} does not let us in: {said(error)}.{check(named)}"
+            reason = f"{where} does not let us in: {error_text(error)}.{check(named)}"
             raise CannotMeasure(reason) from None
         yield connection
 
@@ -54,17 +54,24 @@ def ask(connection: Connection, words: str, seconds: float = CONNECT_SECONDS) ->
         cursor = connection.cursor()
         cursor.execute(words)
         _wait(connection, seconds)
-        names = [column.name for column in cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in (cursor.fetchall() if names else ())]
+        return rows_of(cursor)
     except psycopg2.Error as error:
-        raise CannotMeasure(f"pgbouncer's console says: {said(error)}.") from None
+        raise CannotMeasure(f"pgbouncer's console says: {error_text(error)}.") from None
+
+
+def waiting(connection: Connection, database: str) -> int:
+    """How many clients wait in the pooler's line for a database; raises ValueError if it does not say."""
+    pools = ask(connection, "SHOW POOLS")
+    if not pools or not {"database", "cl_waiting"} <= pools[0].keys():
+        raise ValueError(f"SHOW POOLS has no cl_waiting; it has {', '.join(pools[0] if pools else [])}.")
+    return sum(int(pool["cl_waiting"]) for pool in pools if pool["database"] == database)
 
 
 def clients(connection: Connection) -> dict[str, int]:
     """How many clients the pooler has, and how many of them wait for a server connection."""
     pools = [row for row in ask(connection, "SHOW POOLS") if row["database"] != "pgbouncer"]
-    active, waiting = (sum(int(row[name]) for row in pools) for name in ("cl_active", "cl_waiting"))
-    return {"pooler_clients": active + waiting, "pooler_waiting": waiting}
+    active, queued = (sum(int(row[name]) for row in pools) for name in ("cl_active", "cl_waiting"))
+    return {"pooler_clients": active + queued, "pooler_waiting": queued}
 
 
 def allowed(connection: Connection) -> dict[str, int]:

@@ -68,7 +68,9 @@ def run(programs: Sequence[Program], seconds: float) -> str:
         failed = [one for one in running if one.process.returncode]
         if failed:
             first = next((one for one in failed if not one.is_consequence()), failed[0])
-            raise CannotMeasure(f"{first.program.name} failed: {how(first.process.returncode, first.said())}")
+            raise CannotMeasure(
+                f"{first.program.name} failed: {exit_text(first.process.returncode, first.said())}"
+            )
     return str(output.decode(errors="replace"))
 
 
@@ -109,7 +111,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def how(status: int, stderr: str) -> str:
+def exit_text(status: int, stderr: str) -> str:
     """Say how a program ended, with the first error it named and the first detail."""
     if status < 0:
         return f"ended by {signal.Signals(-status).name}."

@@ -43,14 +43,15 @@ def connected(
     try:
         connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS, application_name="p12 checks")
     except psycopg2.Error as error:
-        raise CannotMeasure(f"Postgres does not let us in: {said(error)}.{check(named)}") from None
+        raise CannotMeasure(f"Postgres does not let us in: {error_text(error)}.{check(named)}") from None
     try:
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = {statement_seconds * 1000:.0f}")
+        if statement_seconds is not None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET statement_timeout = {statement_seconds * 1000:.0f}")
         yield connection
     except psycopg2.Error as error:
-        raise CannotMeasure(f"Postgres says: {said(error)}.") from None
+        raise CannotMeasure(f"Postgres says: {error_text(error)}.") from None
     finally:
         connection.close()
 
@@ -59,7 +60,19 @@ def check(named: str) -> str:
     return f" Check {named}." if named else ""
 
 
-def said(error: psycopg2.Error) -> str:
+def rows(connection: Any, query: Any, values: Any = None) -> list[dict[str, Any]]:
+    """What a query gives, by the names of its columns."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return rows_of(cursor)
+
+
+def rows_of(cursor: Any) -> list[dict[str, Any]]:
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in (cursor.fetchall() if names else ())]
+
+
+def error_text(error: psycopg2.Error) -> str:
     """The first line of what Postgres said, which never holds a password."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -13,24 +13,12 @@ from checks.base.pipeline import Program, run
 from checks.base.postgres import parse
 
 # libpq takes all of these from the environment, so nothing of a DSN needs to be on a command line.
-VARIABLES: Mapping[str, str] = {
-    "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "dbname": "PGDATABASE",
-    "passfile": "PGPASSFILE",
-    "service": "PGSERVICE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "application_name": "PGAPPNAME",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-    "channel_binding": "PGCHANNELBINDING",
-    "gssencmode": "PGGSSENCMODE",
+NAMED_ALIKE = (
+    *("host", "hostaddr", "port", "user", "password", "passfile", "service", "sslmode", "sslrootcert"),
+    *("sslcert", "sslkey", "target_session_attrs", "channel_binding", "gssencmode"),
+)
+VARIABLES = {name: f"PG{name.replace('_', '').upper()}" for name in NAMED_ALIKE} | {
+    **{"dbname": "PGDATABASE", "application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
 }
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "PGPASSFILE", "PGSSLROOTCERT")
 

@@ -1,10 +1,11 @@
 """What every check answers with: findings, the verdict they add up to, and how both are shown."""
 
+import contextlib
 import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
@@ -19,6 +20,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": eq,
     "!=": ne,
 }
+UNITS = {"seconds": "s", "ms": "ms", "mb": "MB", "bytes": "bytes"}
 
 
 class Verdict(StrEnum):
@@ -34,7 +36,10 @@ EXIT_STATUS = {Verdict.PASSED: 0, Verdict.FAILED: 3, Verdict.UNKNOWN: 4}
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured value against one limit, e.g. ``deadlocks 3 (limit == 0)``."""
+    """One measured value against one limit, e.g. ``deadlocks 3 (limit == 0)``.
+
+    ``sentence`` says the same to a person where name and numbers alone would not be understood.
+    """
 
     name: str
     measured: Measured
@@ -42,11 +47,23 @@ class Finding:
     limit: Measured
     verdict: Verdict
     hint: str = ""
+    sentence: str = ""
 
     def __str__(self) -> str:
-        shown = "not measured" if self.measured is None else short(self.measured)
-        hint = f" {self.hint}" if self.hint and self.verdict is not Verdict.PASSED else ""
-        return f"{self.name} {shown} (limit {self.operator} {short(self.limit)}){hint}"
+        limit = f"(limit {self.operator} {self.shown(self.limit)})"
+        said = self.sentence or f"{self.name} {self.shown(self.measured)} {limit}"
+        return f"{said} {self.hint}" if self.hint and self.verdict is not Verdict.PASSED else said
+
+    def shown(self, value: Measured) -> str:
+        """A measured value or a limit in few characters, with the unit that the finding's name ends in."""
+        if value is None:
+            return "not measured"
+        if isinstance(value, str):
+            return value
+        if self.name.endswith(("_ratio", "_share")):
+            return f"{100 * value:.3g} %"
+        unit = next((f" {UNITS[word]}" for word in self.name.split("_") if word in UNITS), "")
+        return f"{value:.4g}{unit}" if isinstance(value, float) else f"{value}{unit}"
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,8 @@ class Report:
     check: str
     target: str
     findings: tuple[Finding, ...]
-    started_at: float
-    finished_at: float
+    started_at: float = 0.0
+    finished_at: float = 0.0
     inputs: Mapping[str, Any] = field(default_factory=dict)
     samples: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +93,7 @@ class Report:
         """One line: the verdict and the findings that decided it."""
         deciding = [str(f) for f in self.findings if f.verdict is self.verdict]
         if self.verdict is Verdict.PASSED:
-            deciding = [f"{f.name} {short(f.measured)}" for f in self.findings]
+            deciding = [f"{f.name} {f.shown(f.measured)}" for f in self.findings]
         return f"{self.target}: {self.check}: {self.verdict}: {', '.join(deciding) or 'nothing was measured'}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,21 +114,29 @@ def combine(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict.UNKNOWN
 
 
-def compare(name: str, measured: Measured, operator: str, limit: Measured, hint: str = "") -> Finding:
+def compare(
+    name: str, measured: Measured, operator: str, limit: Measured, hint: str = "", sentence: str = ""
+) -> Finding:
     """Hold a measured value against a limit; what was not measured, or is not a number, is unknown."""
-    if not _is_number_or_text(measured) or not _is_number_or_text(limit):
-        return Finding(name, None, operator, limit, Verdict.UNKNOWN, hint)
-    try:
-        holds = OPERATORS[operator](measured, limit)
-    except TypeError:
-        return Finding(name, measured, operator, limit, Verdict.UNKNOWN, hint)
-    return Finding(name, measured, operator, limit, Verdict.PASSED if holds else Verdict.FAILED, hint)
+    verdict = Verdict.UNKNOWN
+    if not _is_number_or_text(measured):
+        measured = None
+    elif _is_number_or_text(limit):
+        with contextlib.suppress(TypeError):
+            verdict = Verdict.PASSED if OPERATORS[operator](measured, limit) else Verdict.FAILED
+    return Finding(name, measured, operator, limit, verdict, hint, sentence)
+
+
+def require(name: str, measured: Measured, operator: str, limit: Measured, hint: str = "") -> Finding:
+    """Hold a condition for passing against its limit: where it does not hold, nothing is known."""
+    found = compare(name, measured, operator, limit, hint)
+    return found if found.verdict is Verdict.PASSED else replace(found, verdict=Verdict.UNKNOWN)
+
+
+def unmeasurable(error: Exception) -> Finding:
+    """Say for a report why nothing could be measured."""
+    return Finding("measurable", None, "==", 1, Verdict.UNKNOWN, sentence=str(error))
 
 
 def _is_number_or_text(value: Measured) -> bool:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def short(value: Measured) -> str:
-    """Show a measured value or a limit in few characters."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,16 +11,15 @@ from checks.base.errors import Misused
 
 def secret(name: str, env_file: Path | None = None) -> str:
     """Return a secret; a file that is given is asked first. Raises Misused if it is nowhere."""
-    value = (read(env_file).get(name) if env_file else None) or os.environ.get(name, "")
-    if not value:
-        where = f"neither in {env_file} nor exported" if env_file else "not exported"
-        raise Misused(f"{name} is {where}. Secrets are never taken from the command line.")
-    return value
+    if value := find(name, env_file):
+        return value
+    where = f"neither in {env_file} nor exported" if env_file else "not exported"
+    raise Misused(f"{name} is {where}. Secrets are never taken from the command line.")
 
 
-def is_given(name: str, env_file: Path | None = None) -> bool:
-    """Tell whether a secret is in the file or the environment."""
-    return bool((env_file and read(env_file).get(name)) or os.environ.get(name))
+def find(name: str, env_file: Path | None = None) -> str:
+    """Return a secret, empty if it is neither in the file nor in the environment."""
+    return (read(env_file).get(name) if env_file else "") or os.environ.get(name, "")
 
 
 def read(path: Path) -> Mapping[str, str]:

@@ -4,12 +4,14 @@ Both slots of a target run at the same time while a release is rolled out, so th
 the overlap, and during it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from checks.base.errors import Misused
 from checks.base.report import Finding, Verdict, compare
+from checks.base.validation import Count, validate
 
 SLOTS = 2
 # Fewer server connections than this starve a burst; more only make Postgres switch between them.
@@ -17,17 +19,11 @@ FEWEST_SERVER_CONNECTIONS = 20
 MOST_SERVER_CONNECTIONS = 50
 # The rest is for migrations, backups, monitoring and whoever looks into an incident.
 SHARE_OF_POSTGRES = 0.8
-MAY_BE_ZERO = (
-    "max_overflow",
-    "reserved_connections",
-    "worker_connections",
-    "direct_connections",
-    "max_db_connections",
-)
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True)
-class Site:
+class Connections:
     """The numbers of one target; ``instances`` is per slot and host.
 
     ``worker_connections`` is what the worker of a slot opens; ``direct_connections`` what goes to Postgres
@@ -36,35 +32,34 @@ class Site:
     database, the versions are major ones, ``limiter_storage`` an address or its scheme.
     """
 
-    hosts: int
-    instances: int
-    threads: int
-    pool_size: int
-    max_overflow: int
-    worker_connections: int = 1
-    direct_connections: int = 3
-    max_client_conn: int | None = None
-    pooler_pool_size: int | None = None
-    max_db_connections: int | None = None
-    max_connections: int | None = None
-    reserved_connections: int | None = None
+    hosts: Positive
+    instances: Positive
+    threads: Positive
+    pool_size: Positive
+    max_overflow: Count
+    worker_connections: Count = 1
+    direct_connections: Count = 3
+    max_client_conn: Positive | None = None
+    pooler_pool_size: Positive | None = None
+    max_db_connections: Count | None = None
+    max_connections: Positive | None = None
+    reserved_connections: Count | None = None
     pool_mode: str | None = None
     limiter_storage: str | None = None
-    server_version: int | None = None
-    pg_dump_version: int | None = None
+    server_version: Positive | None = None
+    pg_dump_version: Positive | None = None
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> "Site":
-        """Take a site from JSON or YAML; raises Misused, naming the value, for what is no such number."""
-        known = {field.name: str(field.type) for field in fields(cls)}
-        for name, value in given.items():
+    def from_dict(cls, given: Any) -> "Connections":
+        """Take the numbers from JSON or YAML; raises Misused, naming the value, for what is none."""
+        known = [field.name for field in fields(cls)]
+        for name in given if isinstance(given, dict) else ():
             if name not in known:
                 raise Misused(f"{name} is not a number of the budget. Use {', '.join(known)}.")
-            _refuse_unless_number(name, value, known[name])
         try:
-            return cls(**given)
-        except TypeError as error:
-            raise Misused(f"The budget lacks a number: {error}.") from None
+            return validate(given, cls, "budget")
+        except ValueError as error:
+            raise Misused(f"The connections cannot be counted: {error}.") from None
 
     @property
     def per_slot(self) -> int:
@@ -92,19 +87,7 @@ class Site:
         return int(SHARE_OF_POSTGRES * (self.max_connections - self.reserved_connections))
 
 
-def _refuse_unless_number(name: str, value: Any, kind: str) -> None:
-    if value is None and kind.endswith("None"):
-        return
-    if kind.startswith("str"):
-        if not isinstance(value, str):
-            raise Misused(f"{name}={value!r} is not text.")
-    elif not isinstance(value, int) or isinstance(value, bool):
-        raise Misused(f"{name}={value!r} is not a whole number.")
-    elif value < (0 if name in MAY_BE_ZERO else 1):
-        raise Misused(f"{name}={value} leaves nothing to count. Use a number from 1.")
-
-
-def judge(site: Site) -> tuple[Finding, ...]:
+def judge(site: Connections) -> tuple[Finding, ...]:
     """Hold a site's numbers against each other; reads nothing but its argument."""
     return (
         *_clients(site),
@@ -116,7 +99,7 @@ def judge(site: Site) -> tuple[Finding, ...]:
     )
 
 
-def arithmetic(site: Site) -> dict[str, str]:
+def arithmetic(site: Connections) -> dict[str, str]:
     """How each sum was made, for whoever must change one of its parts."""
     before, during = site.hosts * site.per_slot, site.hosts * SLOTS * site.per_slot
     slot = f"({site.instances} instances × ({site.pool_size} + {site.max_overflow})"
@@ -133,22 +116,17 @@ def arithmetic(site: Site) -> dict[str, str]:
     }
 
 
-def _clients(site: Site) -> tuple[Finding, ...]:
+def _clients(site: Connections) -> tuple[Finding, ...]:
     shown = arithmetic(site)
     less = "Raise pgbouncer's max_client_conn, or lower P12_DB_POOL_SIZE, P12_DB_MAX_OVERFLOW or instances."
-    limit = site.max_client_conn
-    before, during = site.hosts * site.per_slot, site.hosts * SLOTS * site.per_slot
-    return (
-        compare(
-            "client_connections_before_overlap", before, "<=", limit, f"{shown['before_overlap']}. {less}"
-        ),
-        compare(
-            "client_connections_during_overlap", during, "<=", limit, f"{shown['during_overlap']}. {less}"
-        ),
+    open_before = site.hosts * site.per_slot
+    return tuple(
+        compare(f"client_connections_{when}", opened, "<=", site.max_client_conn, f"{shown[when]}. {less}")
+        for when, opened in (("before_overlap", open_before), ("during_overlap", SLOTS * open_before))
     )
 
 
-def _servers(site: Site) -> tuple[Finding, ...]:
+def _servers(site: Connections) -> tuple[Finding, ...]:
     served = site.server_connections
     more = "Raise pgbouncer's pool size or max_db_connections."
     less = "Raise Postgres's max_connections, or lower pgbouncer's pool size."
@@ -161,18 +139,18 @@ def _servers(site: Site) -> tuple[Finding, ...]:
     )
 
 
-def _threads(site: Site) -> Finding:
+def _threads(site: Connections) -> Finding:
     pool = site.pool_size + site.max_overflow
     hint = "Lower P12_THREADS, or a thread waits for a connection."
     return compare("threads", site.threads, "<=", pool, hint)
 
 
-def _pool_mode(site: Site) -> Finding:
+def _pool_mode(site: Connections) -> Finding:
     hint = "Any other mode gives a client a server connection of its own for too long, or too briefly."
     return compare("pool_mode", site.pool_mode, "==", "transaction", f"{hint} Set pool_mode = transaction.")
 
 
-def _limiter(site: Site) -> Finding:
+def _limiter(site: Connections) -> Finding:
     """A limiter that counts per process gives every process a count of its own."""
     if site.limiter_storage is None:
         return compare("limiter_storage", None, "!=", "memory", "Say where the limiter counts.")
@@ -184,7 +162,7 @@ def _limiter(site: Site) -> Finding:
     return Finding("limiter_storage", scheme, "!=", "memory", verdict, hint)
 
 
-def _pg_dump(site: Site) -> Finding:
+def _pg_dump(site: Connections) -> Finding:
     """An older pg_dump refuses a newer server, and that is no moment to learn it."""
     hint = f"Install Postgres {site.server_version}'s programs where backups are made."
     return compare("pg_dump_version", site.pg_dump_version, ">=", site.server_version, hint)

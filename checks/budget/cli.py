@@ -2,20 +2,18 @@
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from checks.base import command
-from checks.base import pgbouncer as pooler
+from checks.base import command, pgbouncer
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.postgres import connected, dsn, parse
 from checks.base.postgres_tools import Tools
 from checks.base.report import Report
 from checks.budget import budget
-from checks.budget.budget import Site
+from checks.budget.budget import Connections
 
 RESERVED = ("superuser_reserved_connections", "reserved_connections")
 SETTINGS = """
@@ -25,22 +23,22 @@ WHERE name IN ('max_connections', 'server_version_num') OR name = ANY(%s)
 
 
 def ask(
-    url: str, console_url: str, tools: Tools, named: tuple[str, str] = ("DATABASE_URL", pooler.CONSOLE)
+    url: str, console_url: str, tools: Tools, named: tuple[str, str] = ("DATABASE_URL", pgbouncer.CONSOLE)
 ) -> dict[str, Any]:
-    """Ask Postgres, the pooler's console and pg_dump for a ``Site``'s measured numbers.
+    """Ask Postgres, the pooler's console and pg_dump for a ``Connections``'s measured numbers.
 
     ``named`` is where the two DSNs were given, if anywhere. Raises CannotMeasure, without a DSN, if one of
     them does not answer.
     """
     with connected(url, named=named[0]) as postgres, postgres.cursor() as cursor:
         found = of_postgres(cursor)
-    with pooler.console(console_url, named[1]) as console:
-        pools = pooler.limits(console, str(parse(url).get("dbname", "")))
+    with pgbouncer.console(console_url, named[1]) as console:
+        pools = pgbouncer.limits(console, str(parse(url).get("dbname", "")))
     return {**found, "pg_dump_version": pg_dump_version(tools), **of_pooler(pools)}
 
 
 def of_postgres(cursor: Any) -> dict[str, Any]:
-    """Return Postgres's numbers of a ``Site``."""
+    """Return Postgres's numbers of a ``Connections``."""
     cursor.execute(SETTINGS, [list(RESERVED)])
     settings: Mapping[str, int] = dict(cursor.fetchall())
     return {
@@ -51,7 +49,7 @@ def of_postgres(cursor: Any) -> dict[str, Any]:
 
 
 def of_pooler(pools: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the pooler's numbers of a ``Site``, from its ``limits``."""
+    """Return the pooler's numbers of a ``Connections``, from its ``limits``."""
     return {
         "max_client_conn": pools["max_client_conn"],
         "pooler_pool_size": pools["pool_size"],
@@ -70,31 +68,28 @@ def pg_dump_version(tools: Tools) -> int | None:
 
 def report(args: argparse.Namespace) -> Report:
     """Take the numbers from the file and, with ``--ask``, from the servers, and judge them."""
-    started_at = time.time()
     try:
         given = json.loads(args.site.read_text(encoding="utf-8"))
-        Site.from_dict(given)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise Misused(f"{args.site} does not hold the numbers of a site: {error}.") from None
+    site = Connections.from_dict(given)
     if args.ask:
-        given |= ask(dsn(args.env_file), pooler.url(args.env_file), Tools(args.bin_dir))
-    site = Site.from_dict(given)
+        asked = ask(dsn(args.env_file), pgbouncer.url(args.env_file), Tools(args.bin_dir))
+        site = replace(site, **asked)
     shown = {**asdict(site), "limiter_storage": (site.limiter_storage or "").split(":")[0]}
     return Report(
         check="budget",
         target=args.target,
         findings=budget.judge(site),
-        started_at=started_at,
-        finished_at=time.time(),
         inputs=shown,
         facts=budget.arithmetic(site),
     )
 
 
 def main(argv: Sequence[str]) -> int:
-    """``p12 check budget --site FILE``: judge a JSON file with the numbers of a ``Site``."""
+    """``p12 check budget --site FILE``: judge a JSON file with the numbers of a ``Connections``."""
     parser = command.parser("budget", "Hold the connections a site can open against what its servers give.")
-    names = ", ".join(field.name for field in fields(Site))
+    names = ", ".join(field.name for field in fields(Connections))
     parser.add_argument("--site", type=Path, required=True, metavar="FILE", help=f"JSON: {names}")
     parser.add_argument(
         "--ask",
@@ -104,4 +99,4 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--bin-dir", type=Path, default=Tools().bin_dir, help="with --ask: where pg_dump is")
     parser.add_argument("--env-file", type=Path, help="a 0600 file that holds both DSNs")
     args = parser.parse_args(argv)
-    return command.answer(args, "budget", time.time, lambda: report(args))
+    return command.answer(args, "budget", lambda: report(args))

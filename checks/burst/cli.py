@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import math
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +13,25 @@ from checks.base import command, pgbouncer
 from checks.base.errors import Misused
 from checks.base.postgres import dsn
 from checks.base.report import Report
-from checks.base.secrets import is_given, secret
-from checks.burst import deadlock_counts, run, shapes
-from checks.burst import samples as kept_burst
+from checks.base.secrets import find, secret
+from checks.burst import deadlock_counts, run, samples, shapes
 from checks.burst.facts import facts
 from checks.burst.judge import judge
 from checks.burst.limits import BurstLimits
 from checks.visitors.http_client import allow_many_connections
 from checks.visitors.limit_pass import Pass
 
-__all__ = ["BurstLimits", "judge", "main"]
+LIMITS = {
+    "p50_ms": (float, "of each level, from the moment it was due (p95's)"),
+    "p95_ms": (float, "(p99's)"),
+    "p99_ms": (float, ""),
+    "busy_ratio": (float, "the share of 503s"),
+    "deadlocks": (int, ""),
+    "lock_timeout_ratio": (float, ""),
+    "in_flight_share": (float, "of a level that must be in flight together"),
+    "wanted_ratio": (float, "of errors, to be shown"),
+    "release": (str, "the 12 hex digits of the release that must answer"),
+}
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
@@ -44,27 +52,19 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--samples", type=Path, metavar="FILE", help="keep what was measured there")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="judge kept samples again; fire nothing")
     limits = parser.add_argument_group("limits")
-    limits.add_argument("--p50-ms", type=float, help="of each level, from the moment it was due (p95's)")
-    limits.add_argument("--p95-ms", type=float, help="(p99's)")
-    limits.add_argument("--p99-ms", type=float, default=BurstLimits.p99_ms)
-    limits.add_argument("--busy-ratio", type=float, default=BurstLimits.busy_ratio, help="the share of 503s")
-    limits.add_argument("--deadlocks", type=int, default=BurstLimits.deadlocks)
-    limits.add_argument("--lock-timeout-ratio", type=float, default=BurstLimits.lock_timeout_ratio)
-    limits.add_argument("--in-flight-share", type=float, default=BurstLimits.in_flight_share)
-    limits.add_argument("--wanted-ratio", type=float, default=BurstLimits.wanted_ratio, help="to be shown")
-    limits.add_argument("--release", help="the 12 hex digits of the release that must answer")
+    for name, (kind, summary) in LIMITS.items():
+        default = getattr(BurstLimits, name)
+        limits.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=summary)
     return parser.parse_args(argv)
 
 
 def limits_of(args: argparse.Namespace) -> BurstLimits:
     """Take the limits from the options; raises Misused where they contradict each other."""
-    named = ("p50_ms", "p95_ms", "p99_ms", "busy_ratio", "deadlocks", "lock_timeout_ratio", "release")
-    more = ("in_flight_share", "wanted_ratio")
     timeout = math.inf if args.replay else args.timeout_seconds
-    return BurstLimits(**{name: getattr(args, name) for name in named + more}, timeout_seconds=timeout)
+    return BurstLimits(**{name: getattr(args, name) for name in LIMITS}, timeout_seconds=timeout)
 
 
-def plan(args: argparse.Namespace) -> run.Plan:
+def plan(args: argparse.Namespace) -> run.BurstPlan:
     """Make the plan from options and environment; raises Misused."""
     if not args.base_url:
         raise Misused("--base-url is missing. Name the front door, such as http://127.0.0.1:12100.")
@@ -79,54 +79,48 @@ def plan(args: argparse.Namespace) -> run.Plan:
     for name in ("timeout_seconds", "settle_seconds", "drain_seconds"):
         if not 0 <= getattr(args, name) < math.inf or not args.timeout_seconds:
             raise Misused(f"--{name.replace('_', '-')} {getattr(args, name)} is no time. Use such as 10.")
-    return run.Plan(
+    console = pgbouncer.url(args.env_file) if find(pgbouncer.CONSOLE, args.env_file) else None
+    same = ("target", "rounds", "timeout_seconds", "settle_seconds", "drain_seconds", "postgres_log")
+    return run.BurstPlan(
         base_url=args.base_url.rstrip("/"),
-        target=args.target,
         levels=levels,
-        rounds=args.rounds,
         shapes=tuple(args.shapes.split(",")),
         visitors=tuple(args.visitors.split(",")),
         instances=tuple(url for url in args.instances.split(",") if url),
-        timeout_seconds=args.timeout_seconds,
-        settle_seconds=args.settle_seconds,
-        drain_seconds=args.drain_seconds,
-        postgres_log=args.postgres_log,
         database=dsn(args.env_file),
-        console=pgbouncer.url(args.env_file) if is_given(pgbouncer.CONSOLE, args.env_file) else None,
+        console=console,
         shown=Pass(secret("P12_REHEARSAL_SECRET", args.env_file), args.target),
+        **{name: getattr(args, name) for name in same},
     )
 
 
 def report(args: argparse.Namespace) -> Report:
     """Fire, or read what was kept, and judge it."""
     limits = limits_of(args)
-    started_at = time.time()
-    kept = kept_burst.read(args.replay) if args.replay else fired(plan(args), args.samples)
-    measured, samples = kept["measured"], args.replay or args.samples
+    kept = samples.read(args.replay) if args.replay else fired(plan(args), args.samples)
+    file = args.replay or args.samples
     return Report(
         check="burst",
         target=kept["inputs"]["target"],
-        findings=judge(measured, limits),
-        started_at=started_at,
-        finished_at=time.time(),
+        findings=judge(kept["measured"], limits),
         inputs={**kept["inputs"], "limits": asdict(limits)},
-        samples=str(samples) if samples else None,
-        facts=facts(measured, limits),
+        samples=str(file) if file else None,
+        facts=facts(kept["measured"], limits),
     )
 
 
-def fired(planned: run.Plan, samples: Path | None) -> dict[str, Any]:
+def fired(planned: run.BurstPlan, file: Path | None) -> dict[str, Any]:
     """Fire a plan, keeping what it measured if there is a file for it."""
-    if samples is not None:
-        command.clear(iter([samples]))
+    if file is not None:
+        command.clear([file])
     allow_many_connections()
     measured = asyncio.run(run.fire(planned, lambda line: print(line, file=sys.stderr, flush=True)))
-    if samples is not None:
-        kept_burst.write(samples, planned.inputs(), measured)
+    if file is not None:
+        samples.write(file, planned.inputs(), measured)
     return {"inputs": planned.inputs(), "measured": measured}
 
 
 def main(argv: Sequence[str]) -> int:
     """``p12 check burst``: fire a burst at a target and judge it."""
     args = options(argv)
-    return command.answer(args, "burst", time.time, lambda: report(args))
+    return command.answer(args, "burst", lambda: report(args))

@@ -3,55 +3,48 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
+import msgspec
 
 from checks.base import pgbouncer
-from checks.base.errors import CannotMeasure
-from checks.base.postgres import connected
+from checks.base.errors import CannotMeasure, error_text
+from checks.base.postgres import connected, rows
+from checks.base.validation import Count
 
 LOOK_SECONDS = 0.05
 # One statement: the backends of all databases, since max_connections counts them all, and blocked locks.
 LOOK = """
-SELECT (SELECT sum(numbackends) FROM pg_stat_database WHERE datid <> 0),
-       (SELECT count(*) FROM pg_locks WHERE NOT granted)
+SELECT (SELECT sum(numbackends)::int FROM pg_stat_database WHERE datid <> 0) AS postgres_connections,
+       (SELECT count(*) FROM pg_locks WHERE NOT granted) AS blocked_locks
 """
 SETTINGS = ("max_connections", "superuser_reserved_connections")
 
 
-@dataclass
-class Seen:
-    """What was seen so far: how often, and the most of each number; ``error`` says why it ended early."""
+class Peaks(msgspec.Struct):
+    """How often was looked so far, and the most of each number; ``error`` says why it ended early."""
 
-    looks: int = 0
-    most: dict[str, int] = field(default_factory=dict)
-    error: str = ""
+    looks: Count
+    most: dict[str, Count]
+    error: str
 
     def add(self, **numbers: int) -> None:
         for name, number in numbers.items():
             self.most[name] = max(number, self.most.get(name, 0))
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"looks": self.looks, "most": dict(self.most), "error": self.error}
-
 
 def settings(connection: Any) -> dict[str, int]:
     """How many connections Postgres takes, and keeps for its superuser."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", [list(SETTINGS)])
-        return dict(cursor.fetchall())
+    query = "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)"
+    return {row["name"]: row["setting"] for row in rows(connection, query, [list(SETTINGS)])}
 
 
 @contextlib.contextmanager
-def watching(
-    look: Callable[[threading.Event, Seen], None],
-) -> Iterator[Seen]:
-    """Look from a thread of its own for as long as the block lasts."""
-    seen, stop = Seen(), threading.Event()
-    thread = threading.Thread(target=look, args=(stop, seen), daemon=True)
+def watching(database: str, console: str | None) -> Iterator[Peaks]:
+    """Look at a database and, if its console's DSN is known, at the pooler, while the block lasts."""
+    seen, stop = Peaks(0, {}, ""), threading.Event()
+    thread = threading.Thread(target=_look, args=(database, console, stop, seen), daemon=True)
     thread.start()
     try:
         yield seen
@@ -60,34 +53,21 @@ def watching(
         thread.join()
 
 
-def looking(database: str, console: str | None) -> Callable[[threading.Event, Seen], None]:
-    """Make what looks at a database and, if its console's DSN is known, at the pooler."""
-
-    def look(stop: threading.Event, seen: Seen) -> None:
-        try:
-            with connected(database) as postgres, contextlib.ExitStack() as ending:
-                pools = ending.enter_context(pgbouncer.console(console)) if console else None
-                while not stop.is_set():
-                    once(postgres, pools, seen)
-                    stop.wait(LOOK_SECONDS)
-        except (CannotMeasure, psycopg2.Error) as error:
-            seen.error = str(error).strip() or type(error).__name__
-        except Exception as error:
-            # Such as a console with other columns. Who looks no more must say so, or its few looks pass.
-            seen.error = f"{type(error).__name__}: {error}"
-
-    return look
-
-
-def once(postgres: Any, pools: Any, seen: Seen) -> None:
-    """Look one time."""
-    with postgres.cursor() as cursor:
-        cursor.execute(LOOK)
-        connections, blocked = cursor.fetchone()
-    seen.add(postgres_connections=int(connections or 0), blocked_locks=int(blocked))
-    if pools is not None:
-        seen.add(**pgbouncer.clients(pools))
-    seen.looks += 1
+def _look(database: str, console: str | None, stop: threading.Event, seen: Peaks) -> None:
+    try:
+        with connected(database) as postgres, contextlib.ExitStack() as ending:
+            pools = ending.enter_context(pgbouncer.console(console)) if console else None
+            while not stop.is_set():
+                seen.add(**rows(postgres, LOOK)[0])
+                if pools is not None:
+                    seen.add(**pgbouncer.clients(pools))
+                seen.looks += 1
+                stop.wait(LOOK_SECONDS)
+    except CannotMeasure as error:
+        seen.error = str(error)
+    except Exception as error:
+        # Such as a console with other columns. Who looks no more must say so, or its few looks pass.
+        seen.error = error_text(error)
 
 
 def moment() -> dict[str, float]:

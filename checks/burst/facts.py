@@ -7,7 +7,7 @@ from typing import Any
 from checks.base import bounds
 from checks.base.errors import CannotMeasure
 from checks.burst.limits import BurstLimits
-from checks.burst.samples import sound
+from checks.burst.samples import measured_in
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
@@ -18,25 +18,21 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
 def facts(measured: Mapping[str, Any], limits: BurstLimits) -> dict[str, Any]:
     """What is worth knowing besides the findings: latency per level, who answered, what it proves."""
     try:
-        sound(measured)
+        burst = measured_in(measured)
     except CannotMeasure:
         return {}
-    hits = [hit for volley in measured["volleys"] for hit in volley["hits"]]
     latency = {}
-    for level in dict.fromkeys(volley["level"] for volley in measured["volleys"]):
-        taken = sorted(
-            h[1] for v in measured["volleys"] if v["level"] == level for h in v["hits"] if h[0] is not None
-        )
+    for level in burst.levels:
+        taken = burst.milliseconds(level)
         shares = {f"p{share}": percentile(taken, share / 100) for share in limits.latencies}
         latency[str(level)] = {**shares, "max": taken[-1] if taken else None}
-    failed = sum(hit[2] != "accepted" for hit in hits)
-    log = measured["log"].get("error")
+    failed = sum(hit.outcome != "accepted" for hit in burst.hits)
     return {
-        "requests": len(hits),
+        "requests": len(burst.hits),
         "failed": failed,
-        "power": bounds.in_words(failed, len(hits), limits.wanted_ratio),
+        "power": bounds.in_words(failed, len(burst.hits), limits.wanted_ratio),
         "latency_ms": latency,
-        "releases": dict(Counter(hit[3] for hit in hits if hit[3])),
-        "peaks": measured["peaks"]["most"],
-        **({"postgres_log": log} if log else {}),
+        "releases": dict(Counter(hit.release for hit in burst.hits if hit.release)),
+        "peaks": burst.peaks.most,
+        **({"postgres_log": burst.log.error} if burst.log.error else {}),
     }

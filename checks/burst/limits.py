@@ -41,18 +41,14 @@ class BurstLimits:
         return {50: p95 if self.p50_ms is None else self.p50_ms, 95: p95, 99: self.p99_ms}
 
     def __post_init__(self) -> None:
-        for name in (
-            "busy_ratio",
-            "lock_timeout_ratio",
-            "in_flight_share",
-            "connections_share",
-            "wanted_ratio",
-        ):
-            least = name in ("in_flight_share", "connections_share", "wanted_ratio")
-            value = getattr(self, name)
-            if not (0 < value <= 1 if least else 0 <= value < 1):
-                accepted = "over 0 and at most 1" if least else "from 0 and under 1"
-                raise Misused(f"{name}={value} is not a share. Use a number {accepted}.")
+        for name in ("busy_ratio", "lock_timeout_ratio"):
+            if not 0 <= getattr(self, name) < 1:
+                raise Misused(
+                    f"{name}={getattr(self, name)} is not a share. Use a number from 0 and under 1."
+                )
+        for name in ("in_flight_share", "connections_share", "wanted_ratio"):
+            if not 0 < getattr(self, name) <= 1:
+                raise Misused(f"{name}={getattr(self, name)} is not a share. Use a number over 0, at most 1.")
         for name in ("server_errors", "connection_errors", "unexpected_answers", "deadlocks"):
             if getattr(self, name) < 0:
                 raise Misused(f"{name}={getattr(self, name)} allows less than none. Use a number from 0.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from checks.burst.volley import Hit
+from checks.visitors.ledger import NoteViews
 
 KINDS = ("view", "like", "report", "create")
 EXPECTED = {"view": 200, "like": 200, "report": 200, "create": 201}
@@ -22,7 +23,7 @@ class Visit:
 
 
 @dataclass
-class Booking:
+class Outcomes:
     """Per visit, whether it was accepted or may have been; per note, what that adds up to."""
 
     note_ids: list[str] = field(default_factory=list)
@@ -33,30 +34,27 @@ class Booking:
         if note_id not in self.note_ids:
             self.note_ids.append(note_id)
 
-    def book(self, visits: Sequence[Visit], hits: Sequence[Hit]) -> None:
-        """Book what came of visits; a created note gets an account of its own."""
+    def record(self, visits: Sequence[Visit], hits: Sequence[Hit]) -> None:
+        """Count what came of visits; a created note gets an account of its own."""
         for visit, hit in zip(visits, hits, strict=True):
             said = outcome(hit, visit.kind)
             if visit.kind == "create":
                 if said == "accepted":
                     self.open(str(json.loads(hit.body)["id"]))
             else:
-                self.set(visit, said)
+                self.record_outcome(visit, said)
 
-    def set(self, visit: Visit, said: str) -> None:
-        """Book one outcome: accepted once is accepted, and unknown once may have been."""
+    def record_outcome(self, visit: Visit, said: str) -> None:
+        """Count one outcome: accepted once is accepted, and unknown once may have been."""
         self.open(visit.note_id)
         seen = self.visits.get(visit)
         if seen != "accepted" and said != "refused":
             self.visits[visit] = said
 
-    def of(self, kind: str) -> dict[str, dict[str, int]]:
+    def of(self, kind: str) -> dict[str, NoteViews]:
         """Per note, how many visits of a kind were accepted, and of how many nobody knows."""
         count = Counter((v.note_id, said) for v, said in self.visits.items() if v.kind == kind)
-        return {
-            note_id: {said: count[note_id, said] for said in ("accepted", "unknown")}
-            for note_id in self.note_ids
-        }
+        return {n: NoteViews(count[n, "accepted"], count[n, "unknown"]) for n in self.note_ids}
 
 
 def outcome(hit: Hit, kind: str = "view") -> str:
@@ -65,8 +63,8 @@ def outcome(hit: Hit, kind: str = "view") -> str:
         body = _parsed(hit.body)
         if not isinstance(body, dict):
             return "unknown"
-        is_note = isinstance(body.get("id"), int) and not isinstance(body.get("id"), bool)
-        return "accepted" if (is_note if kind == "create" else body.get("ok") is True) else "unknown"
+        is_right = type(body.get("id")) is int if kind == "create" else body.get("ok") is True
+        return "accepted" if is_right else "unknown"
     return "unknown" if hit.status is None or not 400 <= hit.status < 500 else "refused"
 
 

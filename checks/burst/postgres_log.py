@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import psycopg2
 
 from checks.base.errors import Misused
+from checks.base.postgres import error_text, rows
+from checks.base.validation import Count
 
 LONGEST_READ = 16 * 1024 * 1024
 QUERY_CHARACTERS = 90
-DEADLOCK = "deadlock detected"
+# The DETAIL of an error is on the next line, and goes on where lines begin with a tab.
+INCIDENT = re.compile(r"^.*ERROR.*deadlock detected.*(?:\n.*DETAIL:(?P<detail>.*(?:\n\t.*)*))?", re.MULTILINE)
 # Locales in which Postgres says it so; an empty one is its environment's, which nobody tells us.
 ENGLISH = re.compile(r"(?:C|POSIX|en)(?:[._@]|$)", re.IGNORECASE)
-WAITS = re.compile(
-    r"Process (?P<waiter>\d+) waits for (?P<mode>\w+) on (?P<object>.+?); blocked by process (?P<by>\d+)\."
-)
-QUERY = re.compile(r"^\s*Process (?P<process>\d+): (?P<query>.*)$")
+WAITS = re.compile(r"Process (\d+) waits for (\w+) on (.+?); blocked by process (\d+)\.")
+QUERY = re.compile(r"^\s*Process (\d+): (.*(?:\n(?!\s*Process \d+: ).*)*)", re.MULTILINE)
 RELATION = re.compile(r"relation (\d+)")
 DATABASE = re.compile(r"of database (\d+)")
 # Values are visitors' own, and nobody needs them to see which statements met.
@@ -27,6 +29,22 @@ DATABASE = re.compile(r"of database (\d+)")
 VALUE = re.compile(r"'(?:[^']|'')*(?:'|$)")
 # What only prepares the transaction says nothing about why two of them met.
 PREPARES = re.compile(r"^(?:\s*SET LOCAL [^;]*;\s*)+")
+
+
+class LogCount(msgspec.Struct, omit_defaults=True):
+    """The deadlocks that a log tells of, with some of their pairs; or the ``error`` why it does not.
+
+    ``asked`` says that the log was named, or could be read at first: then its silence is unknown, not calm.
+    """
+
+    asked: bool
+    deadlocks: Count | None = None
+    pairs: list[str] = []
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        if self.deadlocks is None and not self.error:
+            raise ValueError("a log has neither deadlocks nor an error")
 
 
 @dataclass(frozen=True)
@@ -50,9 +68,8 @@ def mark(connection: Any, path: Path | None) -> dict[str, Any]:
     Misused for a file that was named and cannot be read.
     """
     marked = _named(path) if path is not None else _served(connection)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT setting FROM pg_settings WHERE name = 'lc_messages'")
-        (language,) = cursor.fetchone() or ("",)
+    (found,) = rows(connection, "SELECT setting FROM pg_settings WHERE name = 'lc_messages'")
+    language = found["setting"]
     if "error" in marked or ENGLISH.match(language):
         return marked
     reason = f"the log may be in another language than English, for lc_messages is {language!r}"
@@ -70,45 +87,34 @@ def _named(path: Path) -> dict[str, Any]:
 
 def _served(connection: Any) -> dict[str, Any]:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT name, (pg_stat_file(name)).size FROM pg_current_logfile() AS name")
-            name, size = cursor.fetchone() or (None, None)
+        found = rows(connection, "SELECT name, (pg_stat_file(name)).size FROM pg_current_logfile() AS name")
     except psycopg2.Error as error:
-        return {"asked": False, "error": f"Postgres does not show its log: {str(error).splitlines()[0]}"}
-    if name is None or size is None:
+        return {"asked": False, "error": f"Postgres does not show its log: {error_text(error)}"}
+    if not found or found[0]["size"] is None:
         return {"asked": False, "error": "Postgres has no log file of its own; name one with --postgres-log"}
-    return {"asked": True, "served": name, "offset": size}
+    return {"asked": True, "served": found[0]["name"], "offset": found[0]["size"]}
 
 
-def since(connection: Any, marked: Mapping[str, Any]) -> dict[str, Any]:
+def since(connection: Any, marked: Mapping[str, Any]) -> LogCount:
     """Read what the log has gained since a mark, as deadlocks; or the ``error`` why that is not known."""
     if "error" in marked:
-        return dict(marked)
+        return LogCount(**marked)
     try:
         text = _read(connection, marked)
     except (OSError, psycopg2.Error, ValueError) as error:
         # Which was readable before, so that its silence is not taken for calm.
-        return {"asked": True, "error": f"the log cannot be read any more: {str(error).splitlines()[0]}"}
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT oid::text, relname FROM pg_class WHERE relkind IN ('r', 'i', 'p')")
-        relations = dict(cursor.fetchall())
-        cursor.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()")
-        (database,) = cursor.fetchone()
-    found = [str_pairs(pair) for pair in deadlocks(text, relations, database)]
-    return {"asked": True, "deadlocks": len(found), "pairs": list(dict.fromkeys(found))[:3]}
+        return LogCount(True, error=f"the log cannot be read any more: {str(error).splitlines()[0]}")
+    names = rows(connection, "SELECT oid::text, relname FROM pg_class WHERE relkind IN ('r', 'i', 'p')")
+    (own,) = rows(connection, "SELECT oid::text FROM pg_database WHERE datname = current_database()")
+    found = deadlocks(text, {row["oid"]: row["relname"] for row in names}, own["oid"])
+    return LogCount(True, len(found), list(dict.fromkeys(map(str_pairs, found)))[:3])
 
 
 def deadlocks(text: str, relations: Mapping[str, str], database: str = "") -> list[tuple[Wait, ...]]:
     """The deadlocks in a log, each as its waits; those that name another database are not ours."""
-    found = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        if DEADLOCK in line and "ERROR" in line:
-            told = list(_details(lines[number + 1 :]))
-            others = {oid for detail in told for oid in DATABASE.findall(detail)} - {database}
-            if not (database and others):
-                found.append(_waits(told, relations))
-    return found
+    told = [incident["detail"] or "" for incident in INCIDENT.finditer(text)]
+    ours = [detail for detail in told if not database or {*DATABASE.findall(detail)} <= {database}]
+    return [_waits(detail, relations) for detail in ours]
 
 
 def str_pairs(waits: Iterable[Wait]) -> str:
@@ -116,32 +122,15 @@ def str_pairs(waits: Iterable[Wait]) -> str:
     return "; ".join(dict.fromkeys(map(str, waits))) or "the log does not say who"
 
 
-def _details(lines: Iterable[str]) -> Iterable[str]:
-    """The lines that belong to the error before them: its DETAIL, which Postgres goes on with a tab."""
-    inside = False
-    for line in lines:
-        if not inside and "DETAIL:" not in line:
-            return
-        if inside and not line.startswith("\t"):
-            return
-        inside = True
-        yield line.partition("DETAIL:")[2] if "DETAIL:" in line else line
-
-
-def _waits(lines: Iterable[str], relations: Mapping[str, str]) -> tuple[Wait, ...]:
-    queries: dict[str, str] = {}
+def _waits(detail: str, relations: Mapping[str, str]) -> tuple[Wait, ...]:
+    queries = dict(QUERY.findall(detail))
     waits = []
-    process = ""
-    for line in lines:
-        if found := WAITS.search(line):
-            named = RELATION.sub(lambda oid: f"relation {relations.get(oid[1], oid[1])}", found["object"])
-            waits.append((found["waiter"], found["mode"], DATABASE.sub("", named).strip(), found["by"]))
-        elif said := QUERY.match(line):
-            process = said["process"]
-            queries[process] = said["query"]
-        elif process:
-            queries[process] += f" {line}"
-    return tuple(Wait(*wait, query=_shown(queries.get(wait[0], ""))) for wait in waits)
+    for process, mode, held, by in WAITS.findall(detail):
+        named = RELATION.sub(lambda oid: f"relation {relations.get(oid[1], oid[1])}", held)
+        waits.append(
+            Wait(process, mode, DATABASE.sub("", named).strip(), by, _shown(queries.get(process, "")))
+        )
+    return tuple(waits)
 
 
 def _shown(query: str) -> str:
@@ -151,14 +140,11 @@ def _shown(query: str) -> str:
 def _read(connection: Any, marked: Mapping[str, Any]) -> str:
     """What the log gained; raises ValueError if that is not the same log, or more than is read."""
     offset = int(marked["offset"])
-    if "served" in marked:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_current_logfile(), (pg_stat_file(%s)).size", [marked["served"]])
-            current, size = cursor.fetchone()
-            gained = _gained(current == marked["served"], offset, size)
-            cursor.execute("SELECT pg_read_binary_file(%s, %s, %s)", [marked["served"], offset, gained])
-            (content,) = cursor.fetchone()
-            return bytes(content).decode("utf-8", errors="replace")
+    if served := marked.get("served"):
+        (now,) = rows(connection, "SELECT pg_current_logfile() AS name, (pg_stat_file(%s)).size", [served])
+        wanted = [served, offset, _gained(now["name"] == served, offset, now["size"])]
+        (read,) = rows(connection, "SELECT pg_read_binary_file(%s, %s, %s) AS content", wanted)
+        return bytes(read["content"]).decode("utf-8", errors="replace")
     with Path(marked["file"]).open("rb") as file:
         gained = _gained(_identity(file) == marked["identity"], offset, file.seek(0, 2))
         file.seek(offset)

@@ -8,15 +8,17 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from checks.base import pgbouncer
 from checks.base.errors import CannotMeasure
 from checks.base.postgres import connected
 from checks.burst import connection_peaks, deadlock_counts, like_counts, postgres_log, shapes, volley
-from checks.burst.outcomes import KINDS, Booking, outcome
+from checks.burst.outcomes import KINDS, Outcomes, outcome
 from checks.burst.rate_limit_proof import prove_limits
 from checks.visitors import view_counts
 from checks.visitors.http_client import Answer, Door, session
@@ -29,7 +31,7 @@ MIDNIGHT_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Plan:
+class BurstPlan:
     """What to fire at, and how much. The DSNs and the pass hold secrets and are kept nowhere."""
 
     base_url: str
@@ -54,25 +56,16 @@ class Plan:
 
     def inputs(self) -> dict[str, Any]:
         """What was asked for, without the secrets."""
-        kept = (
-            "base_url",
-            "target",
-            "levels",
-            "rounds",
-            "shapes",
-            "visitors",
-            "instances",
-            "timeout_seconds",
-        )
-        return {name: getattr(self, name) for name in kept}
+        kept = "base_url target levels rounds shapes visitors instances timeout_seconds"
+        return {name: getattr(self, name) for name in kept.split()}
 
 
 @dataclass
 class Firing:
-    """A burst under way: where it fires, what it has booked, and the clock it goes by."""
+    """A burst under way: where it fires, what came of it, and the clock it goes by."""
 
-    plan: Plan
-    booking: Booking
+    plan: BurstPlan
+    outcomes: Outcomes
     say: Callable[[str], None]
     now: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -102,7 +95,7 @@ class Firing:
             for visit in visits
         ]
         fired = await asyncio.to_thread(volley.fire, self.plan.base_url, shots, self.plan.timeout_seconds)
-        self.booking.book(visits, fired.hits)
+        self.outcomes.record(visits, fired.hits)
         together = f"{fired.in_flight_peak} in flight together"
         self.say(f"{level} at once, {shape}, {visitors} visitors: {together}")
         return {
@@ -112,21 +105,15 @@ class Firing:
             "in_flight_peak": fired.in_flight_peak,
             "write_ms": round(fired.write_milliseconds, 3),
             "hits": [
-                [
-                    hit.status,
-                    round(hit.milliseconds, 3),
-                    hit.error or outcome(hit, visit.kind),
-                    hit.release,
-                    visit.kind,
-                ]
-                for visit, hit in zip(visits, fired.hits, strict=True)
+                (h.status, round(h.milliseconds, 3), h.error or outcome(h, v.kind), h.release, v.kind)
+                for v, h in zip(visits, fired.hits, strict=True)
             ],
         }
 
 
-async def fire(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+async def fire(plan: BurstPlan, say: Callable[[str], None]) -> dict[str, Any]:
     """Fire every volley of a plan; raises CannotMeasure if the target or the database does not answer."""
-    firing = Firing(plan, Booking(), say)
+    firing = Firing(plan, Outcomes(), say)
     with connected(plan.database) as connection:
         began = connection_peaks.moment()
         log = postgres_log.mark(connection, plan.postgres_log)
@@ -134,37 +121,37 @@ async def fire(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
             door = Door(plan.base_url, http, plan.shown)
             notes = [await create_note(door) for _ in range(shapes.SPREAD_NOTES + 1)]
             for note_id in notes:
-                firing.booking.open(note_id)
+                firing.outcomes.open(note_id)
             before = await count(plan, connection)
-            with connection_peaks.watching(connection_peaks.looking(plan.database, plan.console)) as seen:
+            with connection_peaks.watching(plan.database, plan.console) as seen:
                 volleys = await firing.salvos(notes)
             limits = await prove_limits(
-                Door(plan.base_url, http, None), firing.booking, notes[0], firing.sleep
+                Door(plan.base_url, http, None), firing.outcomes, notes[0], firing.sleep
             )
         say(f"waiting {plan.settle_seconds:g} s for Postgres to publish its statistics")
         await firing.sleep(plan.settle_seconds)
         after = await count(plan, connection)
-        ids = firing.booking.note_ids
-        held = view_counts.settle(connection, ids, plan.drain_seconds)
-        return {
+        ids = firing.outcomes.note_ids
+        measured = {
             "began": began,
-            "instances": list(plan.instances),
-            "planned": [list(salvo) for salvo in plan.salvos],
+            "instances": plan.instances,
+            "planned": plan.salvos,
             "volleys": volleys,
             "limits": limits,
             "before": before,
             "after": after,
-            "peaks": seen.to_dict(),
+            "peaks": seen,
+            "booked": {kind: firing.outcomes.of(kind) for kind in KINDS if kind != "create"},
+            "counted": view_counts.wait_drained(connection, ids, plan.drain_seconds),
             "settings": {**connection_peaks.settings(connection), **pooler_settings(plan)},
             "log": postgres_log.since(connection, log),
-            "booked": {kind: firing.booking.of(kind) for kind in KINDS if kind != "create"},
-            "counted": {note_id: asdict(counted) for note_id, counted in held.items()},
             "tallied": like_counts.tally(connection, ids) if "mix" in plan.shapes else {},
             "ended": connection_peaks.moment(),
         }
+        return dict(msgspec.to_builtins(measured))
 
 
-def pooler_settings(plan: Plan) -> dict[str, Any]:
+def pooler_settings(plan: BurstPlan) -> dict[str, Any]:
     """What the pooler allows, if its console is known."""
     if plan.console is None:
         return {}
@@ -172,7 +159,7 @@ def pooler_settings(plan: Plan) -> dict[str, Any]:
         return pgbouncer.allowed(console)
 
 
-async def count(plan: Plan, connection: Any) -> dict[str, Any]:
+async def count(plan: BurstPlan, connection: Any) -> dict[str, Any]:
     instances = await deadlock_counts.scrape(plan.instances)
     return {"database": deadlock_counts.database_count(connection), "instances": instances}
 

@@ -19,11 +19,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit
 
-from checks.burst.answers import Broken, Raw, parse
+import h11
+
+from checks.base.errors import error_text
 
 # How many connections are opened at a time: a listen queue may be as short as this.
 OPENING = 64
 CHUNK = 65_536
+LONGEST_HEAD = 64 * 1024
+LONGEST_BODY = 4 * 1024 * 1024
 WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -66,12 +70,10 @@ class _Line:
 
     connection: socket.socket | None = None
     error: str = ""
-    answer: Raw | None = None
-    received: bytearray = field(default_factory=bytearray)
+    http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT, LONGEST_HEAD))
+    answer: h11.Response | None = None
+    body: bytearray = field(default_factory=bytearray)
     ended_at: float | None = None
-
-    def fail(self, error: str, at: float) -> None:
-        self.error, self.ended_at = error, at
 
 
 def fire(base_url: str, shots: Sequence[Shot], timeout_seconds: float) -> Volley:
@@ -79,7 +81,7 @@ def fire(base_url: str, shots: Sequence[Shot], timeout_seconds: float) -> Volley
     with ThreadPoolExecutor(OPENING) as pool:
         lines = list(pool.map(partial(_open, base_url, timeout_seconds), shots))
     try:
-        requests = [_request(base_url, shot) for shot in shots]
+        requests = [_request(line.http, base_url, shot) for line, shot in zip(lines, shots, strict=True)]
         for line, (almost_all, _) in zip(lines, requests, strict=True):
             _send(line, almost_all)
         due = time.perf_counter()
@@ -112,16 +114,18 @@ def _open(base_url: str, timeout_seconds: float, _: Shot) -> _Line:
     return _Line(connection)
 
 
-def _request(base_url: str, shot: Shot) -> tuple[bytes, bytes]:
+def _request(http: h11.Connection, base_url: str, shot: Shot) -> tuple[bytes, bytes]:
     """The request, parted before the last byte of its head: no server can begin on the first part."""
     url = urlsplit(base_url)
     given = {"Host": url.netloc, "Connection": "close", "Content-Length": str(len(shot.body))}
     if shot.body:
         given["Content-Type"] = "application/json"
-    head = [f"POST {url.path.rstrip('/')}{shot.path} HTTP/1.1"]
-    lines = [*head, *(f"{name}: {value}" for name, value in {**given, **shot.headers}.items()), "", ""]
-    whole = "\r\n".join(lines).encode()
-    return whole[:-1], whole[-1:] + shot.body
+    headers = [*given.items(), *shot.headers.items()]
+    target = f"{url.path.rstrip('/')}{shot.path}"
+    head = http.send(h11.Request(method="POST", target=target, headers=headers)) or b""
+    http.send(h11.Data(data=shot.body))
+    http.send(h11.EndOfMessage())
+    return head[:-1], head[-1:] + shot.body
 
 
 def _send(line: _Line, data: bytes) -> None:
@@ -133,61 +137,63 @@ def _send(line: _Line, data: bytes) -> None:
         if sent != len(data):
             line.error = f"only {sent} of {len(data)} bytes could be sent"
     except OSError as error:
-        line.error = _said(error)
+        line.error = error_text(error)
 
 
 def _unanswered(lines: Iterable[_Line]) -> int:
     """How many of the shots are on their way at this moment: sent, and nothing has come back."""
     poll = select.poll()
-    waiting = 0
-    for line in lines:
-        if line.connection is not None and not line.error:
-            poll.register(line.connection, select.POLLIN)
-            waiting += 1
-    return waiting - len(poll.poll(0))
+    waiting = [line.connection for line in lines if line.connection is not None and not line.error]
+    for connection in waiting:
+        poll.register(connection, select.POLLIN)
+    return len(waiting) - len(poll.poll(0))
 
 
 def _collect(lines: Sequence[_Line], deadline: float) -> None:
     """Receive until every shot is answered, has failed, or the time is over."""
     with selectors.DefaultSelector() as selector:
-        waiting = 0
         for line in lines:
             if line.connection is not None and not line.error:
                 selector.register(line.connection, selectors.EVENT_READ, line)
-                waiting += 1
-        while waiting and (left := deadline - time.perf_counter()) > 0:
+        while selector.get_map() and (left := deadline - time.perf_counter()) > 0:
             ready = selector.select(left)
             # All of these had arrived by now, however long it takes to read them.
             at = time.perf_counter()
             for key, _ in ready:
-                _receive(key.data, at)
-                if key.data.ended_at is not None:
+                if _receive(key.data):
+                    key.data.ended_at = at
                     selector.unregister(key.fileobj)
-                    waiting -= 1
 
 
-def _receive(line: _Line, at: float) -> None:
+def _receive(line: _Line) -> bool:
+    """Take in what has arrived of an answer; tell whether that was its end, or it has failed."""
     assert line.connection is not None  # noqa: S101
     try:
         chunk = line.connection.recv(CHUNK)
-        line.received += chunk
-        line.answer = parse(bytes(line.received), ended=not chunk)
+        if not chunk and line.answer is None:
+            raise h11.RemoteProtocolError("the connection closed before there was an answer")
+        line.http.receive_data(chunk)
+        while (event := line.http.next_event()) is not h11.NEED_DATA:
+            match event:
+                case h11.Response():
+                    line.answer = event
+                case h11.Data():
+                    line.body += event.data
+                case h11.EndOfMessage() | h11.PAUSED | h11.ConnectionClosed():
+                    return True
+            if len(line.body) > LONGEST_BODY:
+                raise h11.RemoteProtocolError(f"the answer has over {LONGEST_BODY} bytes")
     except WAITS:
-        return
-    except (OSError, Broken) as error:
-        line.fail(_said(error), at)
-        return
-    if line.answer is not None:
-        line.ended_at = at
+        return False
+    except (OSError, h11.RemoteProtocolError) as error:
+        line.error = error_text(error)
+        return True
+    return False
 
 
 def _hit(line: _Line, due: float, timeout_seconds: float) -> Hit:
-    if line.answer is not None and line.ended_at is not None:
-        release = line.answer.headers.get("x-p12-release")
-        return Hit(line.answer.status, (line.ended_at - due) * 1000, "", release, line.answer.body)
-    taken = timeout_seconds if line.ended_at is None else line.ended_at - due
-    return Hit(None, taken * 1000, line.error or "timeout")
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+    taken = (timeout_seconds if line.ended_at is None else line.ended_at - due) * 1000
+    if line.answer is None or line.error or line.ended_at is None:
+        return Hit(None, taken, line.error or "timeout")
+    headers = {name: value.decode("latin-1") for name, value in line.answer.headers}
+    return Hit(line.answer.status_code, taken, "", headers.get(b"x-p12-release"), bytes(line.body))

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,12 +21,11 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """``python -m checks migrations``; under GitHub Actions each refusal is an annotation as well."""
     args = options(argv)
-    return command.answer(args, "migrations", time.time, lambda: report(args))
+    return command.answer(args, "migrations", lambda: report(args))
 
 
 def report(args: argparse.Namespace) -> Report:
     """Judge, and say what came of it."""
-    started_at = time.time()
     head, judged = judge(args.tree.resolve(), args.live)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         sys.stdout.write("".join(annotations(judged)))
@@ -35,8 +33,6 @@ def report(args: argparse.Namespace) -> Report:
         check="migrations",
         target=args.target,
         findings=tuple(migration.finding for migration in judged),
-        started_at=started_at,
-        finished_at=time.time(),
         inputs={"tree": str(args.tree), "live": args.live},
         facts={"head": head},
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from checks.base.errors import error_text
 from checks.visitors.limit_pass import HEADER, Pass
 
 # Shorter than any server keeps an idle connection, so that a request never meets one being closed.
@@ -55,7 +56,7 @@ class Door:
         except TimeoutError:
             return Answer(None, "timeout")
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(None, f"{type(error).__name__}: {error}"[:200])
+            return Answer(None, error_text(error))
 
 
 def _parsed(text: bytes) -> Any:

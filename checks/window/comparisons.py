@@ -17,6 +17,13 @@ TRIALS: Mapping[str, str] = {
     "slow": "handled",
     "retries": "requests",
 }
+HINTS = {
+    "errors": "What failed is in the new slot's log: ./p12 evidence",
+    "busy": "What the 503s waited for is in the new slot's log: ./p12 evidence",
+    "slow": "What takes its time is in the new slot's log: ./p12 evidence",
+    "retries": "What collides is in the logs of the new slot and of Postgres: ./p12 evidence",
+}
+Counts = Counter[tuple[str, str]]
 
 
 class BesideControl:
@@ -71,18 +78,15 @@ class BesideControl:
             self.timed += self._untimed
             self._untimed = 0
 
-    def findings(self, hints: Mapping[str, str]) -> list[Finding]:
-        return [
-            compare(
-                f"{name}_against_control_ln_e",
-                test.log_e,
-                "<",
-                self.limits.evidence_of(name),
-                hints.get(name, hints["errors"]),
-            )
-            for name, test in self.tests.items()
-            if name in self.measured
-        ]
+    def findings(self, totals: Counts, details: Mapping[str, str]) -> list[Finding]:
+        """What the evidence came to; ``totals`` are both arms' counts, ``details`` what they are of."""
+        found = []
+        for name, test in self.tests.items():
+            (new, trials), (old, old_trials) = ((totals[a, name], totals[a, TRIALS[name]]) for a in self.arms)
+            counted = f"new {new} of {trials}, old {old} of {old_trials}{details.get(name, '')}"
+            if name in self.measured:
+                found.append(_evidence(f"{name}_against_control_ln_e", test.log_e, self.limits, counted))
+        return found
 
 
 class Alone:
@@ -119,17 +123,22 @@ class Alone:
         self.timed += segment.count(self.candidate, "handled")
         return True
 
-    def findings(self, hints: Mapping[str, str]) -> list[Finding]:
-        return [
-            compare(
-                f"{name}_against_{self.against[name]}_ln_e",
-                test.log_e,
-                "<",
-                self.limits.evidence_of(name),
-                f"{hints[name]} (at most {test.allowed:.2%} allowed).",
-            )
-            for name, test in self.tests.items()
-        ]
+    def findings(self, totals: Counts, details: Mapping[str, str]) -> list[Finding]:
+        """What the evidence came to; ``totals`` are the candidate's counts, ``details`` what they are of."""
+        found = []
+        for name, test in self.tests.items():
+            counted, trials = (totals[self.candidate, of] for of in (name, TRIALS[name]))
+            said = f"{counted} of {trials}{details.get(name, '')}, {test.allowed:.2%} allowed"
+            kind = self.against[name]
+            found.append(_evidence(f"{name}_against_{kind}_ln_e", test.log_e, self.limits, said))
+        return found
+
+
+def _evidence(name: str, log_e: float, limits: WindowLimits, counted: str) -> Finding:
+    what = name.partition("_")[0]
+    limit = limits.evidence_of(what)
+    sentence = f"{what}: {counted}; evidence {log_e:.3g}, fails at {limit:.3g}"
+    return compare(name, log_e, "<", limit, HINTS[what], sentence)
 
 
 def _shown(events: int, trials: int) -> float:

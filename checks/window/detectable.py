@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from checks.base.bounds import first
 from checks.window.eprocess import HARM
 from checks.window.limits import WindowLimits
 
@@ -15,38 +16,35 @@ FOREVER_MINUTES = 60 * 24 * 365.0
 
 
 @dataclass(frozen=True)
-class Traffic:
+class Rates:
     """Requests per minute of the candidate, and of the control if there is one."""
 
     candidate: float
     control: float | None = None
 
 
-def minutes_to_find(limits: WindowLimits, traffic: Traffic, before: float, after: float) -> float:
+def minutes_to_find(limits: WindowLimits, rates: Rates, before: float, after: float) -> float:
     """About how many minutes pass until errors that rose from one ratio to another fail the window.
 
     The time at which the evidence E, grown as it is expected to grow, reaches 1/alpha. Evidence comes in
     steps of whole errors, so about half of all windows take longer. Infinite if E does not grow.
     """
-    growth = _growth(traffic, before, after)
+    growth = _growth(rates, before, after)
     needed = limits.evidence_of("errors") + math.log(len(growth))
     if max(growth) <= 0:
         return math.inf
-    low, high = 0.0, FOREVER_MINUTES
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _log_sum([g * middle for g in growth]) >= needed else (middle, high)
-    return high if high < 0.99 * FOREVER_MINUTES else math.inf
+    found = first(lambda minutes: _log_sum([g * minutes for g in growth]) >= needed, 0.0, FOREVER_MINUTES)
+    return found if found < 0.99 * FOREVER_MINUTES else math.inf
 
 
-def _growth(traffic: Traffic, before: float, after: float) -> list[float]:
+def _growth(rates: Rates, before: float, after: float) -> list[float]:
     """How much ln of each bet grows in a minute, by expectation; the bets are those of ``eprocess``."""
-    if traffic.control is None:
-        allowed, failed = before, traffic.candidate * after
-        fine = traffic.candidate - failed
+    if rates.control is None:
+        allowed, failed = before, rates.candidate * after
+        fine = rates.candidate - failed
         worse = [min(r * allowed, (1 + allowed) / 2) for r in HARM]
         return [failed * math.log(w / allowed) + fine * math.log((1 - w) / (1 - allowed)) for w in worse]
-    candidate, control = traffic.candidate, traffic.control
+    candidate, control = rates.candidate, rates.control
     if not (candidate > 0 and control > 0):
         return [0.0]
     share = candidate / (candidate + control)
@@ -67,11 +65,11 @@ def claim(limits: WindowLimits, per_minute: float | None, share: int, has_contro
     if not per_minute or per_minute <= 0:
         return "without traffic it can see nothing, and ends unknown"
     candidate = per_minute * share / 100
-    traffic = Traffic(candidate, per_minute - candidate if has_control else None)
+    rates = Rates(candidate, per_minute - candidate if has_control else None)
     before, after = (
         (HEALTHY, HARMED) if has_control else (limits.max_error_ratio, min(2 * limits.max_error_ratio, 1.0))
     )
-    minutes, most = minutes_to_find(limits, traffic, before, after), limits.max_seconds / 60
+    minutes, most = minutes_to_find(limits, rates, before, after), limits.max_seconds / 60
     length = limits.seconds / 60
     rate = f"{candidate:.0f}" if candidate >= 10 else f"{candidate:.2g}"
     said = f"at {rate} requests a minute errors of {_percent(before)} → {_percent(after)} "
@@ -79,7 +77,7 @@ def claim(limits: WindowLimits, per_minute: float | None, share: int, has_contro
         return f"{said}are found in about {_duration(minutes)}"
     said += f"would take {_duration(minutes)}" if minutes <= most else "are beyond this window"
     for worse in (ratio for ratio in WORSE if ratio > after):
-        found = minutes_to_find(limits, traffic, before, worse)
+        found = minutes_to_find(limits, rates, before, worse)
         if found <= length:
             return f"{said}; it can see {_percent(before)} → {_percent(worse)}, in about {_duration(found)}"
     return f"{said}; it can see a release that fails altogether, a deadlock and a dead instance"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.base.report import Finding, Verdict, combine, compare
+from checks.base.report import Finding, Verdict, combine, compare, require
 from checks.window.baseline import COUNTS, Baseline, Threshold
 from checks.window.comparisons import Alone, BesideControl
 from checks.window.limits import WindowLimits
@@ -19,8 +19,6 @@ from checks.window.segments import Deltas, Segment
 from checks.window.tripwires import Breaker, Database, Memory
 
 REASONS_KEPT = 5
-
-__all__ = ["Judgement", "Window", "WindowLimits", "judge"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Judgement:
 
 
 @dataclass
-class Window:
+class WindowJudge:
     """A window being watched: ``add`` samples as they come; the first verdict stays.
 
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
@@ -85,6 +83,13 @@ class Window:
         if self.judgement.verdict is None:
             self._take(sample if isinstance(sample, Mapping) else {})
             self.judgement = self._judge()
+        return self.judgement
+
+    def add_all(self, samples: Iterable[Mapping[str, Any]]) -> Judgement:
+        """Take samples in until there is a verdict."""
+        for sample in samples:
+            if self.add(sample).verdict is not None:
+                break
         return self.judgement
 
     def _take(self, sample: Mapping[str, Any]) -> None:
@@ -173,41 +178,31 @@ class Window:
         )
 
     def _compared(self) -> list[Finding]:
-        hints = {name: self._counted(name, of) for name, of in (("errors", "requests"), ("busy", "requests"))}
-        threshold = self._deltas.threshold_seconds
-        hints["slow"] = f"{self._counted('slow', 'handled')}; slow is over {1000 * (threshold or 0):.3g} ms"
-        hints["retries"] = f"{self._counted('retries', 'requests')}{self._states()}"
-        return self._comparing.findings(hints)
+        threshold = self._deltas.threshold_seconds or 0
+        details = {"slow": f" over {1000 * threshold:.3g} ms", "retries": self._states()}
+        return self._comparing.findings(self._totals, details)
 
     def _sufficiency(self) -> list[Finding]:
         why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""
         traffic = "Send more traffic or give the window more time." + why
         found = [
-            _enough("requests", self._evidence, ">=", self.limits.min_requests, traffic),
-            _enough("watched_seconds", round(self._watched, 3), ">=", self.limits.seconds, why.strip()),
-            _enough("lost_counters", len(self._lost), "==", 0, "; ".join(self._lost[:REASONS_KEPT])),
+            require("requests", self._evidence, ">=", self.limits.min_requests, traffic),
+            require("watched_seconds", round(self._watched, 3), ">=", self.limits.seconds, why.strip()),
+            require("lost_counters", len(self._lost), "==", 0, "; ".join(self._lost[:REASONS_KEPT])),
         ]
-        if isinstance(self._comparing, BesideControl):
-            known = "" if self._deltas.threshold_seconds else f" {self._learning()}"
-            found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic + known))
+        beside = isinstance(self._comparing, BesideControl)
+        known = f" {self._learning()}" if beside and not self._deltas.threshold_seconds else ""
+        found.append(require("timed_requests", self._comparing.timed, ">=", 1, traffic + known))
+        if beside:
             return found
-        found.append(_enough("timed_requests", self._comparing.timed, ">=", 1, traffic))
         # Too many errors for a pass that are too few for a proof: inconclusive, so watch on.
-        requests = self._totals[self.candidate, "requests"]
-        ratio = self._totals[self.candidate, "errors"] / requests if requests else None
-        hint = self._counted("errors", "requests")
-        return [*found, _enough("error_ratio", ratio, "<=", self.limits.max_error_ratio, hint)]
+        requests, errors = (self._totals[self.candidate, name] for name in ("requests", "errors"))
+        hint = f"{errors} of {requests} requests failed."
+        ratio = errors / requests if requests else None
+        return [*found, require("error_ratio", ratio, "<=", self.limits.max_error_ratio, hint)]
 
     def _learning(self) -> str:
         return f"{self._threshold.requests} of {self.limits.baseline_requests} requests tell the old p95."
-
-    def _counted(self, name: str, of: str) -> str:
-        said = [
-            f"{arm}: {self._totals[arm, name]} {name} in {self._totals[arm, of]} {of}"
-            for arm in (self.candidate, self.control)
-            if arm is not None
-        ]
-        return "; ".join(said)
 
     def _states(self) -> str:
         states: Counter[str] = Counter()
@@ -234,15 +229,4 @@ def judge(
     baseline: Baseline | None = None,
 ) -> Judgement:
     """Judge a window from its samples; the same samples always give the same judgement."""
-    window = Window(limits, candidate, control, baseline)
-    for sample in samples:
-        if window.add(sample).verdict is not None:
-            break
-    return window.judgement
-
-
-def _enough(name: str, measured: float | None, operator: str, limit: float, hint: str) -> Finding:
-    """A condition for passing: where it does not hold yet, the window is unknown, not failed."""
-    finding = compare(name, measured, operator, limit, hint)
-    verdict = Verdict.PASSED if finding.verdict is Verdict.PASSED else Verdict.UNKNOWN
-    return Finding(name, finding.measured, operator, limit, verdict, hint)
+    return WindowJudge(limits, candidate, control, baseline).add_all(samples)

@@ -9,6 +9,11 @@ from typing import Any
 ALPHA_WEIGHTS: Mapping[str, float] = {"errors": 0.5, "busy": 0.2, "slow": 0.15, "retries": 0.15}
 # A sum of floats that are meant to be 1.
 ROUNDING = 1e-9
+POSITIVE = (
+    *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
+    *("resident_mb", "slow_seconds", "lock_wait_seconds", "transaction_seconds", "queue_lag_seconds"),
+    "breaker_burn_rate",
+)
 # Less than this nobody can wait for.
 LEAST_ALPHA = 1e-9
 
@@ -86,17 +91,7 @@ class WindowLimits:
         yield "alpha", self.alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"
         yield "connections_ratio", 0 < self.connections_ratio <= 1, "more than 0, at most 1"
         yield "warmup_seconds", 0 <= self.warmup_seconds < self.max_seconds, "0 or more, below max_seconds"
-        for name in (
-            *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
-            *(
-                "resident_mb",
-                "slow_seconds",
-                "lock_wait_seconds",
-                "transaction_seconds",
-                "queue_lag_seconds",
-                "breaker_burn_rate",
-            ),
-        ):
+        for name in POSITIVE:
             yield name, 0 < getattr(self, name) < math.inf, "more than 0"
         for name in ("deadlocks", "dead_instances", "restarts"):
             yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
@@ -108,18 +103,13 @@ class WindowLimits:
         """The error ratio at which the breaker trips; at most a half, or a lax SLO would disarm it."""
         return min(self.breaker_burn_rate * self.max_error_ratio, max(0.5, self.max_error_ratio))
 
-    def alpha_of(self, metric: str) -> float:
-        """The part of alpha that one comparison may use up."""
-        return self.alpha * self.alpha_weights[metric]
-
     def evidence_of(self, metric: str) -> float:
-        """The ln E at which a comparison fails (Ville's inequality)."""
-        return round(math.log(1 / self.alpha_of(metric)), 6)
+        """The ln E at which a comparison has used up its part of alpha, and fails (Ville's inequality)."""
+        return round(math.log(1 / (self.alpha * self.alpha_weights[metric])), 6)
 
 
 def _shares_of_one(weights: Any) -> bool:
     if not isinstance(weights, Mapping) or set(weights) != set(ALPHA_WEIGHTS):
         return False
-    values = list(weights.values())
-    numbers = all(isinstance(v, int | float) and v > 0 for v in values)
-    return numbers and abs(math.fsum(values) - 1) < ROUNDING
+    values = [value for value in weights.values() if isinstance(value, int | float) and value > 0]
+    return len(values) == len(weights) and abs(math.fsum(values) - 1) < ROUNDING

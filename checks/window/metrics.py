@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-METRIC = re.compile(r"^(p12_\w+)(?:\{(.*)\})? ([-+.\w]+)", re.MULTILINE)
-LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+from checks.base.prometheus import label, number, series_in
+
 REQUESTS = "p12_http_requests_total"
 BUCKETS = "p12_http_request_duration_seconds_bucket"
 # Its own, and those of the worker beside it, which every instance of a host tells: none is allowed.
@@ -31,22 +31,22 @@ def scrape(text: str) -> Mapping[str, Any] | None:
     found: dict[str, Any] = {"busy": 0.0, "unjudged": 0.0}
     retried: dict[str, float] = {}
     series: dict[str, dict[str, float]] = {}
-    for name, labels, number in METRIC.findall(text):
+    for name, labels, value in series_in(text):
         if name == "p12_process_start_time_seconds":
-            found["started"] = _number(number)
+            found["started"] = value
         elif name == "p12_process_resident_bytes":
-            found["resident_mb"] = _number(number) / MEGABYTE
+            found["resident_mb"] = value / MEGABYTE
         elif name in DEADLOCKED and 'sqlstate="40P01"' in labels:
             counter = DEADLOCKED[name]
-            found[counter] = found.get(counter, 0.0) + _number(number)
+            found[counter] = found.get(counter, 0.0) + value
         elif name == "p12_db_retries_total":
-            state = dict(LABEL.findall(labels)).get("sqlstate", "")
-            retried[state] = retried.get(state, 0.0) + _number(number)
+            state = label(labels, "sqlstate")
+            retried[state] = retried.get(state, 0.0) + value
         elif name == REQUESTS and (counter := _counter_of(labels)):
-            found[counter] += _number(number)
+            found[counter] += value
         elif name == BUCKETS and not _is_ours(labels) and f'status="{LIMITED}"' not in labels:
             edge, rest = _edge_of(labels)
-            series.setdefault(rest, {})[edge] = _number(number)
+            series.setdefault(rest, {})[edge] = value
     if not {"started", "deadlocks"} <= found.keys() or not retried:
         return None
     found["deadlocks"] += found.pop("worker_deadlocks", 0.0)
@@ -59,7 +59,7 @@ def _counter_of(labels: str) -> str:
     if _is_ours(labels):
         return "" if 'status="5' in labels else "unjudged"
     statuses = {BUSY: "busy", LIMITED: "unjudged"}
-    return statuses.get(dict(LABEL.findall(labels)).get("status", ""), "")
+    return statuses.get(label(labels, "status"), "")
 
 
 def _is_ours(labels: str) -> bool:
@@ -77,17 +77,10 @@ def _histogram(series: Mapping[str, Mapping[str, float]]) -> dict[str, int] | No
     total: Counter[str] = Counter()
     for buckets in series.values():
         below = 0
-        for edge in sorted(buckets, key=_number):
+        for edge in sorted(buckets, key=number):
             count = buckets[edge] - below
-            if not (math.isfinite(_number(edge)) or edge == "+Inf") or not 0 <= count < math.inf:
+            if not (math.isfinite(number(edge)) or edge == "+Inf") or not 0 <= count < math.inf:
                 return None
             below = int(buckets[edge])
             total[edge] += int(count)
     return {edge: count for edge, count in total.items() if count}
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg2.extensions
 
 from checks.base import pgbouncer
+from checks.base.postgres import rows
 
 # Sessions that serve clients are what max_connections limits. A dump's transaction is as old as the dump, and
 # who only looks, as this does, holds nobody up.
@@ -30,7 +31,7 @@ SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started,
 """
 SELECT_QUEUE_LAG = """
 SELECT coalesce((SELECT extract(epoch FROM clock_timestamp() - queued_at) FROM view_queue
-                 ORDER BY id LIMIT 1), 0)::float8
+                 ORDER BY id LIMIT 1), 0)::float8 AS seconds
 """
 
 
@@ -44,20 +45,7 @@ def read(
 
     Raises psycopg2.Error, CannotMeasure from the console, or ValueError if it does not say who waits.
     """
-    with database.cursor() as cursor:
-        cursor.execute(SELECT_PRESSURE)
-        names = [column.name for column in cursor.description or ()]
-        found: dict[str, Any] = dict(zip(names, cursor.fetchone() or (), strict=True))
-        found["queue_lag_seconds"] = 0.0
-        if found.pop("has_queue"):
-            cursor.execute(SELECT_QUEUE_LAG)
-            found["queue_lag_seconds"] = max((cursor.fetchone() or (None,))[0], 0.0)
-    return {"at": clock(), **found, "pooler_waiting": waiting(console, name)}
-
-
-def waiting(console: psycopg2.extensions.connection, name: str) -> int:
-    """Return how many clients wait in the pooler's line for a database."""
-    pools = pgbouncer.ask(console, "SHOW POOLS")
-    if not all({"cl_waiting", "database"} <= row.keys() for row in pools):
-        raise ValueError(f"SHOW POOLS has no cl_waiting; it has {', '.join(pools[0])}.")
-    return sum(int(row["cl_waiting"]) for row in pools if row["database"] == name)
+    (found,) = rows(database, SELECT_PRESSURE)
+    lag = rows(database, SELECT_QUEUE_LAG)[0]["seconds"] if found.pop("has_queue") else 0.0
+    found |= {"queue_lag_seconds": max(lag, 0.0), "pooler_waiting": pgbouncer.waiting(console, name)}
+    return {"at": clock(), **found}

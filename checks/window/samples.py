@@ -9,34 +9,32 @@ Every other line is one sample, as ``judge.Window`` describes it. A line that is
 crash cut short, is a sample that says nothing: it breaks its segment. So does an ``at`` that is no time.
 """
 
+import dataclasses
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from checks.base import command
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.report import Finding, Report, Verdict
-from checks.base.structure import Either, fit
+from checks.base.validation import validate
 from checks.window.baseline import Baseline
-from checks.window.judge import Judgement, Window, WindowLimits
+from checks.window.judge import Judgement, WindowJudge
+from checks.window.limits import WindowLimits
 
 FORMAT = 2
 MARK = "p12_window"
-NAMES = {
-    **dict.fromkeys(("target", "candidate", "id", "kind", "release"), str),
-    **{"control": Either((str, None)), "share": int},
-}
 # JSON has whole numbers of any length, arithmetic with floats only those of up to 308 digits.
 ENDLESS = re.compile(rb"\d{100}")
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a window is to answer: which slot is judged, beside which, against what."""
 
     target: str
@@ -51,11 +49,11 @@ class Question:
 
     def to_line(self) -> str:
         """The first line of a kept window, without the newline."""
-        return json.dumps({MARK: FORMAT, **asdict(self)}, sort_keys=True)
+        return json.dumps({MARK: FORMAT, **msgspec.to_builtins(self)}, sort_keys=True)
 
-    def window(self) -> Window:
-        """A window that is about to be watched."""
-        return Window(self.limits, self.candidate, self.control, self.baseline)
+    def judge(self) -> WindowJudge:
+        """What judges a window that is about to be watched."""
+        return WindowJudge(self.limits, self.candidate, self.control, self.baseline)
 
 
 def to_line(sample: Mapping[str, Any]) -> str:
@@ -91,11 +89,13 @@ def _question(path: Path, line: bytes) -> Question:
             f"{path} was kept in another format than {FORMAT}. Replay it with the kit of then."
         )
     try:
-        limits, known = WindowLimits(**asked.pop("limits")), asked.pop("baseline")
-        question = Question(**asked, limits=limits, baseline=Baseline(**known) if known else None)
-        fit(vars(question), NAMES, "the question")
-        question.window()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        question = validate(asked, Question, "the question")
+        for name in ("limits", "baseline"):
+            known = msgspec.to_builtins(getattr(question, name)) or {}
+            if unknown := {*(asked.get(name) or {})} - {*known}:
+                raise ValueError(f"this kit knows no {', '.join(sorted(unknown))} of the {name}")
+        question.judge()
+    except ValueError as error:
         raise CannotMeasure(f"{path} does not say what was asked: {error}.") from error
     return question
 
@@ -130,7 +130,7 @@ def report(
         findings=findings,
         started_at=started_at,
         finished_at=finished_at,
-        inputs=asdict(question),
+        inputs=msgspec.to_builtins(question),
         samples=str(samples) if samples else None,
         facts={
             "elapsed_seconds": round(judgement.elapsed_seconds, 3),
@@ -149,15 +149,13 @@ def replay(path: Path, changes: Mapping[str, Any] | None = None) -> Report:
     question, samples = read(path)
     if changes:
         try:
-            question = replace(question, limits=replace(question.limits, **changes))
+            limits = dataclasses.replace(question.limits, **changes)
+            question = msgspec.structs.replace(question, limits=limits)
         except (TypeError, ValueError) as error:
             raise Misused(f"--limits: {error}") from error
-    window = question.window()
-    for sample in samples:
-        if window.add(sample).verdict is not None:
-            break
+    judgement = question.judge().add_all(samples)
     times = [float(sample["at"]) for sample in samples if sample.get("at") is not None] or [0.0]
-    return report(question, window.judgement, times[0], times[-1], path)
+    return report(question, judgement, times[0], times[-1], path)
 
 
 def _is_time(value: Any) -> bool:
@@ -180,7 +178,7 @@ def main(argv: Sequence[str]) -> int:
     if not args.file.is_file():
         raise Misused(f"{args.file} is not a file. Name the samples.jsonl of a window, in steer/windows/ID.")
     changes = parse_limits(args.limits)
-    return command.answer(args, "window", time.time, lambda: replay(args.file, changes))
+    return command.answer(args, "window", lambda: replay(args.file, changes))
 
 
 def parse_limits(words: str) -> dict[str, Any]:

@@ -24,17 +24,17 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
     """
     if not release:
         raise Refused("A backup names the release in service.", "p12 host TARGET backup --release=COMMIT12")
-    from checks.backup import cli, manifest, offsite
+    from checks.backup import cli, make, manifest, offsite
 
-    cli.give_way()
+    cli.lower_priority()
     cli.tidy_up_when_stopped()
     wanted = target.settings["backup"]
     directory = target.directory / "backups"
     tools = postgres_tools(target)
     with as_rollout_error(target, "backup"):
-        to = offsite.place(wanted["copy"], wanted["ssh_config"]) if wanted["copy"] else None
-        made = cli.backup(
-            cli.Plan(
+        to = offsite.parse_destination(wanted["copy"], wanted["ssh_config"]) if wanted["copy"] else None
+        made = make.backup(
+            make.BackupPlan(
                 url=database_url(target, OWNER),
                 watching=database_url(target, MONITOR),
                 out=directory,

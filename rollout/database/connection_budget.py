@@ -15,7 +15,7 @@ from rollout.text import command_hint
 
 
 def require(target: Target, coming: Mapping[str, int]) -> dict[str, Any]:
-    """Judge the budget with ``coming`` numbers of a ``budget.Site``; all others are those in force.
+    """Judge the budget with ``coming`` numbers of a ``budget.Connections``; all others are those in force.
 
     What is over the budget already and would not change is no reason to refuse: preflight says it.
 
@@ -24,8 +24,8 @@ def require(target: Target, coming: Mapping[str, int]) -> dict[str, Any]:
     """
     given = {**target.settings["budget"], **in_force(target)}
     try:
-        now = budget.judge(budget.Site.from_dict(given))
-        then = budget.judge(budget.Site.from_dict({**given, **coming}))
+        now = budget.judge(budget.Connections.from_dict(given))
+        then = budget.judge(budget.Connections.from_dict({**given, **coming}))
     except Misused as error:
         raise Refused(f"{target.name}: {error}", "Mend it in the inventory's group_vars") from error
     over = [finding for finding in then if finding.verdict != Verdict.PASSED and finding not in now]

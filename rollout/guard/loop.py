@@ -14,8 +14,7 @@ from threading import Event
 from typing import Any
 
 from checks.base.report import Verdict
-from checks.window import judge
-from checks.window import samples as kept
+from checks.window import judge, samples
 from rollout.errors import RolloutError
 from rollout.files import write_json
 from rollout.guard import database_reader
@@ -36,7 +35,7 @@ class Guard:
 
     steering: Steering
     clock: Callable[[], float] = time.time
-    judges: dict[str, judge.Window] = field(default_factory=dict)
+    judges: dict[str, judge.WindowJudge] = field(default_factory=dict)
     healed_at: float = 0.0
     database: database_reader.PressureReader | None = None
     traffic: Traffic = field(default_factory=Traffic)
@@ -98,7 +97,7 @@ class Guard:
             _say(f"window {window.id}: nothing can be seen: {error}")
             taken = {"at": self.clock(), "servers": {}, "instances": {}}
         judgement = self.judges[window.id].add(taken)
-        _keep(path, kept.to_line(taken))
+        _keep(path, samples.to_line(taken))
         if judgement.verdict is not None:
             self.close(window, judgement)
 
@@ -110,7 +109,7 @@ class Guard:
             self.database = database_reader.reader(self.steering.target, self.clock)
         return self.database.latest()
 
-    def judge_so_far(self, window: Window) -> judge.Window:
+    def judge_so_far(self, window: Window) -> judge.WindowJudge:
         """The window as its kept samples leave it; the first look writes down what is asked."""
         path, question = (
             samples_path(self.steering.target, window.id),
@@ -118,7 +117,7 @@ class Guard:
         )
         if not path.exists():
             _keep(path, question.to_line())
-        judging = question.window()
+        judging = question.judge()
         for taken in read_samples(path):
             judging.add(taken)
         return judging

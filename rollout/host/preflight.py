@@ -81,7 +81,7 @@ def _database(target: Target) -> Iterator[str]:
     except CannotMeasure as error:
         yield f"The database cannot be reached: {error}"
         return
-    site = budget.Site.from_dict(numbers)
+    site = budget.Connections.from_dict(numbers)
     yield from (f"{finding}" for finding in budget.judge(site) if finding.verdict != Verdict.PASSED)
 
 

@@ -94,7 +94,7 @@ def postgres_tools(target: Target) -> Any:
 @contextmanager
 def as_rollout_error(target: Target, what: str) -> Iterator[None]:
     """Turn what a check says into what an engineer sees."""
-    from checks.backup.cli import Refused as NotProven
+    from checks.backup.verify import NotProven
     from checks.base.errors import CannotMeasure, Misused
 
     try:

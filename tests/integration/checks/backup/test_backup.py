@@ -15,10 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from checks.backup import digest
-from checks.backup import verify as proof
-from checks.backup.cli import Plan
-from checks.backup.cli import backup as make_backup
+from checks.backup import digest, make, verify
 from checks.backup.digest import Contents
 from checks.base import postgres_tools
 from checks.base.errors import CannotMeasure
@@ -184,13 +181,13 @@ def test_a_copy_that_differs_in_anything_is_found(postgres: Cluster, notes: str,
 
     postgres.run(MUTATIONS[mutation], name_of(notes))
 
-    assert not proof.is_proven(digest.same(before, read(notes)))
-    assert proof.is_proven(digest.same(before, before))
+    assert not verify.is_proven(digest.same(before, read(notes)))
+    assert verify.is_proven(digest.same(before, before))
 
 
 def read(url: str) -> Contents:
     with connected(url) as connection:
-        dumped = Tools(BIN).run("pg_dump", proof.SCHEMA_ONLY, postgres_tools.environment(url))
+        dumped = Tools(BIN).run("pg_dump", verify.SCHEMA_ONLY, postgres_tools.environment(url))
         tables, sequences = digest.read_tables(connection), digest.read_sequences(connection)
         return Contents(tables, sequences, digest.schema_sha256(dumped))
 
@@ -293,9 +290,9 @@ def test_too_little_space_is_seen_before_the_dump(
     from checks.base.postgres_tools import Tools
 
     monkeypatch.setattr(os, "geteuid", lambda: 1)
-    plan = Plan(notes, out, Tools(BIN), "production", "abc", free_bytes=lambda _: 1024**2)
+    plan = make.BackupPlan(notes, out, Tools(BIN), "production", "abc", free_bytes=lambda _: 1024**2)
 
     with pytest.raises(CannotMeasure, match="1 MB free; dump and proof may need"):
-        make_backup(plan)
+        make.backup(plan)
 
     assert files(out) == set()

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from checks.backup import age as encryption
-from checks.backup import smoke, verify
+from checks.backup import age, smoke, verify
 from checks.backup.archive import Archive
-from checks.backup.cli import Plan
-from checks.backup.make import Dumped, Files, dump
+from checks.backup.make import BackupPlan, Dumped, Files, dump
 from checks.backup.manifest import Manifest, sha256
 from checks.base.errors import CannotMeasure
 from checks.base.postgres import connected
@@ -52,8 +50,8 @@ def made(scratch: Path, postgres: Cluster) -> Iterator[Made]:
     shutil.rmtree(place)
 
 
-def made_of(postgres: Cluster, name: str, place: Path, key: encryption.Key | None = None) -> Made:
-    plan = Plan(postgres.url(name), place, TOOLS, "production", "abc")
+def made_of(postgres: Cluster, name: str, place: Path, key: age.Key | None = None) -> Made:
+    plan = BackupPlan(postgres.url(name), place, TOOLS, "production", "abc")
     files = Files(place / f"{name}.dump", place / f"{name}.globals.sql")
     if key:
         files = replace(files, recipients=(key.recipient,), identity=key.identity)
@@ -197,28 +195,28 @@ def rows_of(archive: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def encrypted(postgres: Cluster, made: Made) -> tuple[Made, encryption.Key]:
+def encrypted(postgres: Cluster, made: Made) -> tuple[Made, age.Key]:
     if not shutil.which("age"):
         pytest.skip("age is not installed: apt-get install age")
-    key = encryption.new_key()
+    key = age.new_key()
     place = made.archive.parent / "encrypted"
     place.mkdir()
     return made_of(postgres, "proven", place, key), key
 
 
 def test_an_encrypted_archive_is_proven_by_what_it_decrypts_to(
-    encrypted: tuple[Made, encryption.Key], made: Made, proven: Proven
+    encrypted: tuple[Made, age.Key], made: Made, proven: Proven
 ) -> None:
     sealed, key = encrypted
 
     assert proven(Archive(sealed.archive, key.identity), made.dumped)
     assert b"visitor" not in sealed.archive.read_bytes()
-    assert not proven(Archive(sealed.archive, encryption.new_key().identity), made.dumped)
+    assert not proven(Archive(sealed.archive, age.new_key().identity), made.dumped)
     assert not proven(Archive(sealed.archive), made.dumped)
 
 
 def test_an_encrypted_archive_with_one_byte_flipped_is_never_read(
-    encrypted: tuple[Made, encryption.Key], tmp_path: Path
+    encrypted: tuple[Made, age.Key], tmp_path: Path
 ) -> None:
     sealed, key = encrypted
     whole, chance = sealed.archive.read_bytes(), random.Random(12)

@@ -18,7 +18,7 @@ import pytest
 from checks.backup import verify
 from checks.backup.manifest import find as find_backup
 from checks.backup.manifest import list_backups
-from checks.backup.offsite import copy, place
+from checks.backup.offsite import copy, parse_destination
 from checks.base.errors import CannotMeasure
 from checks.base.postgres_tools import Tools
 from rollout.host.installed_servers import find
@@ -35,9 +35,9 @@ GROUP BY i % 15000
 """
 WITHOUT_LOOKING_FIRST = """
 import sys
-from checks import backup, dumping
-dumping.need_space = lambda *_: None
-sys.exit(backup.main(sys.argv[1:]))
+from checks.backup import cli, make
+make.need_space = lambda *_: None
+sys.exit(cli.main(sys.argv[1:]))
 """
 HELD = """#!/bin/sh
 case "$*" in
@@ -155,7 +155,7 @@ def test_a_full_disk_elsewhere_leaves_the_backup_here(out: Path, scratch: Path, 
         (small / "filler").write_bytes(bytes(1024 * 1020))
 
         with pytest.raises(CannotMeasure, match=r"No space left on device.* kept here, without a copy"):
-            copy(find_backup(out, kept["id"]), place(str(small)), 10)
+            copy(find_backup(out, kept["id"]), parse_destination(str(small)), 10)
 
         assert files(small) == {"filler"}
     must_be_as_before(out, kept)

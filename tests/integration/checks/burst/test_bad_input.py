@@ -14,9 +14,9 @@ import pytest
 from checks.base import pgbouncer
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.postgres import connected
-from checks.burst import cli as check
-from checks.burst import connection_peaks, deadlock_counts, postgres_log
+from checks.burst import cli, connection_peaks, deadlock_counts, postgres_log
 from checks.burst.limits import BurstLimits
+from checks.burst.postgres_log import LogCount
 from rollout.host.installed_servers import find
 from tests.integration.checks.burst.bursts import burst
 from tests.integration.checks.frontdoor import FrontDoor
@@ -129,7 +129,7 @@ def test_a_watcher_that_ends_early_says_why_however_much_it_saw(
     monkeypatch.setattr(pgbouncer, "clients", clients)
 
     # Postgres lets us in as the pooler's console would.
-    with connection_peaks.watching(connection_peaks.looking(database, console=database)) as seen:
+    with connection_peaks.watching(database, console=database) as seen:
         wait_for(lambda: seen.error, "the watcher's end")
 
     assert seen.looks == 1
@@ -170,7 +170,7 @@ def test_limits_that_nothing_could_meet_or_break_are_refused(
     monkeypatch.setenv("DATABASE_URL", database)
     monkeypatch.setenv("P12_REHEARSAL_SECRET", "secret")
 
-    status = check.main(["--base-url", f"http://127.0.0.1:{free_port()}", *wrong])
+    status = cli.main(["--base-url", f"http://127.0.0.1:{free_port()}", *wrong])
 
     shown = capsys.readouterr()
     assert (status, shown.out) == (2, "")
@@ -214,8 +214,8 @@ def test_a_deadlock_s_pair_is_named_from_the_log_without_anyone_s_values(
         deadlock(database)
         found = postgres_log.since(connection, mark)
 
-    assert found["deadlocks"] == 1
-    (pair,) = found["pairs"]
+    assert found.deadlocks == 1
+    (pair,) = found.pairs
     assert pair.count("UPDATE notes SET text = '…' WHERE id =") == 2
     assert "waits for ShareLock on transaction" in pair
     assert "hidden" not in pair
@@ -251,7 +251,7 @@ def test_a_log_that_was_cut_off_meanwhile_is_not_calm_but_unknown(tmp_path: Path
         mark = postgres_log.mark(connection, log)
         log.write_text("")
 
-        assert "rotated" in postgres_log.since(connection, mark)["error"]
+        assert "rotated" in postgres_log.since(connection, mark).error
 
 
 def test_a_log_that_was_renamed_and_grew_again_is_not_calm_but_unknown(tmp_path: Path, database: str) -> None:
@@ -264,7 +264,7 @@ def test_a_log_that_was_renamed_and_grew_again_is_not_calm_but_unknown(tmp_path:
 
         found = postgres_log.since(connection, mark)
 
-    assert found == {"asked": True, "error": "the log cannot be read any more: it was rotated meanwhile"}
+    assert found == LogCount(True, error="the log cannot be read any more: it was rotated meanwhile")
 
 
 @pytest.mark.parametrize(("more", "is_read"), [(0, True), (1, False)])
@@ -281,9 +281,7 @@ def test_a_log_that_gained_more_than_is_read_is_not_calm_but_unknown(
         found = postgres_log.since(connection, mark)
 
     gained = "the log cannot be read any more: it gained 16777217 bytes, and no more than 16777216 are read"
-    assert found == (
-        {"asked": True, "deadlocks": 0, "pairs": []} if is_read else {"asked": True, "error": gained}
-    )
+    assert found == (LogCount(True, 0) if is_read else LogCount(True, error=gained))
 
 
 @pytest.mark.parametrize("language", ["de_DE.UTF-8", "fr", "Cherokee", ""])
@@ -297,8 +295,8 @@ def test_a_log_in_another_language_is_not_calm_but_unknown(
 
         found = postgres_log.since(connection, postgres_log.mark(connection, log))
 
-    assert found["asked"] is True
-    assert found["error"].endswith(f"another language than English, for lc_messages is {language!r}")
+    assert found.asked is True
+    assert found.error.endswith(f"another language than English, for lc_messages is {language!r}")
 
 
 @pytest.mark.parametrize("language", ["C", "POSIX", "C.UTF-8", "en_US.UTF-8", "en_GB", "en"])
@@ -310,7 +308,7 @@ def test_a_log_in_english_is_read(tmp_path: Path, database: str, language: str) 
 
         found = postgres_log.since(connection, postgres_log.mark(connection, log))
 
-    assert found["deadlocks"] == 0
+    assert found.deadlocks == 0
 
 
 @pytest.fixture(scope="module")
@@ -327,9 +325,9 @@ def test_a_log_that_postgres_keeps_itself_is_read_through_it(served: str) -> Non
         deadlock(served)
         found = postgres_log.since(connection, mark)
 
-    assert found["asked"] is True
-    assert found["deadlocks"] == 1
-    assert "UPDATE notes SET text = '…'" in found["pairs"][0]
+    assert found.asked is True
+    assert found.deadlocks == 1
+    assert "UPDATE notes SET text = '…'" in found.pairs[0]
 
 
 def test_a_log_that_postgres_keeps_is_unknown_when_it_gained_more_than_is_read(
@@ -341,8 +339,8 @@ def test_a_log_that_postgres_keeps_is_unknown_when_it_gained_more_than_is_read(
         monkeypatch.setattr(postgres_log, "LONGEST_READ", 10)
         found = postgres_log.since(connection, mark)
 
-    assert found["asked"] is True
-    assert "no more than 10 are read" in found["error"]
+    assert found.asked is True
+    assert "no more than 10 are read" in found.error
 
 
 def test_a_log_in_another_language_that_nobody_named_was_not_asked_for(served: str) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 from checks.burst import rate_limit_proof, run, shapes
 from checks.burst.judge import judge
 from checks.burst.limits import BurstLimits
-from checks.burst.outcomes import Booking
+from checks.burst.outcomes import Outcomes
 from checks.visitors.http_client import Door, session
 from checks.visitors.limit_pass import Pass
 from tests.integration.checks.burst.bursts import SECRET, burst
@@ -189,18 +189,18 @@ def test_limits_that_are_off_let_the_sixth_request_through_twice(front_door: Fro
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    async def prove() -> dict[str, Any]:
+    async def prove() -> rate_limit_proof.LimitProof:
         async with session(5) as http:
             door, shown = (
                 Door(front_door.url, http, None),
                 Door(front_door.url, http, Pass(SECRET, "staging")),
             )
             note_id = await run.create_note(shown)
-            return await rate_limit_proof.prove_limits(door, Booking(), note_id, sleep)
+            return await rate_limit_proof.prove_limits(door, Outcomes(), note_id, sleep)
 
     proof = asyncio.run(prove())
 
-    assert (proof["passed"], proof["limit"], slept) == (6, 5, [61])
+    assert (proof.passed, proof.limit, slept) == (6, 5, [61])
 
 
 def test_a_view_counted_twice_is_found_in_the_note_that_has_it(

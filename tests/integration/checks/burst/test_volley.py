@@ -64,16 +64,64 @@ def test_a_shot_that_waits_for_the_others_is_as_late_as_its_visitor_saw_it() -> 
     assert all(late >= 20 * turn for turn, late in enumerate(waited, 1))
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nX-P12-Release: abc\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE,
+        HEAD + b"\r\n{}",
+    ],
+    ids=["chunked", "continued", "ended by its connection"],
+)
+def test_an_answer_is_taken_in_whichever_way_it_says_where_it_ends(said: bytes) -> None:
+    def in_parts(taken: list[socket.socket]) -> None:
+        for number in range(len(said)):
+            taken[0].sendall(said[number : number + 1])
+
+    (hit,) = fire(in_parts, 1).hits
+
+    assert (hit.status, hit.body, hit.release, hit.error) == (200, b"{}", "abc", "")
+
+
+def test_an_answer_is_whole_before_its_connection_ends() -> None:
+    done = threading.Event()
+
+    def and_stay(taken: list[socket.socket]) -> None:
+        taken[0].sendall(WHOLE)
+        done.wait(10)
+
+    try:
+        (hit,) = fire(and_stay, 1, seconds=5).hits
+    finally:
+        done.set()
+
+    assert (hit.status, hit.milliseconds < 4000) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (b"", "closed after 0 bytes"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "in the middle of the body"),
-        (b"220 mail.example ESMTP\r\n\r\n", "is not HTTP/1.1"),
+        (b"", "closed before there was an answer"),
+        (HEAD + b"Content-Length: 9\r\n\r\n{", "without sending complete message body"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "illegal chunk header"),
+        (HEAD + b"Content-Length: many\r\n\r\n", "bad Content-Length"),
+        (HEAD + b"Content-Length: -1\r\n\r\n", "bad Content-Length"),
+        (HEAD + b"x" * 2 * volley.LONGEST_HEAD, "Receive buffer too long"),
+        (HEAD + b"\r\n" + b"x" * (volley.LONGEST_BODY + 1), "over 4194304 bytes"),
+        (b"220 mail.example ESMTP\r\n\r\n", "illegal status line"),
+        (b"HTTP/1.1 20\r\n\r\n", "illegal status line"),
     ],
+    ids=lambda value: str(value)[:30],
 )
 def test_an_answer_that_is_none_is_an_error_in_words(said: bytes, words: str) -> None:
-    (hit,) = fire(lambda taken: taken[0].sendall(said), 1).hits
+    def as_far_as_it_is_read(taken: list[socket.socket]) -> None:
+        with contextlib.suppress(OSError):
+            taken[0].sendall(said)
+
+    (hit,) = fire(as_far_as_it_is_read, 1).hits
 
     assert hit.status is None
     assert words in hit.error

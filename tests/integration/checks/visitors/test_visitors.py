@@ -16,8 +16,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from checks.visitors import limit_pass
-from checks.visitors import view_counts as counters_check
+from checks.visitors import limit_pass, view_counts
 from tests.integration.checks.frontdoor import RELEASE, FrontDoor
 from tests.integration.checks.servers import Cluster, free_port, wait_for
 
@@ -68,7 +67,7 @@ def started(url: str, state: Path, *more: str) -> subprocess.Popen[str]:
 
 def counters(state: Path, database: str) -> dict[str, Any]:
     asked = argparse.Namespace(target="staging", state=state, drain_seconds=1.0)
-    return counters_check.report(asked, database).to_dict()
+    return view_counts.report(asked, database).to_dict()
 
 
 def test_the_ledger_of_a_healthy_front_door_agrees_with_the_database(

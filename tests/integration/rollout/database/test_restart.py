@@ -178,8 +178,8 @@ def test_the_budget_is_judged_while_every_connection_is_taken(site: KeptSite) ->
         assert connection_budget.in_force(site.target)["max_connections"] == most
 
 
-def _site_of(site: KeptSite) -> budget.Site:
-    return budget.Site.from_dict(
+def _site_of(site: KeptSite) -> budget.Connections:
+    return budget.Connections.from_dict(
         {**site.target.settings["budget"], **connection_budget.in_force(site.target)}
     )
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from checks.base.report import Verdict
-from checks.window.judge import WindowLimits, judge
+from checks.window.judge import judge
+from checks.window.limits import WindowLimits
 from rollout.host.installed_servers import Servers
 from rollout.steps.window import read_samples, samples_path
 from tests.integration.rollout.steered import NEW, OLD, steered

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 
 from checks.base.report import Verdict
-from checks.window import judge
-from checks.window import samples as kept
+from checks.window import judge, samples
+from checks.window.limits import WindowLimits
 from rollout.errors import Refused, RolloutError
 from rollout.guard.loop import Guard
 from rollout.steps.window import read_samples, samples_path
@@ -400,8 +400,8 @@ def test_the_kept_samples_give_the_same_verdict_again(stepping: Steered) -> None
     stepping.watch(60, 10)
     window = newest(stepping)
 
-    samples = read_samples(samples_path(stepping.target, window.id))
-    again = judge.judge(judge.WindowLimits(**window.limits), samples, "green", "blue")
+    taken = read_samples(samples_path(stepping.target, window.id))
+    again = judge.judge(WindowLimits(**window.limits), taken, "green", "blue")
 
     assert again.verdict is Verdict.FAILED
 
@@ -410,7 +410,7 @@ def test_what_is_kept_is_replayed_by_the_command_to_the_verdict_in_the_journal(s
     stepping.watch(12, 10, rounds=4)
     window = newest(stepping)
 
-    report = kept.replay(samples_path(stepping.target, window.id))
+    report = samples.replay(samples_path(stepping.target, window.id))
 
     assert report.verdict == window.verdict == "passed"
     assert report.inputs["release"] == NEW
@@ -420,12 +420,12 @@ def test_what_is_kept_is_replayed_by_the_command_to_the_verdict_in_the_journal(s
 def test_without_the_errors_the_same_samples_would_have_passed(stepping: Steered) -> None:
     stepping.watch(12, 10, rounds=4)
     window = newest(stepping)
-    samples = read_samples(samples_path(stepping.target, window.id))
-    limits = judge.WindowLimits(**window.limits)
+    taken = read_samples(samples_path(stepping.target, window.id))
+    limits = WindowLimits(**window.limits)
 
-    assert judge.judge(limits, samples, "green", "blue").verdict is Verdict.PASSED
-    samples[-1]["instances"]["green-1.local"]["deadlocks"] = 1
-    assert judge.judge(limits, samples, "green", "blue").verdict is Verdict.FAILED
+    assert judge.judge(limits, taken, "green", "blue").verdict is Verdict.PASSED
+    taken[-1]["instances"]["green-1.local"]["deadlocks"] = 1
+    assert judge.judge(limits, taken, "green", "blue").verdict is Verdict.FAILED
 
 
 def test_a_window_of_a_rollout_that_ended_is_closed_as_unknown(stepping: Steered) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from checks.backup.manifest import SUFFIX, Backup, Manifest, write_durably
+from checks.backup.manifest import Backup, Manifest
 
 DAY = 86400.0
 
@@ -35,5 +35,5 @@ def keep_backup(directory: Path, taken_at: float, content: bytes = b"rows", **mo
     (directory / f"{name}.globals.sql").write_bytes(b"roles")
     if made.archive:
         (directory / made.archive).write_bytes(content)
-    write_durably(directory / f"{name}{SUFFIX}", made.to_json())
+    made.write(directory)
     return Backup(directory, made)

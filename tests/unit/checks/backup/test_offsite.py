@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checks.backup.manifest import Backup, list_backups
-from checks.backup.offsite import Place, copy, place
+from checks.backup.offsite import Destination, copy, parse_destination
 from checks.base.errors import CannotMeasure, Misused
 from tests.unit.checks.backup.backups import keep_backup
 
@@ -48,7 +48,7 @@ def must_be_copied(backup: Backup, there: Path) -> None:
 
 
 def test_a_directory_gets_the_backup_and_nothing_else(backup: Backup, there: Path) -> None:
-    copy(backup, place(str(there)), 10)
+    copy(backup, parse_destination(str(there)), 10)
 
     must_be_copied(backup, there)
 
@@ -58,7 +58,7 @@ def test_another_host_gets_it_over_ssh(
 ) -> None:
     seen = ssh(tmp_path, monkeypatch)
 
-    copy(backup, Place(there, "vault.example", "p12", 2222, "/etc/p12/ssh_config"), 10)
+    copy(backup, Destination(there, "vault.example", "p12", 2222, "/etc/p12/ssh_config"), 10)
 
     must_be_copied(backup, there)
     words = seen.read_text().splitlines()
@@ -68,8 +68,8 @@ def test_another_host_gets_it_over_ssh(
 
 
 def test_a_copy_again_replaces_the_first(backup: Backup, there: Path) -> None:
-    copy(backup, place(str(there)), 10)
-    copy(backup, place(str(there)), 10)
+    copy(backup, parse_destination(str(there)), 10)
+    copy(backup, parse_destination(str(there)), 10)
 
     must_be_copied(backup, there)
 
@@ -82,7 +82,7 @@ def test_what_arrives_changed_is_removed_and_named(
     with pytest.raises(
         CannotMeasure, match=r"arrived at vault.example:.* with sha256 .* verified and kept here"
     ):
-        copy(backup, Place(there, "vault.example"), 10)
+        copy(backup, Destination(there, "vault.example"), 10)
 
     assert list(there.iterdir()) == []
 
@@ -93,30 +93,32 @@ def test_a_host_that_refuses_is_quoted(
     ssh(tmp_path, monkeypatch, feed="echo Permission denied >&2; exit 255;")
 
     with pytest.raises(CannotMeasure, match=r"vault.example:/b failed: Permission denied .*without a copy"):
-        copy(backup, Place(Path("/b"), "vault.example"), 10)
+        copy(backup, Destination(Path("/b"), "vault.example"), 10)
 
 
 def test_a_directory_that_is_not_there_is_never_made(backup: Backup, tmp_path: Path) -> None:
     with pytest.raises(Misused, match=r"is not there. Mount it or make it"):
-        copy(backup, place(str(tmp_path / "unmounted")), 10)
+        copy(backup, parse_destination(str(tmp_path / "unmounted")), 10)
 
     assert not (tmp_path / "unmounted").exists()
 
 
 def test_a_copy_beside_itself_is_none(backup: Backup) -> None:
     with pytest.raises(Misused, match="is where backups are kept already"):
-        copy(backup, place(str(backup.directory)), 10)
+        copy(backup, parse_destination(str(backup.directory)), 10)
 
 
-def test_a_full_disk_leaves_no_half_copy(
+def test_a_directory_that_takes_no_more_is_quoted_and_left_without_a_half_copy(
     backup: Backup, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    program = there.parent / "bin" / "cat"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nhead -c 3; echo cat: No space left on device >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
 
-    monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(CannotMeasure, match=r"No space left on device.*verified and kept here"):
-        copy(backup, place(str(there)), 10)
+        copy(backup, parse_destination(str(there)), 10)
 
     assert list(there.iterdir()) == []
 
@@ -126,11 +128,13 @@ def test_a_full_disk_leaves_no_half_copy(
 )
 def test_what_is_no_place_is_refused_with_what_is(text: str) -> None:
     with pytest.raises(Misused, match=r"Accepted: an absolute path, or ssh://user@host") as refused:
-        place(text)
+        parse_destination(text)
 
     assert "secret" not in str(refused.value)
 
 
 def test_an_address_is_read(tmp_path: Path) -> None:
-    assert place("ssh://p12@vault:2222/srv/b", "c") == Place(Path("/srv/b"), "vault", "p12", 2222, "c")
-    assert place(str(tmp_path)) == Place(tmp_path)
+    assert parse_destination("ssh://p12@vault:2222/srv/b", "c") == Destination(
+        Path("/srv/b"), "vault", "p12", 2222, "c"
+    )
+    assert parse_destination(str(tmp_path)) == Destination(tmp_path)

@@ -57,7 +57,7 @@ def test_markdown_is_a_table_whose_cells_stay_cells() -> None:
 
     rows = [line for line in lines if line.startswith("|")]
     assert lines[0] == "## burst on staging: failed"
-    assert rows[2].startswith("| **failed** | busy\\_ratio | 0.25 | \\<= 0.01 | Answers")
+    assert rows[2].startswith("| **failed** | busy\\_ratio | 25 % | \\<= 1 % | Answers")
     assert {line.replace("\\|", "").count("|") for line in rows} == {6}
     assert "<b>" not in "\n".join(lines).replace("\\<b", "")
 
@@ -74,11 +74,19 @@ def test_text_is_one_screen_with_what_decided_first() -> None:
 
 
 def test_json_holds_everything() -> None:
-    shown = json.loads(formats.as_json(ALL))
+    shown = json.loads(ALL.to_json())
 
     assert shown["verdict"] == "failed"
     assert set(shown) >= {"check", "target", "findings", "started_at", "finished_at", "inputs", "samples"}
-    assert set(shown["findings"][0]) == {"name", "measured", "operator", "limit", "verdict", "hint"}
+    assert set(shown["findings"][0]) == {
+        "name",
+        "measured",
+        "operator",
+        "limit",
+        "verdict",
+        "hint",
+        "sentence",
+    }
 
 
 def answer(tmp_path: Path, shown: Report | CannotMeasure) -> tuple[int, dict[str, Path]]:
@@ -91,7 +99,7 @@ def answer(tmp_path: Path, shown: Report | CannotMeasure) -> tuple[int, dict[str
             raise shown
         return shown
 
-    return command.answer(args, "burst", lambda: 1000.0, measure), files
+    return command.answer(args, "burst", measure), files
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """Programs in a pipe: all succeed, or the one that failed first is blamed."""
 
 import os
-import time
 
 import psutil
 import pytest
 
-from checks.backup.age import check_recipients
-from checks.base.errors import CannotMeasure, Misused
+from checks.base.errors import CannotMeasure
 from checks.base.pipeline import Program, run
 
 VARIABLES = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -56,25 +54,9 @@ def test_none_is_left_running_when_it_takes_too_long() -> None:
 
 
 def test_a_program_that_is_not_there_ends_the_others() -> None:
-    started = time.monotonic()
+    before = set(psutil.Process().children())
 
     with pytest.raises(CannotMeasure, match="nowhere cannot be run"):
         run([sh("sleep 60"), Program(["nowhere"], VARIABLES)], 60)
 
-    assert time.monotonic() - started < 30
-
-
-@pytest.mark.parametrize("key", ["age1" + "q" * 58, "ssh-ed25519 AAAAC3Nza me@home", "ssh-rsa AAAA="])
-def test_a_public_key_is_one_to_encrypt_to(key: str) -> None:
-    check_recipients([key])
-
-
-@pytest.mark.parametrize(
-    "key",
-    ["", "age1", "someone@example", "AGE-SECRET-KEY-1HIDDEN", "-----BEGIN OPENSSH PRIVATE KEY-----HIDDEN"],
-)
-def test_anything_else_is_refused_and_a_private_key_is_never_shown(key: str) -> None:
-    with pytest.raises(Misused, match="public key") as refused:
-        check_recipients([key])
-
-    assert "HIDDEN" not in str(refused.value)
+    assert set(psutil.Process().children()) == before

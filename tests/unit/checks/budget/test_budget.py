@@ -9,9 +9,9 @@ import pytest
 from checks.base.errors import Misused
 from checks.base.report import Verdict, combine
 from checks.budget import budget, cli
-from checks.budget.budget import Site, judge
+from checks.budget.budget import Connections, judge
 
-FITS = Site(
+FITS = Connections(
     hosts=3,
     instances=2,
     threads=8,
@@ -27,14 +27,14 @@ FITS = Site(
     server_version=15,
     pg_dump_version=15,
 )
-MEASURED = tuple(name for name, value in vars(Site(1, 1, 1, 1, 0)).items() if value is None)
+MEASURED = tuple(name for name, value in vars(Connections(1, 1, 1, 1, 0)).items() if value is None)
 
 
-def found(site: Site, verdict: Verdict) -> set[str]:
+def found(site: Connections, verdict: Verdict) -> set[str]:
     return {finding.name for finding in judge(site) if finding.verdict is verdict}
 
 
-def failed(site: Site) -> set[str]:
+def failed(site: Connections) -> set[str]:
     return found(site, Verdict.FAILED)
 
 
@@ -85,7 +85,7 @@ def test_a_number_that_was_not_measured_is_unknown_and_never_passes(name: str) -
 
 
 def test_nothing_measured_leaves_nothing_but_the_threads_passed() -> None:
-    assert found(Site(3, 2, 8, 8, 8), Verdict.PASSED) == {"threads"}
+    assert found(Connections(3, 2, 8, 8, 8), Verdict.PASSED) == {"threads"}
 
 
 def test_the_pooler_opens_no_more_than_its_limit_for_the_database() -> None:
@@ -109,15 +109,15 @@ def test_a_limiter_address_is_shown_without_its_password() -> None:
     ("given", "words"),
     [
         ({"host": 1}, "host is not a number of the budget"),
-        ({"hosts": "3"}, "hosts='3' is not a whole number"),
-        ({"hosts": True}, "hosts=True is not a whole number"),
-        ({"hosts": 0}, "hosts=0 leaves nothing to count"),
-        ({"hosts": 1}, "lacks a number"),
+        ({"hosts": "3"}, "budget.hosts is '3': Expected `int`"),
+        ({"hosts": True}, "budget.hosts is True: Expected `int`"),
+        ({"hosts": 0}, "budget.hosts is 0: Expected `int` >= 1"),
+        ({"hosts": 1}, "budget has no instances"),
     ],
 )
 def test_numbers_that_are_none_are_refused_by_name(given: dict[str, object], words: str) -> None:
     with pytest.raises(Misused, match=words):
-        Site.from_dict(given)
+        Connections.from_dict(given)
 
 
 def test_the_command_judges_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from checks.base.report import Verdict
-from checks.window.detectable import Traffic, minutes_to_find
-from checks.window.judge import Window, WindowLimits
+from checks.window.detectable import Rates, minutes_to_find
+from checks.window.judge import WindowJudge
+from checks.window.limits import WindowLimits
 from tests.simulated import HEALTHY, minutes
 
 LOOKS = 120
@@ -24,9 +25,9 @@ LIMITS = WindowLimits(
 )
 
 
-def simulate(seed: int, worse: Mapping[str, float], per_minute: tuple[int, int] = (100, 100)) -> Window:
+def simulate(seed: int, worse: Mapping[str, float], per_minute: tuple[int, int] = (100, 100)) -> WindowJudge:
     """Watch one window minute by minute until it has a verdict; the candidate has the ``worse`` ratios."""
-    window = Window(LIMITS, "green", "blue")
+    window = WindowJudge(LIMITS, "green", "blue")
     for sample in minutes(seed, LOOKS, worse, per_minute):
         if window.add(sample).verdict is not None:
             break
@@ -83,7 +84,7 @@ def test_the_worse_it_is_the_sooner_and_the_more_often_it_is_found(event: str) -
 def test_what_is_declared_before_a_window_is_what_it_then_does(
     candidate: int, control: int, ratio: float
 ) -> None:
-    declared = minutes_to_find(LIMITS, Traffic(candidate, control), HEALTHY["errors"], ratio)
+    declared = minutes_to_find(LIMITS, Rates(candidate, control), HEALTHY["errors"], ratio)
 
     found = statistics.median(minutes_found({"errors": ratio}, 31, (candidate, control)))
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from checks.base import formats
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.report import Report, Verdict
-from checks.window import samples as kept
+from checks.window import samples
 from checks.window.baseline import Baseline
 from tests.unit.checks.window.test_judge import LIMITS, Sample, held, window
 
-QUESTION = kept.Question(
+QUESTION = samples.Question(
     "production", "green", "blue", LIMITS, id="w1", kind="step", release="b" * 12, share=5
 )
 
@@ -31,8 +31,8 @@ def file(tmp_path: Path) -> Path:
     return keep(tmp_path / "samples.jsonl", window())
 
 
-def keep(path: Path, samples: list[Sample], question: kept.Question = QUESTION) -> Path:
-    path.write_text("\n".join([question.to_line(), *map(kept.to_line, samples), ""]))
+def keep(path: Path, taken: list[Sample], question: samples.Question = QUESTION) -> Path:
+    path.write_text("\n".join([question.to_line(), *map(samples.to_line, taken), ""]))
     return path
 
 
@@ -43,18 +43,18 @@ def replayed(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("errors", [0, 5])
 def test_a_kept_window_replays_to_the_same_findings(tmp_path: Path, errors: int) -> None:
-    samples = window(errors=errors)
+    taken = window(errors=errors)
 
-    report = kept.replay(keep(tmp_path / "w", samples))
+    report = samples.replay(keep(tmp_path / "w", taken))
 
-    assert report.findings == held(samples).findings
+    assert report.findings == held(taken).findings
     assert report.verdict is (Verdict.FAILED if errors else Verdict.PASSED)
 
 
 def test_what_was_asked_comes_back_as_it_was(tmp_path: Path) -> None:
-    asked = kept.Question("staging", "blue", None, LIMITS, Baseline(0.1, 100, 5, 100, 1))
+    asked = samples.Question("staging", "blue", None, LIMITS, Baseline(0.1, 100, 5, 100, 1))
 
-    question, _ = kept.read(keep(tmp_path / "w", [], asked))
+    question, _ = samples.read(keep(tmp_path / "w", [], asked))
 
     assert question == asked
 
@@ -76,9 +76,12 @@ def test_the_command_exits_as_the_verdict_says(
 
 
 def test_other_limits_can_be_tried_on_old_samples(file: Path) -> None:
-    assert kept.replay(file, kept.parse_limits("min_requests=5000")).verdict is Verdict.UNKNOWN
-    assert kept.replay(file, kept.parse_limits("connections_ratio=0.05")).verdict is Verdict.FAILED
-    assert kept.replay(file, kept.parse_limits("seconds=30,watch_database=false")).verdict is Verdict.PASSED
+    assert samples.replay(file, samples.parse_limits("min_requests=5000")).verdict is Verdict.UNKNOWN
+    assert samples.replay(file, samples.parse_limits("connections_ratio=0.05")).verdict is Verdict.FAILED
+    assert (
+        samples.replay(file, samples.parse_limits("seconds=30,watch_database=false")).verdict
+        is Verdict.PASSED
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_limits_that_are_none_are_a_usage_error_that_says_what_is_accepted(
     file: Path, words: str, said: str
 ) -> None:
     with pytest.raises(Misused, match=said.replace("(", r"\(")):
-        kept.replay(file, kept.parse_limits(words))
+        samples.replay(file, samples.parse_limits(words))
 
 
 def test_a_torn_line_breaks_its_segment(file: Path) -> None:
@@ -105,7 +108,7 @@ def test_a_torn_line_breaks_its_segment(file: Path) -> None:
     lines[6] = f"{lines[6][:40]}\n"
     file.write_text("".join(lines))
 
-    assert kept.replay(file).verdict is Verdict.UNKNOWN
+    assert samples.replay(file).verdict is Verdict.UNKNOWN
 
 
 def test_a_file_cut_short_anywhere_never_passes(file: Path) -> None:
@@ -114,7 +117,7 @@ def test_a_file_cut_short_anywhere_never_passes(file: Path) -> None:
     for cut in [*range(0, len(whole) - 2, 397), len(whole) - 2]:
         file.write_bytes(whole[:cut])
         try:
-            verdict = kept.replay(file).verdict
+            verdict = samples.replay(file).verdict
         except CannotMeasure:
             verdict = Verdict.UNKNOWN
         assert verdict is Verdict.UNKNOWN, cut
@@ -151,11 +154,11 @@ def first_line(**changes: Any) -> str:
     ids=range(20),
 )
 def test_a_file_that_is_no_kept_window_of_this_format_says_so(file: Path, line: str, said: str) -> None:
-    samples = file.read_text().split("\n", 1)[1]
-    file.write_text(f"{line}\n{samples}")
+    taken = file.read_text().split("\n", 1)[1]
+    file.write_text(f"{line}\n{taken}")
 
     with pytest.raises(CannotMeasure, match=said):
-        kept.replay(file)
+        samples.replay(file)
 
 
 @pytest.mark.parametrize(
@@ -167,27 +170,27 @@ def test_a_file_that_is_no_kept_window_of_this_format_says_so(file: Path, line: 
 def test_a_sample_whose_time_is_none_is_unknown_and_the_report_can_be_shown(
     file: Path, at: Any, number: int
 ) -> None:
-    samples = window()
-    samples[number]["at"] = at
+    taken = window()
+    taken[number]["at"] = at
 
-    report = kept.replay(keep(file, samples))
+    report = samples.replay(keep(file, taken))
 
     assert report.verdict is Verdict.UNKNOWN
     assert shown(report)
 
 
 def test_a_time_that_is_none_is_unknown_without_a_stack_trace(file: Path) -> None:
-    samples = window()
-    samples[0]["at"] = math.nan
+    taken = window()
+    taken[0]["at"] = math.nan
 
-    done = replayed(keep(file, samples))
+    done = replayed(keep(file, taken))
 
     assert (done.returncode, done.stderr) == (4, "")
 
 
 def shown(report: Report) -> list[str]:
     """The report in every form there is."""
-    forms = (formats.as_text, formats.as_json, formats.as_junit, formats.as_markdown)
+    forms = (formats.as_text, Report.to_json, formats.as_junit, formats.as_markdown)
     return [show(report) for show in forms]
 
 
@@ -206,14 +209,14 @@ def test_whatever_a_question_holds_is_an_answer_or_a_clear_error(file: Path, nam
     file.write_text("\n".join(lines))
 
     with contextlib.suppress(CannotMeasure):
-        assert shown(kept.replay(file))
+        assert shown(samples.replay(file))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.sampled_from(["at", "servers", "instances", "database"]), inner=st.integers(0, 20), value=JSON)
 def test_whatever_a_sample_holds_is_judged_and_shown(file: Path, part: str, inner: int, value: Any) -> None:
-    samples = window()
-    inside = samples[6]
+    taken = window()
+    inside = taken[6]
     names = [part]
     while isinstance(inside[names[-1]], dict) and inner:
         inside = inside[names[-1]]
@@ -221,7 +224,7 @@ def test_whatever_a_sample_holds_is_judged_and_shown(file: Path, part: str, inne
         inner //= 2
     inside[names[-1]] = value
 
-    assert shown(kept.replay(keep(file, samples)))
+    assert shown(samples.replay(keep(file, taken)))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"PK\x03\x04" * 50, b"[]\n"])
@@ -252,4 +255,4 @@ def test_whatever_stands_in_the_place_of_a_sample_is_a_sample_that_says_nothing(
     lines[5] = line.replace(b"\n", b" ")
     file.write_bytes(b"\n".join(lines))
 
-    assert kept.replay(file).verdict is Verdict.UNKNOWN
+    assert samples.replay(file).verdict is Verdict.UNKNOWN
