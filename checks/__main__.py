@@ -6,6 +6,7 @@ Exits 0 passed, 3 failed, 4 unknown; 1 crash, 2 usage.
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 from checks.base.command import USAGE_STATUS
 from checks.base.errors import CannotMeasure, Misused
@@ -32,7 +33,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if not argv or argv[0] not in CHECKS:
         # Not a success: a script whose name of a check is empty has checked nothing.
-        sys.stderr.write((f"{argv[0]} is not a check.\n" if argv else "") + usage())
+        meant = get_close_matches(argv[0], CHECKS, 1) if argv else []
+        said = f"{argv[0]} is not a check.{f' Did you mean {meant[0]}?' if meant else ''}\n" if argv else ""
+        sys.stderr.write(said + usage())
         return USAGE_STATUS
     module = importlib.import_module(CHECKS[argv[0]][0])
     try:

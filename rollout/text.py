@@ -27,5 +27,6 @@ def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     from difflib import get_close_matches  # only a mistake waits for it
 
     names = list(accepted)
-    close = get_close_matches(word, names, 1)
+    begun = [name for name in names if word and name.startswith(word)]
+    close = begun or get_close_matches(word, names, 1)
     return (f" Did you mean {close[0]}?" if close else "") + f" Accepted: {', '.join(names)}."

@@ -21,6 +21,7 @@ options:
 """
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -85,11 +86,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             super().v2_runner_on_unreachable(result)
         else:
             reason = result.result.get("msg", "no reason given")
-            self._display.display(
-                f"\nstopped  {result.host.get_name()} cannot be reached: {reason}",
-                color=C.COLOR_UNREACHABLE,
-                stderr=True,
-            )
+            self._stop(f"{result.host.get_name()} cannot be reached: {reason}", C.COLOR_UNREACHABLE)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         if self.plain:
@@ -115,9 +112,14 @@ class CallbackModule(Default):  # type: ignore[misc]
             return
         self.said.add(reason)
         where = "" if answer.get("error") else f"{result.host.get_name()}: {result.task.get_name()}: "
-        self._display.display(f"\nstopped  {where}{reason}", color=C.COLOR_ERROR, stderr=True)
+        self._stop(f"{where}{reason}", C.COLOR_ERROR)
         if answer.get("hint"):
             self._display.display(f"next     {answer['hint']}", stderr=True)
+
+    def _stop(self, reason: str, color: str) -> None:
+        # Ansible asks NO_COLOR and whether standard output is a terminal; this goes elsewhere.
+        shown = color if sys.stderr.isatty() else None
+        self._display.display(f"\nstopped  {reason}", color=shown, stderr=True)
 
 
 def _only_when_plain(name: str) -> Any:

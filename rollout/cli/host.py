@@ -10,13 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rollout.cli.host_verbs import VERBS, Verb
+from rollout.cli.host_verbs import EVERYWHERE, VERBS
+from rollout.cli.verb_table import HELP, USAGE_STATUS, find, parse, usage
 from rollout.errors import RolloutError
 from rollout.host.owner import become_owner
 from rollout.target.target import Target, root_directory
-
-HELP = ("-h", "--help")
-USAGE_STATUS = 2
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,13 +24,15 @@ def main(arguments: Sequence[str]) -> int:
     """
     target, *words = arguments or HELP
     if target in HELP or words[:1] in (["-h"], ["--help"]):
-        print(usage())
+        print(
+            usage("usage: p12 host TARGET VERB …   (each has --help)", {n: v.help for n, v in VERBS.items()})
+        )
         return 0 if arguments else USAGE_STATUS
     try:
-        verb, rest = find_verb(words)
+        verb, rest = find(VERBS, words, "p12 host")
     except RolloutError as error:
         return _print({"error": str(error), "hint": error.hint}, USAGE_STATUS)
-    options = verb.parse(target, rest)
+    options = vars(parse(f"p12 host {target} {verb.name}", verb.help, (*verb.options, *EVERYWHERE), rest))
     try:
         root = root_directory()
         if not verb.starts_as_root:
@@ -44,33 +44,6 @@ def main(arguments: Sequence[str]) -> int:
         reason = f"{type(error).__name__}: {error}"
         return _print({"error": f"{target}: {verb.name}: {reason}", "hint": ""}, 1)
     return answer if isinstance(answer, int) else _print(answer or {}, 0)
-
-
-def usage() -> str:
-    """Every verb with its help."""
-    width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items()]
-    return "\n".join(["usage: p12 host TARGET VERB …   (each has --help)", *lines])
-
-
-def find_verb(words: Sequence[str]) -> tuple[Verb, list[str]]:
-    """Return the verb that the first words name, and the words after it.
-
-    :raises RolloutError: they name none; says what is meant or accepted.
-    """
-    for count in (2, 1):
-        if verb := VERBS.get(" ".join(words[:count])):
-            return verb, list(words[count:])
-    from rollout.text import did_you_mean
-
-    siblings = [name for name in VERBS if words and name.split()[0] == words[0]]
-    if siblings and len(words) == 1:
-        raise RolloutError(
-            f"{words[0]!r} is half a verb. Accepted: {', '.join(siblings)}.", "p12 host --help"
-        )
-    typed = " ".join(words[: 2 if siblings else 1])
-    said = did_you_mean(typed, siblings or VERBS)
-    raise RolloutError(f"{typed!r} is not a verb of p12 host.{said}", "p12 host --help")
 
 
 def _print(answer: Mapping[str, Any], code: int) -> int:

@@ -16,9 +16,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from rollout.cli.verb_table import Option, choice, flag, option
 from rollout.target.target import FULL_SHARE, SLOTS, Target
-
-Option = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,6 @@ class Verb:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     # Whether it has to see what only root can, and becomes the target's owner by itself.
     starts_as_root: bool = False
-
-    def parse(self, target: str, words: list[str]) -> dict[str, Any]:
-        """Return the options' values by name; exits as argparse does where they are wrong."""
-        parser = argparse.ArgumentParser(f"p12 host {target} {self.name}", description=self.help)
-        for name, settings in (*self.options, *EVERYWHERE):
-            parser.add_argument(name, **settings)
-        return vars(parser.parse_args(words))
 
     def run(self, target: Target, options: Mapping[str, Any]) -> Any:
         """Call the function and return its answer; who asked, why and under which lock, if it wants that."""
@@ -67,14 +59,6 @@ class ReadInput(argparse.Action):
         setattr(namespace, self.dest, sys.stdin.read())
 
 
-def option(name: str, **settings: Any) -> Option:
-    return name, settings
-
-
-def flag(name: str, **settings: Any) -> Option:
-    return name, {"action": "store_true", **settings}
-
-
 def verb(
     name: str,
     function: str,
@@ -95,8 +79,8 @@ EVERYWHERE = (
 OF_ANYBODY = ("owner", "why", "token")
 # Of the document that says what is released.
 NAME, BYTES, WHOLE = ("release",), ("release", "sha256"), ("release", "commit", "sha256")
-SLOT = option("--slot", required=True, choices=SLOTS)
-ANY_SLOT = option("--slot", default="", choices=("", *SLOTS), help="default: the one that serves")
+SLOT = choice("--slot", *SLOTS, required=True)
+ANY_SLOT = choice("--slot", *SLOTS, default="", help="default: the one that serves")
 MINUTES = option(
     "--minutes", type=lambda said: float(said) if said else None, help="how long the monitor window is"
 )
@@ -145,7 +129,7 @@ TABLE = (
          option("--share", type=lambda said: int(said or FULL_SHARE), default=FULL_SHARE,
                 choices=range(FULL_SHARE + 1), metavar="PERCENT", help="default: all of it"), reads=NAME),
     verb("window open", "steps.window_wait:announce_window", "have the guard watch",
-         option("--kind", choices=("step", "monitor"), default="step"), MINUTES),
+         choice("--kind", "step", "monitor", default="step"), MINUTES),
     verb("window wait", "steps.window_wait:wait", "wait for the guard's verdict", reads=("id",)),
     verb("decide pass", "steps.window_wait:decide", "let an unknown window pass", passed=True),
     verb("decide fail", "steps.window_wait:decide", "turn traffic back after an unknown one", passed=False),
@@ -190,12 +174,14 @@ TABLE = (
     verb("restore copy", "database.restore_copy:copy", "restore for a swap", BACKUP, RESTORATION, IDENTITY),
     verb("restore swap", "database.swap:swap", "put the copy in the live one's place", BACKUP, RESTORATION),
     verb("restore give-up", "database.restore_copy:give_up", "take the copy away", BACKUP, RESTORATION),
+    verb("restoration confirm", "steps.restore:confirm", "refuse one whose target's name was not typed",
+         option("--backup", default="", metavar="ID"), option("--name", default="")),
     verb("restoration begin", "steps.restore:begin", "refuse writes for a restore",
          option("--backup", required=True, metavar="ID")),
     verb("restoration look", "steps.restore:look", "say which restore is under way"),
     verb("restoration end", "steps.restore:end", "take writes again", option("--replaced", default="")),
-    verb("read-only on", "steps.read_only:by_hand", "answer writes with 503 read_only", on=True),
-    verb("read-only off", "steps.read_only:by_hand", "take writes again", on=False),
+    verb("maintenance", "steps.maintenance:begin", "switch writes on|off, or say what is left to do",
+         option("words", nargs="+", metavar="WORD"), flag("--dry-run")),
     verb("restart postgres", "database.restart:restart_postgres", "restart Postgres behind a pause",
          flag("--forced", help="even where no setting waits for it")),
     verb("restart pgbouncer", "database.restart:restart_pgbouncer", "have another pgbouncer take over"),

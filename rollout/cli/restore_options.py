@@ -80,10 +80,14 @@ def restore_over(
     :raises Refused: no backup was named, nobody is there to ask, or what was typed is not the target's name;
         nothing was changed.
     """
+    from rollout.steps.restore import require_typed
+
     again = f"./p12 restore --target {options.target} --backup {options.backup or 'ID'} --over"
     again += f" --identity {options.identity}" if options.identity else ""
     if not options.backup:
-        raise Refused("Which backup? Nothing was changed.", f"See them: ./p12 restore; then: {again}")
+        raise Refused(
+            "--over needs --backup ID. Nothing was changed.", f"See the backups: ./p12 restore; then: {again}"
+        )
     if not options.confirm:
         if not is_terminal():
             raise Refused(
@@ -99,8 +103,7 @@ def restore_over(
             options.confirm = typed(f"Type {options.target} to replace its database: ").strip()
         except EOFError:
             raise Refused("\nNothing was typed, so nothing was changed.", again) from None
-    if options.confirm != options.target:
-        raise Refused(f"{options.confirm!r} is not {options.target}. Nothing was changed.", again)
+    require_typed(options.target, options.confirm, again)
     status = play()
     if status:
         sys.stderr.write("         Where it stands, and how to go on: ./p12 status\n")

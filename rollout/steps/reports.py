@@ -52,7 +52,9 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
 
 
 def maintained(steering: Steering, done: Mapping[str, Any], token: int) -> dict[str, Any]:
-    """Journal what was done to the servers between releases."""
+    """Journal what was done to the servers between releases, if anything was."""
+    if not done["changed"]:
+        return {}
     with steering.change(token) as owner:
         settings = done.get("settings", {})
         steering.journal.append(owner, "maintained", summary=done["say"], settings=settings)

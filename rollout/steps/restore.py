@@ -12,6 +12,23 @@ from rollout.steps.rules import refuse_while_restoring
 from rollout.target.state import Restoration, State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE
+from rollout.text import command_hint
+
+
+def confirm(steering: Steering, backup: str, name: str) -> None:
+    """Require the target's name, typed by whoever replaces its database."""
+    target = steering.target.name
+    again = f"{command_hint('restore', target)} --backup {backup or 'ID'} --over --confirm {target}"
+    require_typed(target, name, again)
+
+
+def require_typed(target: str, typed: str, again: str) -> None:
+    """Refuse a restore over a target's database without its name; ``again`` is what to type."""
+    if typed != target:
+        raise Refused(
+            f"This replaces the database of {target}, and {typed!r} is not its name. Nothing was changed.",
+            again,
+        )
 
 
 def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:

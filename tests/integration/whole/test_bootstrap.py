@@ -67,7 +67,7 @@ def run(
     umask: int = -1,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [program, *arguments],
+        [program, *(arguments or ("status",))],
         cwd=cwd,
         env=env or environment(),
         umask=umask,
@@ -114,6 +114,21 @@ def test_a_first_run_says_so_on_stderr_and_then_runs_the_kit(
     assert answer["package"] == f"{checkout}/rollout/__main__.py"
     assert answer["pythonpath"] == str(checkout)
     assert answer["lent"] == []
+
+
+@pytest.mark.parametrize(("asked", "status"), [([], 2), (["-h"], 0), (["--help"], 0)])
+def test_help_before_there_is_an_environment_installs_nothing(
+    tmp_path: Path, asked: list[str], status: int
+) -> None:
+    checkout = copy_checkout(tmp_path / "checkout")
+
+    done = subprocess.run(
+        [checkout / "p12", *asked], env=environment(PIP_NO_INDEX="1"), capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stderr, leftovers(checkout)) == (status, "", [])
+    assert "./p12 release " in done.stdout
+    assert f"installs 2 locked packages into {checkout}/.venv, once" in done.stdout
 
 
 def test_arguments_arrive_untouched(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -219,7 +234,7 @@ def test_two_first_runs_at_once_install_once_and_both_run(tmp_path: Path) -> Non
 def test_an_interrupted_first_run_leaves_nothing(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     # A shell cannot trap what was ignored when it was started, as it is below nohup.
-    heeding = ["env", "--default-signal=INT,HUP", checkout / "p12"]
+    heeding = ["env", "--default-signal=INT,HUP", checkout / "p12", "status"]
     first = subprocess.Popen(heeding, env=environment(), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list(checkout.glob(".venv.build.*/boot/bin")), first)
     first.send_signal(sent)
@@ -230,7 +245,7 @@ def test_an_interrupted_first_run_leaves_nothing(tmp_path: Path, sent: signal.Si
 def test_a_killed_rebuild_is_repaired_by_the_next_run(ready: Path) -> None:
     lock = locked("uv", "certifi", "idna")
     (ready / "requirements.lock").write_text(lock)
-    first = subprocess.Popen([ready / "p12"], env=environment(), stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen([ready / "p12", "status"], env=environment(), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: leftovers(ready) != [ready / ".venv"], first)
     first.kill()
     first.communicate(timeout=30)
@@ -418,6 +433,7 @@ class TestWhenItCannotInstall:
             "--regid=65534",
             "--clear-groups",
             checkout / "p12",
+            "status",
         ]
         done = subprocess.run(as_nobody, capture_output=True, text=True, env=environment(HOME="/nonexistent"))
         assert done.returncode == 1
@@ -428,7 +444,7 @@ class TestWhenItCannotInstall:
         disk = tmp_path / "disk"
         disk.mkdir()
         source = copy_checkout(tmp_path / "source")
-        script = 'mount -t tmpfs -o size=8m none "$1" && cp -R "$2/." "$1" && exec "$1/p12"'
+        script = 'mount -t tmpfs -o size=8m none "$1" && cp -R "$2/." "$1" && exec "$1/p12" status'
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "sh", disk, source],
             capture_output=True,

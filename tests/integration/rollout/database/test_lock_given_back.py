@@ -27,6 +27,7 @@ if refused and " ".join(words).startswith(refused):
 print(json.dumps({{
     "held": True, "token": 7, "changed": words[0] == "restart", "say": "done", "release": "a" * 12,
     "backup_due": True, "id": "b1", "summary": "proven", "verdict": "passed",
+    "apply": False, "restart": words[1:3] if words[:2] == ["maintenance", "restart"] else [],
 }}))
 """
 
@@ -37,12 +38,12 @@ class Host:
 
     home: Path
 
-    def play(self, playbook: Path, words: str = "apply", refused: str = "") -> int:
+    def play(self, playbook: Path, words: str = "on", refused: str = "") -> int:
         (self.home / "kit" / "bin" / "refused").write_text(refused)
         inventory = str(self.home / "hosts.yml")
         command = [sys.executable, "-m", "ansible.cli.playbook", "-i", inventory, str(playbook)]
         done = subprocess.run(
-            [*command, "-e", json.dumps({"words": words})],
+            [*command, "-e", json.dumps({"words": words, "drop": "old"})],
             env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "PYTHONPATH": str(CHECKOUT)},
             capture_output=True,
             check=False,
@@ -72,7 +73,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.mark.parametrize(
     ("words", "refused"),
-    [("on", "read-only"), ("restart postgres", "restart"), ("restart pgbouncer", "restart")],
+    [("on", "maintenance"), ("restart postgres", "restart"), ("restart pgbouncer", "restart")],
 )
 def test_maintenance_that_is_refused_gives_the_lock_back(host: Host, words: str, refused: str) -> None:
     assert host.play(PLAYBOOKS / "maintenance.yml", words, refused) == 2
@@ -86,9 +87,17 @@ def test_maintenance_is_written_down_before_the_lock_is_given_back(host: Host) -
     assert host.play(PLAYBOOKS / "maintenance.yml", "restart postgres") == 0
 
     assert host.asked() == [
-        *("lock take --try", "restart postgres --forced", "resume"),
+        *("lock take --try", "maintenance restart postgres --token=7", "restart postgres", "resume"),
         *("maintained --token=7", "lock drop --token=7"),
     ]
+
+
+@pytest.mark.parametrize("refused", ["restore drop", "maintained"])
+def test_a_database_that_is_not_dropped_gives_the_lock_back(host: Host, refused: str) -> None:
+    assert host.play(PLAYBOOKS / "restore_drop.yml", refused=refused) == 2
+
+    assert host.asked()[1] == "restore drop old"
+    assert host.asked()[-1] == "lock drop --token=7"
 
 
 def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_the_lock_back(

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from rollout.cli.host_verbs import VERBS
+from rollout.cli.host_verbs import EVERYWHERE, VERBS
+from rollout.cli.verb_table import parse
 from rollout.errors import Refused, Unproven
 from rollout.steps import rollback
 from rollout.steps import rollout as stages
@@ -31,7 +32,8 @@ def change(
     asked = {"--slot": slot, "--generation": generation, "--token": token}
     options = [f"{name}={value}" for name, value in asked.items() if value not in ("", None)]
     verb = VERBS[f"flags {action}"]
-    return verb.run(target.target, verb.parse("production", [*names, "--owner=ann@desk", *options]))
+    words = [*names, "--owner=ann@desk", *options]
+    return verb.run(target.target, vars(parse("p12", verb.help, (*verb.options, *EVERYWHERE), words)))
 
 
 def values(target: Steered, slot: str, name: str) -> set[str]:

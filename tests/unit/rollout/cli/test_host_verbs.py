@@ -44,14 +44,14 @@ def test_help_lists_every_verb_with_its_help(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["rolback"], "'rolback' is not a verb of p12 host. Did you mean rollback? Accepted: status, "),
+        (["rolback"], "p12 host has no verb 'rolback'. Did you mean rollback? Accepted: status, "),
         (
             ["window", "opne"],
-            "'window opne' is not a verb of p12 host. Did you mean window open? Accepted: window open,",
+            "p12 host has no verb 'window opne'. Did you mean window open? Accepted: window open,",
         ),
         (
             ["decide"],
-            "'decide' is half a verb. Accepted: decide pass, decide fail.",
+            "'decide' needs a word more. Accepted: decide pass, decide fail.",
         ),
     ],
 )
@@ -70,8 +70,9 @@ def test_what_turns_back_imports_the_standard_library_and_nothing_slow(
 ) -> None:
     slow = ("psycopg2", "psutil", "checks", "rollout.database", "rollout.steps.window", "asyncio")
     program = (
-        "import sys; from rollout.cli import host; from rollout.cli.host_verbs import VERBS\n"
-        "verb, rest = host.find_verb(sys.argv[1:]); verb.parse('production', rest)\n"
+        "import sys; from rollout.cli.host import EVERYWHERE, VERBS, find, parse\n"
+        "verb, rest = find(VERBS, sys.argv[1:], 'p12 host')\n"
+        "parse('p12', '', (*verb.options, *EVERYWHERE), rest)\n"
         "__import__(verb.function.partition(':')[0])\n"
         "print(*sorted(sys.modules))"
     )

@@ -1,0 +1,88 @@
+"""The verbs of ``p12``, an entry each: name, help and options. Most are a playbook of the first word's name.
+
+An option becomes the playbook's variable of its name.
+"""
+
+from dataclasses import dataclass
+
+from rollout.cli.restore_options import private_key
+from rollout.cli.verb_table import Option, choice, flag, option
+from rollout.target.target import SLOTS
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What an engineer types; of several rows with the same first word the first is meant by that alone."""
+
+    name: str
+    help: str
+    options: tuple[Option, ...] = ()
+
+
+INVENTORY = option("-i|--inventory", default="", metavar="SITE", help="default: inventories/local")
+ANSIBLE = option(
+    "--ansible", action="append", default=[], metavar="OPTION", help="of Ansible, e.g. --ansible=-v"
+)
+BRANCH = option("--branch", default="", help="a branch, tag or commit (default: checked out)")
+WHY = option("--why", default="", help="the reason, where a rule asks for one")
+REASON = option("--why", default="", help="the reason, for the journal")
+TARGET = choice("--target", "production", "staging", default="production")
+IDENTITY = option("--identity", type=private_key, metavar="FILE", help="opens an encrypted backup")
+MINUTES = option("--minutes", type=float, help="how long the monitor window is")
+SLOT = choice("--slot", *SLOTS, default="", help="default: the one that serves")
+
+
+def verb(name: str, help: str, *options: Option) -> Verb:
+    """A playbook of the first word's name."""
+    return Verb(name, help, (*options, INVENTORY, ANSIBLE))
+
+
+TABLE = (
+    verb("release", "release a branch: staging, burst, backup, production in steps, monitor",
+         BRANCH, WHY, MINUTES),
+    verb("rollback", "turn traffic back and lower the flags; one command, no questions", TARGET, REASON,
+         flag("--flags-only", help="lower flags, leave traffic")),
+    verb("status", "show what is true of both targets now", flag("--json", help="print JSON")),
+    verb("flags list", "list P12_ flags", TARGET),
+    verb("flags set", "set P12_ flags", option("names", nargs="+", metavar="NAME=VALUE"), TARGET, SLOT),
+    verb("flags off", "lower what the release raised, or only NAME …",
+         option("names", nargs="*", metavar="NAME"), TARGET, SLOT,
+         option("--generation", type=int, help="back to what this generation held")),
+    verb("provision", "make hosts ready for releases"),
+    verb("deploy", "put a release on staging", BRANCH, WHY),
+    verb("verify", "burst staging and write the certificate", BRANCH, WHY),
+    verb("backup", "back production up, proven by a restore", TARGET,
+         flag("--prune", help="remove what p12_backup_keep does not keep"),
+         flag("--dry-run", help="with --prune: only say what would go")),
+    verb("promote", "take the certified release to production in steps", BRANCH, WHY),
+    verb("monitor", "watch the release at 100 % and mark it good", BRANCH, WHY, MINUTES),
+    verb("decide", "say how a window goes on that ended unknown",
+         option("--pass", dest="verdict", action="append_const", const="pass", help="go on as if it passed"),
+         option("--fail", dest="verdict", action="append_const", const="fail", help="turn traffic back"),
+         option("--why", required=True, help="the reason, for the journal")),
+    verb("restore", "list backups, restore one beside the live database, or, confirmed, over it", TARGET,
+         option("--backup", default="", metavar="ID", help="without one, they are listed"), IDENTITY,
+         option("--into", default="", metavar="NAME", help="the new database beside the live one"),
+         flag("--over", help="put it in the live database's place"),
+         option("--confirm", default="", metavar="TARGET", help="with --over: its name"),
+         flag("--skip-backup", help="with --over: what is live cannot be read"),
+         flag("--give-up", help="end a restore that is under way"),
+         option("--drop", default="", metavar="NAME", help="remove what a restore left")),
+    verb("rehearse", "rehearse the way back in staging: backup, restore, rollback; undone", IDENTITY),
+    verb("maintenance apply", "bring server settings into force, with a restart where one is needed", TARGET),
+    verb("maintenance restart postgres", "restart Postgres while clients wait in pgbouncer", TARGET),
+    verb("maintenance restart pgbouncer", "have another pgbouncer take over", TARGET),
+    verb("maintenance on", "refuse writes with 503 read_only", TARGET),
+    verb("maintenance off", "take writes again", TARGET),
+    verb("evidence", "collect evidence of a target: logs, health, database diagnostics", TARGET),
+    verb("lock show", "show who has a target", TARGET),
+    verb("lock break", "take a target away from whoever has it", TARGET, REASON),
+    Verb("down", "stop every local process",
+         (flag("--purge", help="remove data, backups and secrets too"), INVENTORY)),
+    Verb("replay", "judge a kept window again, offline: replay FILE [--limits NAME=VALUE,…]"),
+    Verb("check", "run one check by hand: check NAME …"),
+    Verb("test", "run every test, lint and type check; --quick: no servers; --all: what is slow too"),
+    Verb("completion", "print what completes these words: completion bash|zsh|fish"),
+    Verb("host", "what playbooks run on a host: host TARGET VERB …"),
+)  # fmt: skip
+VERBS = {verb.name: verb for verb in TABLE}
