@@ -13,7 +13,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,8 +24,7 @@ from app.settings import SETTINGS
 from checks.__main__ import CHECKS
 from checks.burst.limits import BurstLimits
 from checks.window.limits import WindowLimits
-from rollout.cli import engineer
-from rollout.cli.host_verbs import VERBS
+from rollout.cli import engineer_verbs, host_verbs, verb_table
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -35,7 +33,6 @@ INNER_ROLES = ("process", "steer")
 INNER_VARIABLES = ("p12_slot",)
 # What each verb takes is said once, above the tables.
 EVERY_VERB = ("inventory", "ansible")
-EVERY_HOST_VERB = ("owner", "why", "token")
 # From the top down: nothing imports what stands above it.
 MAP = (
     ("p12", "The bootstrap: makes .venv once, then runs the p12 command."),
@@ -83,20 +80,13 @@ def parser_of(main: Callable[[list[str]], Any], words: list[str]) -> argparse.Ar
     raise LookupError(f"{main} reads its words without a parser")
 
 
-def verbs_of(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    """Return each verb's help and parser, as the command's own help lists them."""
-    (group,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    helps = {choice.dest: (choice.help or "").replace("%%", "%") for choice in group._choices_actions}
-    return {name: (helps.get(name, ""), verb) for name, verb in group.choices.items()}
-
-
-@functools.cache
-def p12_verbs() -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    return verbs_of(parser_of(engineer.main, ["status"]))
-
-
-def host_verbs() -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    return {name: (v.help, parser_of(partial(v.parse, "production"), [])) for name, v in VERBS.items()}
+def verbs_of(
+    table: Mapping[str, engineer_verbs.Verb | host_verbs.Verb],
+) -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Return each verb's help and parser."""
+    return {
+        name: (verb.help, verb_table.parser_of(name, verb.help, verb.options)) for name, verb in table.items()
+    }
 
 
 @functools.cache
@@ -132,7 +122,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _commands() -> str:
     parts = []
-    for name, (said, parser) in p12_verbs().items():
+    for name, (said, parser) in verbs_of(engineer_verbs.VERBS).items():
         mine = [a for a in options_of(parser) if a.dest not in EVERY_VERB]
         rows = [(f"`{_typed(a)}`", _default(a), a.help or "") for a in mine]
         parts.append(f"### {name}\n\n{said[:1].upper()}{said[1:]}.\n")
@@ -143,9 +133,9 @@ def _commands() -> str:
 
 def _host_verbs() -> str:
     rows = []
-    for name, (said, parser) in sorted(host_verbs().items()):
-        words = [_typed(a) for a in options_of(parser) if a.dest not in EVERY_HOST_VERB]
-        reads = VERBS[name].reads
+    for name, (said, parser) in sorted(verbs_of(host_verbs.VERBS).items()):
+        words = [_typed(a) for a in options_of(parser)]
+        reads = host_verbs.VERBS[name].reads
         told = (
             f"JSON on standard input: {reads if isinstance(reads, str) else ', '.join(reads)}"
             if reads

@@ -46,12 +46,18 @@ class Parser(argparse.ArgumentParser):
         sys.exit(USAGE_STATUS)
 
 
-def parse(prog: str, help_text: str, options: Sequence[Option], words: Sequence[str]) -> argparse.Namespace:
-    """Return the options that were typed; what is not among them is named with what is."""
+def parser_of(prog: str, help_text: str, options: Sequence[Option]) -> Parser:
+    """Return the parser of one verb."""
     # argparse takes a lone % for the beginning of a format.
     parser = Parser(prog, description=help_text.replace("%", "%%"))
     for name, settings in options:
         parser.add_argument(*name.split("|"), **settings)
+    return parser
+
+
+def parse(prog: str, help_text: str, options: Sequence[Option], words: Sequence[str]) -> argparse.Namespace:
+    """Return the options that were typed; what is not among them is named with what is."""
+    parser = parser_of(prog, help_text, options)
     given, stray = parser.parse_known_args(words)
     if stray:
         accepted = [name for name in flags_of(options) if name.startswith("--")]

@@ -106,7 +106,7 @@ def test_nobody_takes_writes_again_in_the_middle_of_a_restore(two: Steered) -> N
     for words in (
         ("flags", "off", READ_ONLY),
         ("flags", "set", f"{READ_ONLY}=0", f"--token={two.token}"),
-        ("read-only", "off", f"--token={two.token}"),
+        ("maintenance", "off", f"--token={two.token}"),
     ):
         status_, answer = two.host(*words)
         assert status_ == 1, words
