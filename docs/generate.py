@@ -103,7 +103,8 @@ def _typed(action: argparse.Action) -> str:
     choices = "|".join(str(choice) for choice in action.choices or () if choice != "")
     value = "" if action.nargs == 0 else str(action.metavar or choices or action.dest.upper())
     if action.nargs in ("?", "*"):
-        value = f"[{value}]" + (" …" if action.nargs == "*" else "")
+        value = f"[{value}]"
+    value += " …" if action.nargs in ("*", "+") else ""
     return f"{', '.join(action.option_strings)} {value}".strip()
 
 
