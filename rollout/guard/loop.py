@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,6 @@ from checks.window import judge, samples
 from rollout.errors import RolloutError
 from rollout.files import write_json
 from rollout.guard import database_reader
-from rollout.guard.beat import Traffic, standing, summarise
 from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
 from rollout.target import wanted_flags
@@ -27,6 +27,29 @@ from rollout.target.steering import Steering
 from rollout.target.target import Target
 
 OWNER = "guard"
+RATE_SECONDS = 60.0
+
+
+@dataclass
+class RequestRate:
+    """How many requests came through the front door lately."""
+
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, at: float, requests: int) -> None:
+        if self._seen and (at <= self._seen[-1][0] or requests < self._seen[-1][1]):
+            self._seen.clear()
+        self._seen.append((at, requests))
+        while self._seen[-1][0] - self._seen[0][0] > RATE_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def per_minute(self) -> float | None:
+        """Requests per minute, None while nobody knows."""
+        if len(self._seen) < 2:
+            return None
+        (first_at, first), (last_at, last) = self._seen[0], self._seen[-1]
+        return round(60 * (last - first) / (last_at - first_at), 1)
 
 
 @dataclass
@@ -38,7 +61,7 @@ class Guard:
     judges: dict[str, judge.WindowJudge] = field(default_factory=dict)
     healed_at: float = 0.0
     database: database_reader.PressureReader | None = None
-    traffic: Traffic = field(default_factory=Traffic)
+    rate: RequestRate = field(default_factory=RequestRate)
 
     def run(self, stop: Event) -> None:
         settings = self.steering.target.settings["guard"]
@@ -65,7 +88,7 @@ class Guard:
         if self.clock() - self.healed_at >= settings["heal_seconds"]:
             self.healed_at = self.clock()
             try:
-                self.traffic.add(self.clock(), self.steering.balancer.requests())
+                self.rate.add(self.clock(), self.steering.balancer.requests())
                 self.heal_traffic()
             finally:
                 self.heal_flags()
@@ -81,7 +104,7 @@ class Guard:
                 "pid": os.getpid(),
                 "window": window.id if window else None,
                 "standing": standing(judging.judgement) if judging else None,
-                "requests_per_minute": self.traffic.per_minute,
+                "requests_per_minute": self.rate.per_minute,
                 "database_error": self.database.error if self.database else "",
             },
         )
@@ -188,6 +211,23 @@ class Guard:
             ]
             for name, answer in wanted_flags.push(self.steering.target, wanted, behind).items():
                 _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
+
+
+def summarise(judgement: judge.Judgement) -> str:
+    """One line: how much was seen, and the findings that decided."""
+    deciding = [str(f) for f in judgement.findings if f.verdict == judgement.verdict]
+    seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
+    return seen if judgement.verdict == Verdict.PASSED else f"{seen}: {'; '.join(deciding)}"
+
+
+def standing(judgement: judge.Judgement) -> dict[str, Any]:
+    """How an open window stands, for whoever looks."""
+    return {
+        "requests": judgement.requests,
+        "errors": judgement.errors,
+        "watched_seconds": round(judgement.watched_seconds, 1),
+        "waiting_for": [str(f) for f in judgement.findings if f.verdict is not Verdict.PASSED],
+    }
 
 
 def _keep(path: Path, line: str) -> None:

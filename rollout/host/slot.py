@@ -15,7 +15,7 @@ from rollout.environment import environment
 from rollout.errors import Refused, RolloutError
 from rollout.files import content_sha256, unpack
 from rollout.host.ports import listening_pid
-from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.target import Target
 from rollout.waiting import attempts
 
@@ -68,7 +68,7 @@ def await_instances(target: Target, slot: str, release: str, host: str, seconds:
             break
     name = restless or next(iter(late), f"{slot} on {host}")
     again = f" and was started {LIVES} times" if restless else ""
-    said = error_text(late.get(name, Answer(0, error="no instance")))
+    said = error_text(late.get(name, Reply(0, error="no instance")))
     raise RolloutError(
         f"{target.name}: {name} was not ready within {time.monotonic() - started:.0f} s{again}: {said}",
         f"The end of its log:\n{log_tail(target, name)}",
@@ -145,7 +145,7 @@ def artifact_sha256(path: Path) -> str:
         raise RolloutError(f"{path} cannot be read: {error}.", "Run the same command again.") from error
 
 
-def error_text(answer: Answer) -> str:
+def error_text(answer: Reply) -> str:
     if not answer.status:
         return answer.error
     return json.dumps(answer.document)[:300] or str(answer.status)

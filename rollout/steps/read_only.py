@@ -65,7 +65,10 @@ def refuse(target: str, state: State) -> None:
         )
     for slot, share in state.shares.items():
         if share and READ_ONLY not in state.slots[slot].known:
-            raise Refused(f"{target}: {state.slots[slot].release} in {slot} does not know {READ_ONLY}.")
+            raise Refused(
+                f"{target}: {state.slots[slot].release} in {slot} does not know {READ_ONLY}.",
+                "Release one that does, and then the same command again.",
+            )
 
 
 def _want(steering: Steering, slot: str, held: Slot, on: bool, owner: str) -> bool:

@@ -61,7 +61,7 @@ def begin(steering: Steering, backup: str, token: int) -> dict[str, Any]:
     }
 
 
-def look(steering: Steering) -> dict[str, Any]:
+def show_restore(steering: Steering) -> dict[str, Any]:
     """Return which restore is under way, of which backup.
 
     :raises Refused: none is.

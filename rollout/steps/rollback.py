@@ -14,7 +14,7 @@ from typing import Any
 from rollout.errors import Refused, Unproven
 from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
-from rollout.target.instances import Answer
+from rollout.target.instances import Reply
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, other
@@ -185,7 +185,8 @@ def lower_flags(
     unknown = [name for name in only if name not in {**defaults, **wanted.flags}]
     if unknown:
         raise Refused(
-            f"{', '.join(unknown)} is not a flag of {slot}. Accepted: {', '.join(sorted(defaults))}."
+            f"{', '.join(unknown)} is not a flag of {slot}. Accepted: {', '.join(sorted(defaults))}.",
+            f"See them: {command_hint('flags', steering.target.name)}",
         )
     names = wanted_flags.to_lower(wanted.flags, defaults, only)
     if names:
@@ -219,7 +220,7 @@ def prove_serving(steering: Steering, slot: str, release: str) -> tuple[list[str
     )
 
 
-def _complaint(answer: Answer, release: str, generation: int) -> str:
+def _complaint(answer: Reply, release: str, generation: int) -> str:
     if answer.status != 200:
         return f"answers {answer.status or answer.error}"
     if answer.release != release:

@@ -45,7 +45,7 @@ def rehearse(steering: Steering, token: int, times: Mapping[str, float]) -> dict
     }
 
 
-def look(steering: Steering, has_identity: bool) -> dict[str, Any]:
+def show_release(steering: Steering, has_identity: bool) -> dict[str, Any]:
     """Say with which release to rehearse, before anything is done for it.
 
     :raises Refused: there is none, or its backup could not be restored for want of the private key.

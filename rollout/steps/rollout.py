@@ -23,7 +23,7 @@ from rollout.steps.rules import (
     refuse_while_restoring,
 )
 from rollout.target import certificate, wanted_flags
-from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, SLOTS, Instance, other
@@ -266,7 +266,7 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
     return {"changed": True, "keep": keep, "say": f"{steering.target.name}: {release} is good"}
 
 
-def _ready(target: str, slot: str, instances: tuple[Instance, ...], commit: str) -> dict[str, Answer]:
+def _ready(target: str, slot: str, instances: tuple[Instance, ...], commit: str) -> dict[str, Reply]:
     """Ask between changes: a hung instance takes seconds, and a rollback waits for none of them."""
     answers = ask_all(
         instances, lambda i: ask(i, "GET", "/internal/ready", timeout_seconds=READY_TIMEOUT_SECONDS)
@@ -274,7 +274,10 @@ def _ready(target: str, slot: str, instances: tuple[Instance, ...], commit: str)
     complaints = {name: _not_ready(answer, commit) for name, answer in answers.items()}
     listed = "; ".join(f"{name} {said}" for name, said in sorted(complaints.items()) if said)
     if listed or not instances:
-        raise Unproven(f"{target}: {slot} is not ready: {listed or 'it has no instance'}.")
+        raise Unproven(
+            f"{target}: {slot} is not ready: {listed or 'it has no instance'}.",
+            f"See every instance: ./p12 status; their logs: {command_hint('evidence', target)}",
+        )
     return answers
 
 
@@ -306,18 +309,19 @@ def _push(steering: Steering, wanted: wanted_flags.Wanted, instances: Sequence[I
         if answer.document.get("generation") != wanted.generation:
             raise Unproven(
                 f"{steering.target.name}: {name} took flag generation {wanted.generation} and still has "
-                f"{answer.document.get('generation')} in force: it would not obey a flag turned off."
+                f"{answer.document.get('generation')} in force: it would not obey a flag turned off.",
+                "Its release reads no flags file, or another one; its log: ./p12 evidence",
             )
 
 
-def _require_all(said: str, answers: Mapping[str, Answer]) -> None:
+def _require_all(said: str, answers: Mapping[str, Reply]) -> None:
     bad = {name: answer for name, answer in answers.items() if answer.status != 200}
     if bad:
         listed = "; ".join(f"{n}: {a.status or a.error} {a.body.decode()[:120]}" for n, a in bad.items())
-        raise Unproven(f"{said}: {listed}.")
+        raise Unproven(f"{said}: {listed}.", "See what each instance has: ./p12 flags")
 
 
-def _not_ready(answer: Answer, commit: str) -> str:
+def _not_ready(answer: Reply, commit: str) -> str:
     if not answer.status:
         return f"does not answer ({answer.error})"
     found = answer.document
@@ -335,7 +339,9 @@ def _running(steering: Steering, release: str, share: int) -> Rollout:
     if rollout is None or rollout.release != release or rollout.ended:
         raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
     if rollout.from_slot is None and share != FULL_SHARE:
-        raise Refused(f"Nothing serves beside {release}, so it gets all requests, not {share} %.")
+        raise Refused(
+            f"Nothing serves beside {release}, so it gets all requests, not {share} %.", "./p12 promote"
+        )
     refuse_skipped_steps(steering, state, share)
     return rollout
 

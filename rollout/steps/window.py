@@ -16,7 +16,7 @@ from checks.window.samples import Question, samples_in
 from rollout.errors import Refused
 from rollout.files import read_json
 from rollout.steps.rules import is_admitting, refuse_quarantined
-from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, Instance, Target
@@ -38,7 +38,10 @@ def open_window(
         if rollout is None or rollout.ended or not rollout.share:
             raise Refused("No rollout has traffic, so there is nothing to watch.", "./p12 status")
         if kind == "monitor" and rollout.share != FULL_SHARE:
-            raise Refused(f"The monitor window needs all traffic on the release; it has {rollout.share} %.")
+            raise Refused(
+                f"The monitor window needs all traffic on the release; it has {rollout.share} %.",
+                "Go on to all of it: ./p12 promote",
+            )
         for window in state.windows_of(rollout.release):
             if window.verdict == Verdict.FAILED:
                 raise Refused(
@@ -167,5 +170,5 @@ def sample(
     } | ({"database": dict(reading)} if reading else {})
 
 
-def _metrics(instance: Instance) -> Answer:
+def _metrics(instance: Instance) -> Reply:
     return ask(instance, "GET", "/internal/metrics", timeout_seconds=SCRAPE_TIMEOUT_SECONDS)

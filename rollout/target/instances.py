@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What one instance said. ``status`` 0 means it did not answer; ``error`` then says why."""
 
     status: int
@@ -39,15 +39,15 @@ def ask(
     timeout_seconds: float,
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
-) -> Answer:
+) -> Reply:
     """Send one request straight to an instance, past the balancer. Never raises for a dead instance."""
     connection = http.client.HTTPConnection(instance.address, instance.port, timeout=timeout_seconds)
     try:
         connection.request(method, path, body, {"Connection": "close", **(headers or {})})
         response = connection.getresponse()
-        return Answer(response.status, response.read(), response.getheader("X-P12-Release", ""))
+        return Reply(response.status, response.read(), response.getheader("X-P12-Release", ""))
     except (OSError, http.client.HTTPException) as error:
-        return Answer(0, error=str(error) or type(error).__name__)
+        return Reply(0, error=str(error) or type(error).__name__)
     finally:
         connection.close()
 

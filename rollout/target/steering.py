@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rollout.files import file_lock
 from rollout.target.haproxy import Balancer
-from rollout.target.instances import Answer
+from rollout.target.instances import Reply
 from rollout.target.journal import Journal
 from rollout.target.lock import Lock
 from rollout.target.state import State, fold
@@ -45,7 +45,7 @@ class Steering:
         self.journal.append(owner, "flags.wanted", **entry)
         return wanted
 
-    def push_flags(self, wanted: Wanted) -> dict[str, Answer]:
+    def push_flags(self, wanted: Wanted) -> dict[str, Reply]:
         """Send what a slot should have to all its instances."""
         return push(self.target, wanted, self.target.instances_of(wanted.slot))
 

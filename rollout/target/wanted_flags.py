@@ -13,7 +13,7 @@ from typing import Any
 
 from rollout.errors import Refused
 from rollout.files import read_json, write_json
-from rollout.target.instances import Answer, ask, ask_all
+from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.target import SLOTS, Instance, Target
 
 # A hung instance costs this once; the guard pushes again until it answers.
@@ -88,7 +88,7 @@ def signature(secret: str, document: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), document, hashlib.sha256).hexdigest()
 
 
-def push(target: Target, wanted: Wanted, instances: Iterable[Instance]) -> dict[str, Answer]:
+def push(target: Target, wanted: Wanted, instances: Iterable[Instance]) -> dict[str, Reply]:
     """Send a slot's wanted flags to instances, in parallel; a dead one costs one time-out, not one each."""
     document = wanted.document(target.name)
     headers = {
@@ -96,7 +96,7 @@ def push(target: Target, wanted: Wanted, instances: Iterable[Instance]) -> dict[
         "Content-Type": "application/json",
     }
 
-    def put(instance: Instance) -> Answer:
+    def put(instance: Instance) -> Reply:
         return ask(
             instance,
             "PUT",
@@ -109,7 +109,7 @@ def push(target: Target, wanted: Wanted, instances: Iterable[Instance]) -> dict[
     return ask_all(instances, put)
 
 
-def fetch(instances: Iterable[Instance]) -> dict[str, Answer]:
+def fetch(instances: Iterable[Instance]) -> dict[str, Reply]:
     """Ask instances which flags they have, in parallel."""
     return ask_all(
         instances, lambda i: ask(i, "GET", "/internal/flags", timeout_seconds=PUSH_TIMEOUT_SECONDS)

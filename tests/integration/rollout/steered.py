@@ -25,8 +25,7 @@ import yaml
 from rollout.files import write_json
 from rollout.guard.loop import Guard
 from rollout.host.installed_servers import Servers
-from rollout.steps import reports
-from rollout.steps import rollout as stages
+from rollout.steps import reports, rollout
 from rollout.steps.rollback import roll_back
 from rollout.steps.window import open_window
 from rollout.target import certificate
@@ -244,7 +243,7 @@ class Steered:
         certified = paper and (paper["release"], paper["flags"]) == (release, flags)
         if self.settings["admission"] and not certified:
             self.certify(release, flags)
-        return stages.prove(self.steering, **document_of(release), token=self.token, flags=flags)
+        return rollout.prove(self.steering, **document_of(release), token=self.token, flags=flags)
 
     def admit(self, release: str, flags: dict[str, str] | None = None) -> None:
         """Give the target what production asks for: a certificate of the release and a backup."""
@@ -265,16 +264,16 @@ class Steered:
             issued_at=now,
             expires_at=now + 600,
         )
-        stages.admit(self.steering, document | {"certificate": paper}, self.token)
+        rollout.admit(self.steering, document | {"certificate": paper}, self.token)
 
     def offer(self, release: str, wanted: dict[str, str] | None = None, why: str = "") -> str:
         """Claim, install, prove, admit and begin: everything before the first shift. Returns the slot."""
         self.take()
-        slot = str(stages.claim(self.steering, release, self.token, why)["slot"])
+        slot = str(rollout.claim(self.steering, release, self.token, why)["slot"])
         self.install(slot, release)
         self.admit(release, wanted)
         self.prove(release, wanted)
-        stages.begin(self.steering, release, self.token, why)
+        rollout.begin(self.steering, release, self.token, why)
         return slot
 
     def serve(self, release: str, wanted: dict[str, str] | None = None) -> str:
@@ -282,13 +281,13 @@ class Steered:
         self.settings["admission"] = False
         slot = self.offer(release, wanted)
         self.shift(release, 100)
-        stages.finish(self.steering, release, self.token)
+        rollout.finish(self.steering, release, self.token)
         self.steering.lock.drop(self.token)
         self.settings["admission"] = True
         return slot
 
     def shift(self, release: str, share: int) -> dict[str, Any]:
-        return stages.shift(self.steering, release, share, self.token)
+        return rollout.shift(self.steering, release, share, self.token)
 
     def shift_unwatched(self, release: str, share: int) -> None:
         """Put a share on a release whatever windows say, as staging does."""

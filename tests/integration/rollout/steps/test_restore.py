@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from rollout.errors import Refused, Unproven
-from rollout.steps import read_only, reports, rollback_drill
-from rollout.steps import restore as restoration
-from rollout.steps import rollout as stages
+from rollout.steps import read_only, reports, restore, rollback_drill, rollout
 from rollout.steps.status import status
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered
 
@@ -36,7 +34,7 @@ def is_backed_up(target: Steered, started_at: float) -> bool:
     """Record a backup begun at a time, and ask the restore of b1 whether it will do."""
     made = {"id": "fresh", "verdict": "passed", "summary": "restored", "started_at": started_at}
     reports.record(target.steering, "backup", made, target.token)
-    return bool(restoration.begin(target.steering, "b1", target.token)["backed_up"])
+    return bool(restore.begin(target.steering, "b1", target.token)["backed_up"])
 
 
 def test_read_only_reaches_both_slots_and_leaves_their_other_flags(two: Steered) -> None:
@@ -78,29 +76,29 @@ def test_read_only_waits_for_an_open_window(live: Steered) -> None:
 
 
 def test_a_restore_makes_the_target_read_only_and_its_end_takes_writes_again(two: Steered) -> None:
-    begun = restoration.begin(two.steering, "b1", two.token)
-    again = restoration.begin(two.steering, "b1", two.token)
+    begun = restore.begin(two.steering, "b1", two.token)
+    again = restore.begin(two.steering, "b1", two.token)
 
     assert values(two) == {"blue": {"1"}, "green": {"1"}}
     assert (begun["release"], begun["slot"], begun["backed_up"]) == (NEW, "green", False)
     assert again["restoration"] == begun["restoration"]
     with pytest.raises(Refused, match="a restore of b1 is under way") as other:
-        restoration.begin(two.steering, "b2", two.token)
+        restore.begin(two.steering, "b2", two.token)
     assert "--give-up" in other.value.hint
     with pytest.raises(Refused, match="a restore of b1 is under way"):
-        stages.claim(two.steering, NEXT, two.token, "")
+        rollout.claim(two.steering, NEXT, two.token, "")
     assert status(two.steering)["restoration"]["backup"] == "b1"
 
-    done = restoration.end(two.steering, two.token, "paste12_replaced_1")
+    done = restore.end(two.steering, two.token, "paste12_replaced_1")
 
     assert "paste12_replaced_1" in done["say"]
     assert values(two) == {"blue": {"0"}, "green": {"0"}}
     with pytest.raises(Refused, match="no restore is under way"):
-        restoration.end(two.steering, two.token)
+        restore.end(two.steering, two.token)
 
 
 def test_nobody_takes_writes_again_in_the_middle_of_a_restore(two: Steered) -> None:
-    restoration.begin(two.steering, "b1", two.token)
+    restore.begin(two.steering, "b1", two.token)
     two.save_settings()
 
     for words in (
@@ -122,7 +120,7 @@ def test_nobody_takes_writes_again_in_the_middle_of_a_restore(two: Steered) -> N
 def test_a_rollback_works_in_the_middle_of_a_restore_and_lets_nobody_write(
     two: Steered, words: tuple[str, ...]
 ) -> None:
-    restoration.begin(two.steering, "b1", two.token)
+    restore.begin(two.steering, "b1", two.token)
 
     status_, answer = two.host(*words)
 
@@ -136,11 +134,11 @@ def test_no_release_goes_on_in_the_middle_of_a_restore(live: Steered) -> None:
     live.offer(NEW)
     live.roll_back()
     live.take()
-    restoration.begin(live.steering, "b1", live.token)
+    restore.begin(live.steering, "b1", live.token)
 
     for move in (
         lambda: live.prove(NEW),
-        lambda: stages.begin(live.steering, NEW, live.token, "again"),
+        lambda: rollout.begin(live.steering, NEW, live.token, "again"),
     ):
         with pytest.raises(Refused, match="a restore of b1 is under way"):
             move()
@@ -165,7 +163,7 @@ def test_a_release_onto_a_target_that_is_read_only_leaves_it_so(two: Steered) ->
 
 def test_a_release_that_cannot_be_read_only_is_refused_while_the_target_is(two: Steered) -> None:
     switch(two, True)
-    stages.claim(two.steering, NEXT, two.token, "")
+    rollout.claim(two.steering, NEXT, two.token, "")
     two.install("blue", NEXT)
     for instance in two.of("blue"):
         del instance.known[READ_ONLY]
@@ -178,20 +176,20 @@ def test_a_release_that_cannot_be_read_only_is_refused_while_the_target_is(two: 
 
 def test_a_restore_needs_a_backup_from_after_the_last_write(two: Steered) -> None:
     earlier = time.time()
-    restoration.begin(two.steering, "b1", two.token)
+    restore.begin(two.steering, "b1", two.token)
 
     assert is_backed_up(two, earlier) is False
     assert is_backed_up(two, time.time()) is True
 
 
 def test_a_backup_from_before_writes_were_taken_in_the_midst_of_a_restore_is_none(two: Steered) -> None:
-    restoration.begin(two.steering, "b1", two.token)
+    restore.begin(two.steering, "b1", two.token)
     assert is_backed_up(two, time.time()) is True
 
     switch(two, False)
     switch(two, True)
 
-    assert restoration.begin(two.steering, "b1", two.token)["backed_up"] is False
+    assert restore.begin(two.steering, "b1", two.token)["backed_up"] is False
     assert is_backed_up(two, time.time()) is True
 
 
@@ -202,16 +200,16 @@ def test_a_restore_that_is_refused_for_an_open_window_is_not_begun(live: Steered
     live.open("monitor")
 
     with pytest.raises(Refused, match=f"a window of {NEW} is open"):
-        restoration.begin(live.steering, "b1", live.token)
+        restore.begin(live.steering, "b1", live.token)
 
     assert "restore.begun" not in live.events()
 
 
 def test_a_restore_that_is_given_up_leaves_a_target_that_was_read_only_before_read_only(two: Steered) -> None:
     switch(two, True)
-    restoration.begin(two.steering, "b1", two.token)
+    restore.begin(two.steering, "b1", two.token)
 
-    done = restoration.end(two.steering, two.token)
+    done = restore.end(two.steering, two.token)
 
     assert "given up" in done["say"]
     assert values(two) == {"blue": {"1"}, "green": {"1"}}
@@ -219,11 +217,11 @@ def test_a_restore_that_is_given_up_leaves_a_target_that_was_read_only_before_re
 
 def test_the_restore_under_way_is_named_for_whoever_gives_it_up(two: Steered) -> None:
     with pytest.raises(Refused, match="no restore is under way"):
-        restoration.look(two.steering)
+        restore.show_restore(two.steering)
 
-    begun = restoration.begin(two.steering, "b1", two.token)
+    begun = restore.begin(two.steering, "b1", two.token)
 
-    assert restoration.look(two.steering) == {"restoration": begun["restoration"], "backup": "b1"}
+    assert restore.show_restore(two.steering) == {"restoration": begun["restoration"], "backup": "b1"}
 
 
 def test_a_restore_waits_for_a_release_that_goes_up(live: Steered) -> None:
@@ -231,7 +229,7 @@ def test_a_restore_waits_for_a_release_that_goes_up(live: Steered) -> None:
     live.shift(NEW, 5)
 
     with pytest.raises(Refused, match="is going up, at 5 %"):
-        restoration.begin(live.steering, "b1", live.token)
+        restore.begin(live.steering, "b1", live.token)
 
 
 def test_a_rehearsal_goes_there_and_back_and_leaves_everything_as_it_was(two: Steered) -> None:

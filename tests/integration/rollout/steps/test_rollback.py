@@ -11,8 +11,7 @@ import pytest
 
 from rollout.errors import Refused, RolloutError, Unproven
 from rollout.guard.loop import Guard
-from rollout.steps import rollback
-from rollout.steps import rollout as stages
+from rollout.steps import rollback, rollout
 from rollout.steps.rollback import flags_off
 from rollout.target.haproxy import Balancer
 from rollout.target.journal import Journal
@@ -94,7 +93,7 @@ def test_the_release_is_quarantined_with_the_reason(risky: Steered) -> None:
     assert state.rollout.ended == "rolled back"
     risky.take("eve")
     with pytest.raises(Refused, match="notes vanish"):
-        stages.claim(risky.steering, NEW, risky.token, "")
+        rollout.claim(risky.steering, NEW, risky.token, "")
 
 
 def test_it_needs_nobodys_lock_and_frees_the_one_that_is_held(risky: Steered) -> None:
@@ -272,7 +271,7 @@ def test_twice_moves_traffic_that_somebody_moved_in_between(risky: Steered) -> N
 def test_twice_with_a_newer_release_installed_in_between_stays_where_it_is(risky: Steered) -> None:
     risky.roll_back()
     risky.take()
-    stages.claim(risky.steering, NEXT, risky.token, "")
+    rollout.claim(risky.steering, NEXT, risky.token, "")
     risky.install("green", NEXT)
     risky.prove(NEXT)
 
@@ -287,7 +286,7 @@ def test_when_the_slot_before_was_overwritten_it_is_refused_and_nothing_changes(
 ) -> None:
     live.serve(NEW, {LOCKS: "1"})
     live.take()
-    stages.claim(live.steering, NEXT, live.token, "")
+    rollout.claim(live.steering, NEXT, live.token, "")
     live.install("blue", NEXT)
     if proven:
         live.prove(NEXT)
@@ -302,7 +301,7 @@ def test_when_the_slot_before_was_overwritten_it_is_refused_and_nothing_changes(
 def test_the_same_release_installed_anew_is_no_way_back_until_it_is_proven(live: Steered) -> None:
     live.serve(NEW)
     live.take()
-    stages.claim(live.steering, OLD, live.token, "")
+    rollout.claim(live.steering, OLD, live.token, "")
 
     untouched(live, live.roll_back)
 
@@ -328,7 +327,7 @@ def test_a_release_that_serves_already_and_is_begun_again_cannot_be_rolled_back_
     risky.roll_back()
     risky.take()
     risky.admit(OLD)
-    stages.begin(risky.steering, OLD, risky.token, "certify it again")
+    rollout.begin(risky.steering, OLD, risky.token, "certify it again")
     risky.shift(OLD, 100)
 
     untouched(risky, risky.roll_back)

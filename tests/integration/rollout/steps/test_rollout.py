@@ -9,8 +9,7 @@ import pytest
 
 from rollout.errors import Refused, RolloutError, Unproven
 from rollout.files import file_lock
-from rollout.steps import reports
-from rollout.steps import rollout as stages
+from rollout.steps import reports, rollout
 from rollout.steps.rollback import flags_off
 from rollout.steps.window import open_window
 from rollout.target import certificate
@@ -35,7 +34,7 @@ Move = Callable[[Steered], Any]
 def claimed(live: Steered) -> Steered:
     """A release that is installed in the idle slot, and not proven yet."""
     live.take()
-    stages.claim(live.steering, NEW, live.token, "")
+    rollout.claim(live.steering, NEW, live.token, "")
     live.install("green", NEW)
     return live
 
@@ -57,13 +56,13 @@ def refused(target: Steered, move: Move, kind: type[RolloutError] = Refused) -> 
 
 
 MOVES: dict[str, Move] = {
-    "claim": lambda t: stages.claim(t.steering, NEW, t.token, ""),
+    "claim": lambda t: rollout.claim(t.steering, NEW, t.token, ""),
     "prove": lambda t: t.prove(NEW),
     "admit": lambda t: t.admit(NEW),
-    "begin": lambda t: stages.begin(t.steering, NEW, t.token, ""),
+    "begin": lambda t: rollout.begin(t.steering, NEW, t.token, ""),
     "shift": lambda t: t.shift(NEW, 5),
     "open a window": lambda t: open_window(t.steering, "step", t.token),
-    "finish": lambda t: stages.finish(t.steering, NEW, t.token),
+    "finish": lambda t: rollout.finish(t.steering, NEW, t.token),
     "record a backup": lambda t: reports.record(
         t.steering, "backup", {"id": "b", "summary": "s", "verdict": "passed"}, t.token
     ),
@@ -137,7 +136,7 @@ def test_breaking_the_lock_is_journaled_and_fences_its_holder(offered: Steered) 
 def test_a_slot_that_serves_is_never_claimed(offered: Steered) -> None:
     offered.shift(NEW, 5)
 
-    error = refused(offered, lambda t: stages.claim(t.steering, NEW, t.token, ""))
+    error = refused(offered, lambda t: rollout.claim(t.steering, NEW, t.token, ""))
 
     assert "green serves 5 %" in str(error)
 
@@ -148,9 +147,9 @@ def test_while_a_rollout_is_under_way_another_release_is_refused(offered: Steere
         offered.shift(NEW, share)
 
     for move in (
-        lambda t: stages.plan(t.steering, NEXT),
-        lambda t: stages.claim(t.steering, NEXT, t.token, ""),
-        lambda t: stages.begin(t.steering, NEXT, t.token, ""),
+        lambda t: rollout.plan(t.steering, NEXT),
+        lambda t: rollout.claim(t.steering, NEXT, t.token, ""),
+        lambda t: rollout.begin(t.steering, NEXT, t.token, ""),
     ):
         error = refused(offered, move)
         assert f"The rollout of {NEW} is at {share} %" in str(error)
@@ -204,7 +203,7 @@ def test_without_a_certificate_of_its_bytes_a_release_is_not_proven(claimed: Ste
     other = document_of(NEW) | {"sha256": "e" * 64}
     claimed.certify(NEW, {})
 
-    error = refused(claimed, lambda t: stages.prove(t.steering, **other, token=t.token, flags={}))
+    error = refused(claimed, lambda t: rollout.prove(t.steering, **other, token=t.token, flags={}))
 
     assert f"not for {NEW} (eeeeeeeeeeee)" in str(error)
     assert "./p12 verify" in error.hint
@@ -344,7 +343,7 @@ def test_without_its_evidence_a_release_is_not_begun(
     claimed.settings["admission"] = True
     lacking(claimed)
 
-    error = refused(claimed, lambda t: stages.begin(t.steering, NEW, t.token, ""))
+    error = refused(claimed, lambda t: rollout.begin(t.steering, NEW, t.token, ""))
 
     assert said in str(error)
     assert hint in error.hint
@@ -353,7 +352,7 @@ def test_without_its_evidence_a_release_is_not_begun(
 def test_a_release_that_is_not_proven_is_not_begun(claimed: Steered) -> None:
     claimed.admit(NEW)
 
-    error = refused(claimed, lambda t: stages.begin(t.steering, NEW, t.token, ""))
+    error = refused(claimed, lambda t: rollout.begin(t.steering, NEW, t.token, ""))
 
     assert f"{NEW} is not proven in green" in str(error)
 
@@ -390,11 +389,11 @@ def test_a_release_that_was_rolled_back_needs_a_reason_to_be_begun_again(offered
     offered.roll_back("notes vanish")
     offered.take()
 
-    error = refused(offered, lambda t: stages.begin(t.steering, NEW, t.token, ""))
+    error = refused(offered, lambda t: rollout.begin(t.steering, NEW, t.token, ""))
 
     assert "notes vanish" in str(error)
     assert "--why" in error.hint
-    assert stages.begin(offered.steering, NEW, offered.token, "fixed the index")["changed"]
+    assert rollout.begin(offered.steering, NEW, offered.token, "fixed the index")["changed"]
 
 
 def test_a_step_without_a_passed_window_before_it_is_not_skipped(offered: Steered) -> None:
@@ -422,16 +421,16 @@ def test_with_each_window_passed_a_release_goes_up_to_everything_and_is_finished
         assert offered.ask_many(200)[NEW] == pytest.approx(2 * share, abs=4)
         offered.pass_window()
     offered.shift(NEW, 100)
-    refused(offered, lambda t: stages.finish(t.steering, NEW, t.token))
+    refused(offered, lambda t: rollout.finish(t.steering, NEW, t.token))
     offered.pass_window("monitor")
 
-    answer = stages.finish(offered.steering, NEW, offered.token)
+    answer = rollout.finish(offered.steering, NEW, offered.token)
 
     assert answer["changed"]
     assert offered.ask_many(20) == {NEW: 20}
     assert offered.steering.state().good == (OLD, NEW)
     assert set(answer["keep"]) == {OLD, NEW}
-    assert not stages.finish(offered.steering, NEW, offered.token)["changed"]
+    assert not rollout.finish(offered.steering, NEW, offered.token)["changed"]
 
 
 def test_windows_of_a_try_that_was_rolled_back_count_for_nothing(offered: Steered) -> None:
@@ -439,7 +438,7 @@ def test_windows_of_a_try_that_was_rolled_back_count_for_nothing(offered: Steere
     offered.pass_window()
     offered.roll_back()
     offered.take()
-    stages.begin(offered.steering, NEW, offered.token, "again")
+    rollout.begin(offered.steering, NEW, offered.token, "again")
 
     refused(offered, lambda t: t.shift(NEW, 25))
 
@@ -457,7 +456,7 @@ def test_a_share_that_is_there_already_changes_nothing(offered: Steered) -> None
 def test_a_release_with_an_instance_down_gets_no_traffic(
     offered: Steered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages._await_up, "__defaults__", (0.2,))
+    monkeypatch.setattr(rollout._await_up, "__defaults__", (0.2,))
     offered.instances["green-2.local"].die()
     offered.await_up("green-2.local", up=False)
 
@@ -490,31 +489,31 @@ def test_the_first_release_gets_everything_and_no_steps(target: Steered) -> None
     target.shift(OLD, 100)
 
     assert target.ask_many(10) == {OLD: 10}
-    assert stages.plan(target.steering, OLD, digest_of(OLD))["steps"] == []
+    assert rollout.plan(target.steering, OLD, digest_of(OLD))["steps"] == []
 
 
 def test_a_release_that_serves_already_never_loses_traffic_to_the_other_slot(offered: Steered) -> None:
     offered.roll_back()
     offered.take()
     offered.admit(OLD)
-    stages.begin(offered.steering, OLD, offered.token, "once more")
+    rollout.begin(offered.steering, OLD, offered.token, "once more")
 
-    plan = stages.plan(offered.steering, OLD, digest_of(OLD))
+    plan = rollout.plan(offered.steering, OLD, digest_of(OLD))
     refused(offered, lambda t: t.shift(OLD, 5))
     offered.shift(OLD, 100)
     offered.pass_window("monitor")
-    stages.finish(offered.steering, OLD, offered.token)
+    rollout.finish(offered.steering, OLD, offered.token)
 
     assert (plan["slot"], plan["steps"], plan["share"]) == ("blue", [], 100)
     assert offered.ask_many(10) == {OLD: 10}
 
 
 def test_a_plan_says_what_is_true_and_what_is_left(offered: Steered) -> None:
-    before = stages.plan(offered.steering, NEW, digest_of(NEW))
+    before = rollout.plan(offered.steering, NEW, digest_of(NEW))
     offered.shift(NEW, 5)
     offered.pass_window()
 
-    after = stages.plan(offered.steering, NEW, digest_of(NEW))
+    after = rollout.plan(offered.steering, NEW, digest_of(NEW))
 
     assert (before["slot"], before["installed"], before["proven"]) == ("green", True, True)
     assert (before["certified"], before["finished"]) == (True, False)
@@ -523,7 +522,7 @@ def test_a_plan_says_what_is_true_and_what_is_left(offered: Steered) -> None:
 
 
 def test_a_plan_for_another_artifact_of_the_same_commit_installs_it_anew(offered: Steered) -> None:
-    assert not stages.plan(offered.steering, NEW, "e" * 64)["installed"]
+    assert not rollout.plan(offered.steering, NEW, "e" * 64)["installed"]
 
 
 def test_a_plan_after_a_rollback_starts_from_the_first_step(offered: Steered) -> None:
@@ -531,7 +530,7 @@ def test_a_plan_after_a_rollback_starts_from_the_first_step(offered: Steered) ->
     offered.pass_window()
     offered.roll_back("slow")
 
-    plan = stages.plan(offered.steering, NEW, digest_of(NEW))
+    plan = rollout.plan(offered.steering, NEW, digest_of(NEW))
 
     assert (plan["steps"], plan["quarantined"], plan["proven"]) == ([5, 25], "slow", False)
 
@@ -541,26 +540,26 @@ def test_a_backup_is_of_the_release_that_serves_and_not_of_the_one_that_is_about
     offered.shift_unwatched(NEW, 100)
 
     assert (status, before["release"], before["backup_due"]) == (0, OLD, False)
-    assert stages.serving(offered.steering)["release"] == NEW
+    assert rollout.serving(offered.steering)["release"] == NEW
 
 
 def test_before_the_first_release_a_backup_is_of_none(target: Steered) -> None:
-    assert stages.serving(target.steering, reuse=True) == {"release": "none", "backup_due": True}
+    assert rollout.serving(target.steering, reuse=True) == {"release": "none", "backup_due": True}
 
 
 def test_a_backup_is_due_where_no_fresh_one_is_there_or_may_be_reused(offered: Steered) -> None:
-    assert not stages.serving(offered.steering, reuse=True)["backup_due"]
-    assert stages.serving(offered.steering)["backup_due"]
+    assert not rollout.serving(offered.steering, reuse=True)["backup_due"]
+    assert rollout.serving(offered.steering)["backup_due"]
 
     offered.settings["backup_valid_minutes"] = 0
 
-    assert stages.serving(offered.steering, reuse=True)["backup_due"]
+    assert rollout.serving(offered.steering, reuse=True)["backup_due"]
 
 
 def test_a_plan_changes_nothing(offered: Steered) -> None:
     events, wanted = offered.events(), offered.steering.flags.all()
 
-    stages.plan(offered.steering, NEW, digest_of(NEW))
+    rollout.plan(offered.steering, NEW, digest_of(NEW))
 
     assert (offered.events(), offered.steering.flags.all()) == (events, wanted)
 
