@@ -89,6 +89,16 @@ def test_every_file_that_is_named_is_there(name: str) -> None:
     assert not [word for word in named if not list(CHECKOUT.glob(word.rstrip("/")))]
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_program_of_ours_that_is_typed_is_there(name: str) -> None:
+    typed = re.findall(r"bin/python -m ([\w.]+)", BY_NAME[name].read_text())
+    paths = [CHECKOUT / module.replace(".", "/") for module in typed if module != "pytest"]
+
+    assert not [
+        path for path in paths if not ((path / "__main__.py").exists() or path.with_suffix(".py").exists())
+    ]
+
+
 def test_what_is_generated_is_what_the_code_says_now() -> None:
     stale = [
         page.name for page in generate.pages() if page.read_text() != generate.generated(page.read_text())
