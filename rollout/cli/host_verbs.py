@@ -121,7 +121,7 @@ TABLE = (
     verb("await", "host.slot:await_instances", "wait until a host's instances are ready", SLOT,
          option("--host", required=True),
          option("--seconds", type=float, default=30.0, help="how long to wait"), reads=NAME),
-    verb("prove", "steps.rollout:prove", "show that its slot runs the release, with its flags",
+    verb("prove", "steps.prove:prove", "show that its slot runs the release, with its flags",
          option("--flags", type=json.loads, default={}, help="where no certificate says which"), reads=WHOLE),
     verb("admit", "steps.rollout:admit", "accept staging's certificate", reads="shown"),
     verb("begin", "steps.rollout:begin", "begin the rollout of a proven slot", reads=NAME),

@@ -26,6 +26,7 @@ from rollout.files import write_json
 from rollout.guard.loop import Guard
 from rollout.host.installed_servers import Servers
 from rollout.steps import reports, rollout
+from rollout.steps.prove import prove
 from rollout.steps.rollback import roll_back
 from rollout.steps.window import open_window
 from rollout.target import certificate
@@ -243,7 +244,7 @@ class Steered:
         certified = paper and (paper["release"], paper["flags"]) == (release, flags)
         if self.settings["admission"] and not certified:
             self.certify(release, flags)
-        return rollout.prove(self.steering, **document_of(release), token=self.token, flags=flags)
+        return prove(self.steering, **document_of(release), token=self.token, flags=flags)
 
     def admit(self, release: str, flags: dict[str, str] | None = None) -> None:
         """Give the target what production asks for: a certificate of the release and a backup."""

@@ -10,6 +10,7 @@ import pytest
 from rollout.errors import Refused, RolloutError, Unproven
 from rollout.files import file_lock
 from rollout.steps import reports, rollout
+from rollout.steps.prove import prove
 from rollout.steps.rollback import flags_off
 from rollout.steps.window import open_window
 from rollout.target import certificate
@@ -203,7 +204,7 @@ def test_without_a_certificate_of_its_bytes_a_release_is_not_proven(claimed: Ste
     other = document_of(NEW) | {"sha256": "e" * 64}
     claimed.certify(NEW, {})
 
-    error = refused(claimed, lambda t: rollout.prove(t.steering, **other, token=t.token, flags={}))
+    error = refused(claimed, lambda t: prove(t.steering, **other, token=t.token, flags={}))
 
     assert f"not for {NEW} (eeeeeeeeeeee)" in str(error)
     assert "./p12 verify" in error.hint
