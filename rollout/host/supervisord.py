@@ -1,4 +1,4 @@
-"""Processes on a machine without systemd units of ours: supervisord, driven over its Unix socket.
+"""A target's processes: supervisord's, driven over its Unix socket, where there are no units of systemd.
 
 ``provision`` and ``deploy`` leave one program file a process; ``ensure`` makes what runs equal to the files.
 """
@@ -101,7 +101,18 @@ def port_of(target: Target, name: str) -> int:
 
 
 def reload(target: Target, name: str, signal: str) -> dict[str, Any]:
-    """Tell a running process to read its configuration again; one that is not up will read it anyway."""
+    """Have a running process read its configuration again; one that is not up will read it anyway.
+
+    Under systemd the unit says how; one that cannot is started anew, as ``TERM`` does to others.
+
+    :raises RolloutError: systemd refuses.
+    """
+    if target.settings["process_manager"] == "systemd":
+        unit = f"p12-{target.name}-{name}.service"
+        done = subprocess.run(["systemctl", "reload-or-restart", unit], capture_output=True, text=True)
+        if done.returncode:
+            raise RolloutError(f"{unit} was not reloaded: {done.stderr.strip()}", f"systemctl status {unit}")
+        return {"changed": True}
     root, name = root_directory(), f"p12-{target.name}-{name}"
     if not daemon_pid(root):
         return {"changed": False}

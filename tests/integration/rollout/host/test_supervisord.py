@@ -189,6 +189,27 @@ def test_a_reload_reaches_what_runs_and_nothing_else(machine: Machine) -> None:
     wait_for(lambda: "read again" in machine.log("haproxy"), "the signal")
 
 
+@pytest.mark.parametrize("refused", ["", "Access denied"])
+def test_under_systemd_the_unit_is_told_and_what_systemd_refuses_is_told_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """systemctl is a script that writes down how it was called."""
+    script = tmp_path / "systemctl"
+    says = f'echo "{refused}" >&2; exit 1' if refused else "exit 0"
+    script.write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/called\n{says}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    target = Target("staging", tmp_path, {"process_manager": "systemd"})
+
+    if refused:
+        with pytest.raises(RolloutError, match=r"p12-staging-redis\.service was not reloaded: Access denied"):
+            supervisord.reload(target, "redis", "TERM")
+    else:
+        assert supervisord.reload(target, "redis", "TERM")["changed"]
+
+    assert (tmp_path / "called").read_text() == "reload-or-restart p12-staging-redis.service\n"
+
+
 def test_stopping_ends_everything_and_says_how_many(machine: Machine) -> None:
     machine.describe("haproxy", LISTEN, machine.port)
     machine.ensure()
