@@ -156,7 +156,7 @@ TABLE = (
          NAMES, as_root=True),
     verb("processes stop", "host.supervisord:stop", "stop every process", as_root=True),
     verb("reload", "host.supervisord:reload", "have a process read its configuration", option("name"),
-         option("--signal", default="HUP"), starts_as_root=True),
+         option("--signal", default="HUP"), as_root=True),
     verb("database initialise", "host.programs:initialise_cluster", "make the Postgres cluster"),
     verb("database ensure", "database.roles:ensure", "make the database and its roles"),
 
