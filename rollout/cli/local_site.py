@@ -31,7 +31,7 @@ def provision(inventory: Path, options: Sequence[str], run: Callable[[], int], a
         return None
     marks = [Path(host["p12_root"]) / host["p12_target"] / "provisioned" for host in hosts.values()]
     wanted = fingerprint(inventory, hosts, variables_in(options))
-    if not always and all(_read(mark) == wanted for mark in marks) and all(map(_runs, hosts.values())):
+    if not always and all(_read(mark) == wanted for mark in marks) and all(map(_ensure_running, hosts.values())):
         return None
     for mark in marks:
         mark.unlink(missing_ok=True)
@@ -108,7 +108,7 @@ def _is_local(hosts: Mapping[str, Mapping[str, Any]]) -> bool:
     return bool(hosts) and all(host.get("p12_process_manager") == "supervisord" for host in hosts.values())
 
 
-def _runs(host: Mapping[str, Any]) -> bool:
+def _ensure_running(host: Mapping[str, Any]) -> bool:
     command = [f"{host['p12_root']}/bin/p12", host["p12_target"], "processes", "ensure"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode == 0

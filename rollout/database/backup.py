@@ -50,7 +50,7 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
         if to:
             offsite.copy(manifest.find(directory, made.id), to, tools.seconds)
     pruned = prune(target, spare=spare)["pruned"]
-    summary = f"{target.name}: backup {made.id}: {_words(asdict(made), str(to or ''), len(pruned))}"
+    summary = f"{target.name}: backup {made.id}: {_proof_text(asdict(made), str(to or ''), len(pruned))}"
     return {
         **asdict(made),
         "verdict": "passed",
@@ -61,7 +61,7 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
     }
 
 
-def _words(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
+def _proof_text(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
     if made["nothing_to_lose"]:
         return "nothing to lose yet"
     rows = sum(int(table["rows"]) for table in made["tables"].values())
