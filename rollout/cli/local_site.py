@@ -31,7 +31,8 @@ def provision(inventory: Path, options: Sequence[str], run: Callable[[], int], a
         return None
     marks = [Path(host["p12_root"]) / host["p12_target"] / "provisioned" for host in hosts.values()]
     wanted = fingerprint(inventory, hosts, variables_in(options))
-    if not always and all(_read(mark) == wanted for mark in marks) and all(map(_ensure_running, hosts.values())):
+    is_fresh = all(_read(mark) == wanted for mark in marks)
+    if not always and is_fresh and all(map(_ensure_running, hosts.values())):
         return None
     for mark in marks:
         mark.unlink(missing_ok=True)
