@@ -1,6 +1,7 @@
 """``p12 test``: lint, types, playbook lint and every test; the first failure is the status.
 
-Extra words go to pytest: ``p12 test -k journal``.
+``--quick`` is lint, types and what needs no server; ``--all`` is also what is marked ``slow``. Other words
+go to pytest: ``p12 test -k journal``.
 """
 
 import os
@@ -23,28 +24,39 @@ BIN = Path(sys.executable).parent
 TEST_PROGRAMS = ("chromium", "shellcheck")
 # Whole releases wait more than they work, so they run beside everything else.
 RELEASES = "tests/integration/whole/release"
-CHECKS: tuple[tuple[str, Sequence[str]], ...] = (
+QUICK: tuple[tuple[str, Sequence[str]], ...] = (
     ("lint", ["ruff", "check", "."]),
     ("format", ["ruff", "format", "--check", "."]),
     ("types", ["mypy", "app", "checks", "rollout"]),
-    ("playbooks", ["ansiblelint", "--offline", "-q", "--nocolor", "playbooks", "inventories"]),
-    ("tests", ["pytest", "-q", f"--ignore={RELEASES}"]),
 )
+PLAYBOOKS = ("playbooks", ["ansiblelint", "--offline", "-q", "--nocolor", "playbooks", "inventories"])
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run everything and return the first non-zero exit status. Words given are for pytest alone."""
+    """Run what is asked for and return the first non-zero exit status."""
+    if list(arguments) == ["--quick"]:
+        return _first([_run(*check) for check in (*QUICK, ("tests", _pytest("not slow", "tests/unit")))])
+    chosen = "slow or not slow" if list(arguments) == ["--all"] else "not slow"
     installed_servers.ensure((*installed_servers.PROGRAMS, *installed_servers.EXTRAS))
-    if arguments:
+    if arguments and list(arguments) != ["--all"]:
         return _run("tests", ["pytest", "-q", *arguments])
     _install_test_programs()
-    with TemporaryFile() as said, _started(["pytest", "-q", RELEASES], said) as releases:
+    with TemporaryFile() as said, _started(_pytest(chosen, RELEASES), said) as releases:
         started = time.monotonic()
-        statuses = [_run(name, command) for name, command in CHECKS]
+        rest = ("tests", _pytest(chosen, f"--ignore={RELEASES}"))
+        statuses = [_run(*check) for check in (*QUICK, PLAYBOOKS, rest)]
         statuses.append(releases.wait())
         said.seek(0)
         print(said.read().decode(errors="replace"), end="")
         _tell("releases", statuses[-1], started)
+    return _first(statuses)
+
+
+def _pytest(chosen: str, *words: str) -> Sequence[str]:
+    return ["pytest", "-q", "-m", chosen, *words]
+
+
+def _first(statuses: Sequence[int]) -> int:
     return next((status for status in statuses if status), 0)
 
 

@@ -38,7 +38,7 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
         said = answer.get("error") or done.stderr.strip()[-600:] or "it said nothing"
         raise RolloutError(f"{target.name}: the migration stopped: {said}", str(answer.get("hint", "")))
     if answer["changed"]:
-        words = f"schema {answer['before'] or 'as found'} → {answer['after']}"
+        words = f"schema {answer['before'] or 'of Paste12 as found'} → {answer['after']}"
         return {**answer, "say": f"{target.name}: {words}, expand only"}
     return answer
 

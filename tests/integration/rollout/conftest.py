@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from rollout.host import supervisord
 from rollout.host.installed_servers import Servers
 from tests.integration.rollout.steered import Steered, steered
+from tests.integration.rollout.supervised import Machine
 
 _numbers = itertools.count(1)
 MEMORY = Path("/dev/shm")
@@ -58,3 +60,14 @@ def live(target: Steered) -> Steered:
     """A target where one release serves everything."""
     target.serve("a" * 12)
     return target
+
+
+@pytest.fixture
+def machine(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Machine]:
+    root = scratch / f"m{abs(hash(request.node.name)) % 10**8}"
+    made = Machine(root)
+    monkeypatch.setenv("P12_ROOT", str(root))
+    yield made
+    supervisord.stop_all(root)
