@@ -1,18 +1,15 @@
 """What can go wrong with a request, each with its status and code, and how it is told as JSON.
+``g.failure`` keeps it for the log.
 
 ``ServiceError`` is the root. ``BadRequestError`` is the client's; ``BusyError`` and
 ``UnavailableError`` are the database's, ``ReadOnlyError`` the operator's: those three are 503 and say
 when to come back. Nothing the database driver said ever reaches a client.
 """
 
-import logging
-
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response as WSGIResponse
-
-log = logging.getLogger(__name__)
 
 MOST_READ_OFF_BYTES, PIECE_BYTES = 2**20, 2**16
 HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -76,6 +73,7 @@ def answer_errors_as_json(app: Flask) -> None:
 
 
 def _service_error(error: ServiceError) -> Response:
+    g.failure = error
     body = {"ok": False, "error": error.code} if error.status == 503 else {"error": error.code}
     response = jsonify(body)
     response.status_code = error.status
@@ -110,7 +108,7 @@ def _read_off() -> None:
 
 
 def _unforeseen(error: Exception) -> Response:
-    log.error("request failed", exc_info=error)
+    g.failure = error
     response = jsonify({"error": "server_error"})
     response.status_code = 500
     return response

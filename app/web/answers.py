@@ -1,12 +1,17 @@
-"""What every answer carries and every request leaves behind: headers and measurements."""
+"""What every answer carries and every request leaves behind: headers, measurements, a line if it failed."""
 
+import logging
 import re
 import time
 from functools import cache
+from urllib.parse import quote
 
 from flask import Flask, Response, g, request
+from sqlalchemy.exc import DBAPIError
 
+from app.errors import ReadOnlyError
 from app.service import flags_in_force, service
+from app.store.retry import sqlstate
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 HEALTH = ("/healthz", "/api/health")
@@ -26,8 +31,12 @@ SECURE_HEADERS = {
 }
 CORS_METHODS = "GET, POST, OPTIONS"
 CORS_HEADERS = "Content-Type, X-Author-Fp, X-Fingerprint, X-FP"
-CORS_EXPOSED = "Link, Retry-After, X-P12-Release, X-P12-Flags"
+CORS_EXPOSED = "Link, Retry-After, X-P12-Release, X-P12-Flags, X-Request-Id"
 CORS_MAX_AGE_SECONDS = "600"
+# As the balancer gives them, which replaces what came from outside.
+REQUEST_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+log = logging.getLogger(__name__)
 
 
 def dress_answers(app: Flask) -> None:
@@ -57,6 +66,7 @@ def _dress(response: Response) -> Response:
     _secure(response)
     _say_who_answered(response)
     _measure(response)
+    _log_failure(response.status_code)
     return response
 
 
@@ -85,6 +95,42 @@ def _allow_origin(response: Response) -> None:
             response.headers["Access-Control-Allow-Methods"] = CORS_METHODS
             response.headers["Access-Control-Allow-Headers"] = CORS_HEADERS
             response.headers["Access-Control-Max-Age"] = CORS_MAX_AGE_SECONDS
+
+
+def _log_failure(status: int) -> None:
+    """Say which request failed, where and why; of what was typed only its path."""
+    if status < 500 or request.path.startswith("/internal/"):
+        return
+    failure = g.get("failure")
+    is_foreseen = status == 503
+    level = (
+        logging.ERROR
+        if not is_foreseen
+        else logging.INFO
+        if isinstance(failure, ReadOnlyError)
+        else logging.WARNING
+    )
+    given = request.headers.get("X-Request-Id", "")
+    log.log(
+        level,
+        "request failed: %s %s status %s, request %s, release %s: %s",
+        request.method,
+        quote(request.path),
+        status,
+        given if REQUEST_ID.fullmatch(given) else "-",
+        service().release.name,
+        _cause(failure),
+        exc_info=None if is_foreseen else failure,
+    )
+
+
+def _cause(failure: Exception | None) -> str:
+    """Name what failed; never in the words of the driver, which hold what people wrote."""
+    named = str(getattr(failure, "code", type(failure).__name__))
+    below = failure.__cause__ if failure else None
+    if isinstance(below, DBAPIError):
+        return f"{named} (SQLSTATE {sqlstate(below)})"
+    return f"{named} ({type(below).__name__})" if below else named
 
 
 def _measure(response: Response) -> None:

@@ -1,6 +1,6 @@
 """Is it alive, and is its database? Asked by people and balancers, free of rate limits."""
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, g, jsonify
 
 from app.errors import BusyError, UnavailableError
 from app.service import service
@@ -37,7 +37,8 @@ def database_health() -> tuple[Response, int]:
         found = dict(row._mapping) if row else {}
         body = {"ok": True, "db": True, "dialect": "postgresql", **found, **here.database.pool_status()}
         status = 200
-    except (BusyError, UnavailableError):
+    except (BusyError, UnavailableError) as error:
+        g.failure = error
         body, status = {"ok": False, "db": False, "error": "db_unavailable"}, 503
     response = jsonify(body)
     response.headers["Cache-Control"] = "no-store"

@@ -61,6 +61,7 @@ class SmallInstance:
         self.seen: Counter[str] = Counter()
         self.paths: list[str] = []
         self.forwarded_for: list[str | None] = []
+        self.request_ids: list[str | None] = []
         self.most_busy = 0
         self.busy = 0
         self.pushes: list[int] = []
@@ -137,6 +138,7 @@ class SmallInstance:
             self.seen[method] += 1
             self.paths.append(path)
             self.forwarded_for.append(headers.get("X-Forwarded-For"))
+            self.request_ids.append(headers.get("X-Request-Id"))
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
         try:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +96,37 @@ def test_a_visitor_cannot_choose_the_address_that_instances_see(live: Steered) -
 
     (seen,) = [address for instance in live.of("blue") for address in instance.forwarded_for]
     assert seen == "127.0.0.1"
+
+
+def test_each_request_has_an_id_of_ours_that_the_instance_sees_and_the_visitor_gets(live: Steered) -> None:
+    replies = [live.ask(**{"X-Request-Id": "forged", "x-request-id": "forged too"}) for _ in range(2)]
+
+    given = [reply.headers["x-request-id"] for reply in replies]
+    assert sorted(seen or "" for i in live.of("blue") for seen in i.request_ids) == sorted(given)
+    assert len({uuid.UUID(each) for each in given}) == 2
+
+
+def test_an_answer_of_the_door_itself_has_an_id_too(live: Steered) -> None:
+    assert uuid.UUID(live.ask("/internal/flags").headers["x-request-id"])
+
+
+def test_a_request_that_failed_is_in_the_log_with_its_id_and_without_its_query(live: Steered) -> None:
+    for instance in live.of("blue"):
+        instance.fault = 500
+
+    failed = live.ask("/api/notes?limit=3&q=private", "POST")
+    for instance in live.of("blue"):
+        instance.fault = 0
+    fine = live.ask("/api/notes")
+
+    log = live.haproxy.home / "log"
+    line = wait_for(
+        lambda: next((li for li in log.read_text().splitlines() if failed.headers["x-request-id"] in li), ""),
+        "the line of the failed request",
+    )
+    assert " POST /api/notes status=500 server=blue-" in line
+    assert "private" not in line
+    assert fine.headers["x-request-id"] not in log.read_text()
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
