@@ -1,6 +1,8 @@
 """Move the schema forward: ``python -m app.migrate upgrade|current|check``, with JSON as the answer.
 
-``DATABASE_URL`` must lead straight to Postgres, past any pooler. Exit statuses: 0 done, 1 not, 2 usage.
+``DATABASE_URL`` must lead straight to Postgres, past any pooler. ``P12_MIGRATION_SECONDS`` (60) is how long
+migrations wait for locks in all; ``P12_MONITOR_URL`` leads to the same database as a role that may see what
+others do there. Each wait is told on stderr. Exit statuses: 0 done, 1 not, 2 usage.
 """
 
 import io
@@ -9,21 +11,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
+from psycopg2 import Error as DriverError
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from app.store.migrations.adoption import AdoptionError, obstacles
-from app.values import BadValueError, postgres_url
-
-MIGRATIONS = Path(__file__).with_name("migrations")
+from app.store.upgrade import LockedOutError, Patience, all_scripts, configuration, revision_of, upgrade
+from app.values import BadValueError, Reader, postgres_url, seconds
 
 # What the release before could miss, or what takes rows away. Indexes hold no rows.
 DESTRUCTIVE = re.compile(
@@ -32,14 +31,15 @@ DESTRUCTIVE = re.compile(
     r"ADD\s+COLUMN\s+\w+\s+(?!.*\bDEFAULT\b)[^;,]*\bNOT\s+NULL\b)",
     re.IGNORECASE,
 )
+LONGEST_SECONDS = 86400
 
 Answer = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     verbs: Mapping[str, Callable[[], tuple[Answer, bool]]] = {
-        "upgrade": lambda: _connected(environ, upgrade),
-        "current": lambda: _connected(environ, current),
+        "upgrade": lambda: _answered(lambda: _upgraded(environ)),
+        "current": lambda: _answered(lambda: _current(environ)),
         "check": check,
     }
     if len(arguments) != 1 or arguments[0] not in verbs:
@@ -50,30 +50,19 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     return 0 if is_done else 1
 
 
-def upgrade(connection: Connection) -> Answer:
-    """Run every migration that is missing.
-
-    :raises AdoptionError: before anything changed, when an old database cannot be taken over.
-    """
-    before = _revision(connection)
-    configuration = _configuration()
-    configuration.attributes["connection"] = connection
-    if not _is_ahead(before):
-        command.upgrade(configuration, "head")
-    after = _revision(connection)
-    return {"before": before, "after": after, "changed": before != after}
-
-
 def current(connection: Connection) -> Answer:
     """Return the database's revision, this release's, and what stands in the way of a first upgrade."""
-    revision = _revision(connection)
+    revision = revision_of(connection)
     in_the_way = [] if revision else [{"error": str(o), "hint": o.hint} for o in obstacles(connection)]
-    return {"revision": revision, "head": _scripts().get_current_head(), "obstacles": in_the_way}
+    return {"revision": revision, "head": all_scripts().get_current_head(), "obstacles": in_the_way}
 
 
 def check() -> tuple[Answer, bool]:
-    """Read all migrations without a database and name each statement that takes something away."""
-    scripts = _scripts()
+    """Read all migrations without a database and name each statement that takes something away.
+
+    For kits that let a release judge itself; newer ones judge it on their own.
+    """
+    scripts = all_scripts()
     destructive = [
         f"{script.revision}: {found}"
         for script in reversed(list(scripts.walk_revisions()))
@@ -92,17 +81,41 @@ def destructive_statements(sql: str) -> list[str]:
     return [" ".join(found[0].split()) for found in DESTRUCTIVE.finditer(without_comments)]
 
 
-def _connected(environ: Mapping[str, str], act: Callable[[Connection], Answer]) -> tuple[Answer, bool]:
+def _upgraded(environ: Mapping[str, str]) -> Answer:
+    longest = _read(environ, "P12_MIGRATION_SECONDS", seconds(0, LONGEST_SECONDS), "60")
+    patience = Patience(longest, lambda line: print(line, file=sys.stderr, flush=True))
+    return upgrade(_engine(environ, "DATABASE_URL"), _engine(environ, "P12_MONITOR_URL"), patience)
+
+
+def _current(environ: Mapping[str, str]) -> Answer:
+    with _engine(environ, "DATABASE_URL").connect() as connection:
+        return current(connection)
+
+
+def _engine(environ: Mapping[str, str], name: str) -> Engine:
+    """Return an Engine of this process, which lives for one command: the service's is not in it."""
+    url = _read(environ, name, postgres_url, environ.get("DATABASE_URL", ""))
+    level = "AUTOCOMMIT" if name == "P12_MONITOR_URL" else "READ COMMITTED"
+    return create_engine(url, poolclass=NullPool, isolation_level=level, use_native_hstore=False)
+
+
+def _read(environ: Mapping[str, str], name: str, read: Reader, default: str) -> Any:
     try:
-        # A process of its own that lives for one command: the service's Engine is not in it.
-        engine = create_engine(postgres_url(environ.get("DATABASE_URL", "")), poolclass=NullPool)
-        with engine.connect() as connection:
-            return act(connection), True
+        return read(environ.get(name) or default)
     except BadValueError as error:
-        return {"error": "DATABASE_URL is not an accepted value", "hint": str(error)}, False
+        raise BadValueError(f"{name} is not an accepted value", str(error)) from None
+
+
+def _answered(act: Callable[[], Answer]) -> tuple[Answer, bool]:
+    try:
+        return act(), True
+    except BadValueError as error:
+        return {"error": error.args[0], "hint": error.args[1]}, False
     except AdoptionError as error:
         return {"error": str(error), "hint": error.hint}, False
-    except SQLAlchemyError as error:
+    except LockedOutError as error:
+        return {"error": str(error), "hint": error.hint, "holders": list(map(asdict, error.holders))}, False
+    except (SQLAlchemyError, DriverError) as error:
         cause = str(getattr(error, "orig", None) or error).strip()
         return {
             "error": cause,
@@ -110,32 +123,10 @@ def _connected(environ: Mapping[str, str], act: Callable[[Connection], Answer]) 
         }, False
 
 
-def _configuration(output: io.StringIO | None = None) -> Config:
-    configuration = Config(output_buffer=output) if output else Config()
-    configuration.set_main_option("script_location", str(MIGRATIONS))
-    configuration.set_main_option("path_separator", "os")
-    return configuration
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_configuration())
-
-
 def _sql_of(revision: str, before: str) -> str:
     output = io.StringIO()
-    command.upgrade(_configuration(output), f"{before}:{revision}", sql=True)
+    command.upgrade(configuration(output), f"{before}:{revision}", sql=True)
     # The bookkeeping around a migration is Alembic's, not the migration's.
     return re.sub(
         r"^(CREATE TABLE|INSERT INTO|UPDATE) alembic_version.*?;", "", output.getvalue(), flags=re.S | re.M
     )
-
-
-def _revision(connection: Connection) -> str | None:
-    revision = MigrationContext.configure(connection).get_current_revision()
-    connection.rollback()  # Alembic manages transactions only on a connection that is in none.
-    return revision
-
-
-def _is_ahead(revision: str | None) -> bool:
-    """Say whether a newer release has migrated already; its schema serves this one too."""
-    return revision is not None and revision > str(_scripts().get_current_head())

@@ -21,14 +21,18 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
 
     ``database`` is another one than the target's, such as a restored copy.
 
-    :raises RolloutError: the release says why not; the schema is as it was.
+    :raises RolloutError: the release says why not, such as who holds a lock; no migration is half done.
     """
     release = (target.directory / "slots" / slot / "release").resolve()
-    url = database_url(target, OWNER, database)
     done = subprocess.run(
         [target.settings["python"], "-P", "-s", "-m", "app.migrate", "upgrade"],
         cwd=release,
-        env=environment(PYTHONPATH=str(release / "lib"), DATABASE_URL=url),
+        env=environment(
+            PYTHONPATH=str(release / "lib"),
+            DATABASE_URL=database_url(target, OWNER, database),
+            P12_MONITOR_URL=database_url(target, MONITOR, database),
+            P12_MIGRATION_SECONDS=str(target.settings["migration_seconds"]),
+        ),
         capture_output=True,
         text=True,
         check=False,
@@ -38,8 +42,10 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
         said = answer.get("error") or done.stderr.strip()[-600:] or "it said nothing"
         raise RolloutError(f"{target.name}: the migration stopped: {said}", str(answer.get("hint", "")))
     if answer["changed"]:
-        words = f"schema {answer['before'] or 'of Paste12 as found'} → {answer['after']}"
-        return {**answer, "say": f"{target.name}: {words}, expand only"}
+        words = f"schema {answer['before'] or 'of Paste12 as found'} → {answer['after']}, expand only"
+        waits = answer.get("waited_for", ())
+        waited = f"; tries that a lock was in the way of: {len(waits)}; at last {waits[-1]}" if waits else ""
+        return {**answer, "say": f"{target.name}: {words}{waited}"}
     return answer
 
 

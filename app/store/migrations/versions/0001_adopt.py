@@ -3,6 +3,7 @@
 from alembic import context, op
 
 from app.store.migrations.adoption import obstacles
+from app.store.migrations.online import index_concurrently
 from app.store.migrations.tables import COLUMNS, UNIQUE, Existing, look
 
 revision = "0001"
@@ -10,7 +11,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-    op.execute("SET lock_timeout = '5s'")
     if not context.is_offline_mode():
         for obstacle in obstacles(op.get_bind()):
             raise obstacle
@@ -24,7 +24,8 @@ def upgrade() -> None:
     op.execute("ALTER TABLE notes SET (fillfactor = 80)")
     for table in UNIQUE:
         if not _look(table).is_unique:
-            _make_unique(table)
+            # A half-built one of an earlier try is built anew.
+            index_concurrently(f"{table}_once", f"{table} ({', '.join(UNIQUE[table])})", unique=True)
 
 
 def _look(table: str) -> Existing:
@@ -40,11 +41,3 @@ def _create(table: str) -> None:
 def _add_missing_columns(existing: Existing) -> None:
     for name, kind in existing.missing_columns.items():
         op.execute(f"ALTER TABLE {existing.table} ADD COLUMN {name} {kind}")
-
-
-def _make_unique(table: str) -> None:
-    """Add the unique index while writers go on; a half-built one of an earlier try is rebuilt."""
-    name = f"{table}_once"
-    with op.get_context().autocommit_block():
-        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-        op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({', '.join(UNIQUE[table])})")

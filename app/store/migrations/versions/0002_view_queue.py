@@ -7,7 +7,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.execute("SET lock_timeout = '5s'")
     op.execute(
         "CREATE TABLE view_queue ("
         "id bigserial PRIMARY KEY, note_id integer NOT NULL, queued_at timestamptz NOT NULL DEFAULT now())"

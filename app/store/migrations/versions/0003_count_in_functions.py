@@ -50,6 +50,5 @@ QUEUE_VIEW = FUNCTION.format(
 
 
 def upgrade() -> None:
-    op.execute("SET lock_timeout = '5s'")
     op.execute(COUNT_VIEW)
     op.execute(QUEUE_VIEW)

@@ -42,6 +42,7 @@ def provisioned(servers: Servers, scratch: Path) -> Iterator[Target]:
             "target": "staging",
             "roles": ["cache", "database"],
             "database": "paste12",
+            "migration_seconds": 1,
             "database_address": "127.0.0.1",
             "cache_address": "127.0.0.1",
             "postgres_port": postgres.port,

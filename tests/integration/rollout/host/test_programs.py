@@ -17,7 +17,7 @@ from rollout.database.postgres import Cluster
 from rollout.errors import RolloutError
 from rollout.host import programs
 from rollout.host.installed_servers import Servers
-from rollout.target.dsn import OWNER, database_url
+from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
 from tests.running import CHECKOUT, UNPRIVILEGED
 
@@ -76,6 +76,24 @@ def test_a_migration_that_the_release_refuses_is_told_with_its_reason_and_change
 
     assert raised.value.hint
     run(installed, "INSERT INTO notes VALUES ('as it was')", empty)
+
+
+def test_a_migration_that_is_locked_out_names_who_holds_the_lock_and_what_to_type(
+    installed: Target, empty: str
+) -> None:
+    run(installed, "CREATE TABLE notes (id serial PRIMARY KEY, text text)", empty)
+    in_the_way = psycopg2.connect(database_url(installed, MONITOR, empty), application_name="report")
+
+    with contextlib.closing(in_the_way):
+        in_the_way.cursor().execute("SELECT count(*) FROM notes WHERE text <> 'private words'")
+        pid = in_the_way.info.backend_pid
+        with pytest.raises(RolloutError, match=f"is held by pid {pid} .p12_monitor, report.") as raised:
+            programs.migrate(installed, "blue", empty)
+
+    assert "staging: the migration stopped: 0001 did not get its lock within 1 s: Acc" in str(raised.value)
+    assert "WHERE text <> '?'" in str(raised.value)
+    assert f"pg_terminate_backend({pid})" in raised.value.hint
+    assert programs.migrate(installed, "blue", empty)["after"] == HEAD
 
 
 def test_a_release_that_cannot_even_start_is_told_with_its_last_words(installed: Target, empty: str) -> None:
