@@ -42,12 +42,9 @@ def as_junit(report: Report) -> str:
     findings = report.findings or (
         Finding("measured", None, "==", 1, Verdict.UNKNOWN, "Nothing was measured."),
     )
-    counts = {
-        "tests": str(len(findings)),
-        "failures": str(sum(finding.verdict is Verdict.FAILED for finding in findings)),
-        "errors": str(sum(finding.verdict is Verdict.UNKNOWN for finding in findings)),
-        "time": seconds,
-    }
+    verdicts = [finding.verdict for finding in findings]
+    failed, unknown = (str(verdicts.count(verdict)) for verdict in (Verdict.FAILED, Verdict.UNKNOWN))
+    counts = {"tests": str(len(findings)), "failures": failed, "errors": unknown, "time": seconds}
     root = ElementTree.Element("testsuites", {"name": "p12 check", **counts})
     name = _xml(f"{report.target}.{report.check}")
     moment = datetime.fromtimestamp(report.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")

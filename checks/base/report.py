@@ -7,19 +7,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from operator import eq, ge, gt, le, lt, ne
+from operator import eq, ge, le, lt, ne
 from typing import Any
 
 Measured = float | int | str | None
 
-OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "<=": le,
-    "<": lt,
-    ">=": ge,
-    ">": gt,
-    "==": eq,
-    "!=": ne,
-}
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {"<=": le, "<": lt, ">=": ge, "==": eq, "!=": ne}
 UNITS = {"seconds": "s", "ms": "ms", "mb": "MB", "bytes": "bytes"}
 
 

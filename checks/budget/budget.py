@@ -89,13 +89,26 @@ class Connections:
 
 def judge(site: Connections) -> tuple[Finding, ...]:
     """Hold a site's numbers against each other; reads nothing but its argument."""
+    sums, clients, limit = arithmetic(site), site.hosts * site.per_slot, site.max_client_conn
+    fewer = "Raise pgbouncer's max_client_conn, or lower P12_DB_POOL_SIZE, P12_DB_MAX_OVERFLOW or instances."
+    before, during = f"{sums['before_overlap']}. {fewer}", f"{sums['during_overlap']}. {fewer}"
+    served, pool = site.server_connections, site.pool_size + site.max_overflow
+    more = "Raise pgbouncer's pool size or max_db_connections."
+    full = f"{sums['to_postgres']}. Raise Postgres's max_connections, or lower pgbouncer's pool size."
+    lower, threads = "Lower pgbouncer's pool size.", "Lower P12_THREADS, or a thread waits for a connection."
+    mode = "Any other mode gives a client a server connection of its own for too long, or too briefly."
+    dump = f"Install Postgres {site.server_version}'s programs where backups are made."
     return (
-        *_clients(site),
-        *_servers(site),
-        _threads(site),
-        _pool_mode(site),
+        compare("client_connections_before_overlap", clients, "<=", limit, before),
+        compare("client_connections_during_overlap", SLOTS * clients, "<=", limit, during),
+        compare("server_connections_fewest", served, ">=", FEWEST_SERVER_CONNECTIONS, more),
+        compare("server_connections_most", served, "<=", MOST_SERVER_CONNECTIONS, lower),
+        compare("postgres_connections", site.postgres_connections, "<=", site.postgres_limit, full),
+        compare("threads", site.threads, "<=", pool, threads),
+        compare("pool_mode", site.pool_mode, "==", "transaction", f"{mode} Set pool_mode = transaction."),
         _limiter(site),
-        _pg_dump(site),
+        # An older pg_dump refuses a newer server, and that is no moment to learn it.
+        compare("pg_dump_version", site.pg_dump_version, ">=", site.server_version, dump),
     )
 
 
@@ -116,40 +129,6 @@ def arithmetic(site: Connections) -> dict[str, str]:
     }
 
 
-def _clients(site: Connections) -> tuple[Finding, ...]:
-    shown = arithmetic(site)
-    less = "Raise pgbouncer's max_client_conn, or lower P12_DB_POOL_SIZE, P12_DB_MAX_OVERFLOW or instances."
-    open_before = site.hosts * site.per_slot
-    return tuple(
-        compare(f"client_connections_{when}", opened, "<=", site.max_client_conn, f"{shown[when]}. {less}")
-        for when, opened in (("before_overlap", open_before), ("during_overlap", SLOTS * open_before))
-    )
-
-
-def _servers(site: Connections) -> tuple[Finding, ...]:
-    served = site.server_connections
-    more = "Raise pgbouncer's pool size or max_db_connections."
-    less = "Raise Postgres's max_connections, or lower pgbouncer's pool size."
-    less = f"{arithmetic(site)['to_postgres']}. {less}"
-    fewest, most = FEWEST_SERVER_CONNECTIONS, MOST_SERVER_CONNECTIONS
-    return (
-        compare("server_connections_fewest", served, ">=", fewest, more),
-        compare("server_connections_most", served, "<=", most, "Lower pgbouncer's pool size."),
-        compare("postgres_connections", site.postgres_connections, "<=", site.postgres_limit, less),
-    )
-
-
-def _threads(site: Connections) -> Finding:
-    pool = site.pool_size + site.max_overflow
-    hint = "Lower P12_THREADS, or a thread waits for a connection."
-    return compare("threads", site.threads, "<=", pool, hint)
-
-
-def _pool_mode(site: Connections) -> Finding:
-    hint = "Any other mode gives a client a server connection of its own for too long, or too briefly."
-    return compare("pool_mode", site.pool_mode, "==", "transaction", f"{hint} Set pool_mode = transaction.")
-
-
 def _limiter(site: Connections) -> Finding:
     """A limiter that counts per process gives every process a count of its own."""
     if site.limiter_storage is None:
@@ -160,9 +139,3 @@ def _limiter(site: Connections) -> Finding:
     verdict = Verdict.PASSED if alone or not scheme.endswith("memory") else Verdict.FAILED
     hint = "Each instance would count apart. Set FLASK_LIMITER_STORAGE_URI to a redis:// address."
     return Finding("limiter_storage", scheme, "!=", "memory", verdict, hint)
-
-
-def _pg_dump(site: Connections) -> Finding:
-    """An older pg_dump refuses a newer server, and that is no moment to learn it."""
-    hint = f"Install Postgres {site.server_version}'s programs where backups are made."
-    return compare("pg_dump_version", site.pg_dump_version, ">=", site.server_version, hint)

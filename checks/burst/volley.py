@@ -13,6 +13,7 @@ import selectors
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -66,11 +67,15 @@ class Volley:
 
 @dataclass
 class _Line:
-    """One shot's connection; ``ended_at`` (perf_counter) is when its answer, or its end, had arrived."""
+    """One shot's connection; ``ended_at`` (perf_counter) is when its answer, or its end, had arrived.
 
+    ``closed`` is how the other side ended it, if not in order.
+    """
+
+    http: h11.Connection
     connection: socket.socket | None = None
     error: str = ""
-    http: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT, LONGEST_HEAD))
+    closed: str = ""
     answer: h11.Response | None = None
     body: bytearray = field(default_factory=bytearray)
     ended_at: float | None = None
@@ -78,10 +83,12 @@ class _Line:
 
 def fire(base_url: str, shots: Sequence[Shot], timeout_seconds: float) -> Volley:
     """Open a connection per shot, send all shots at once, and collect the answers."""
+    # Written beforehand: whoever has just worked long is interrupted on a busy machine, and a volley is not.
+    talks = [h11.Connection(h11.CLIENT, LONGEST_HEAD) for _ in shots]
+    requests = [_request(talk, base_url, shot) for talk, shot in zip(talks, shots, strict=True)]
     with ThreadPoolExecutor(OPENING) as pool:
-        lines = list(pool.map(partial(_open, base_url, timeout_seconds), shots))
+        lines = list(pool.map(partial(_open, base_url, timeout_seconds), talks))
     try:
-        requests = [_request(line.http, base_url, shot) for line, shot in zip(lines, shots, strict=True)]
         for line, (almost_all, _) in zip(lines, requests, strict=True):
             _send(line, almost_all)
         due = time.perf_counter()
@@ -98,7 +105,7 @@ def fire(base_url: str, shots: Sequence[Shot], timeout_seconds: float) -> Volley
     return Volley(tuple(_hit(line, due, timeout_seconds) for line in lines), peak, (written - due) * 1000)
 
 
-def _open(base_url: str, timeout_seconds: float, _: Shot) -> _Line:
+def _open(base_url: str, timeout_seconds: float, http: h11.Connection) -> _Line:
     url = urlsplit(base_url)
     secure = url.scheme == "https"
     place = (url.hostname or "", url.port or (443 if secure else 80))
@@ -110,8 +117,8 @@ def _open(base_url: str, timeout_seconds: float, _: Shot) -> _Line:
         connection.setblocking(False)
     except OSError as error:
         words = "timeout" if isinstance(error, TimeoutError) else str(error)
-        return _Line(error=f"connect: {words}"[:200])
-    return _Line(connection)
+        return _Line(http, error=f"connect: {words}"[:200])
+    return _Line(http, connection)
 
 
 def _request(http: h11.Connection, base_url: str, shot: Shot) -> tuple[bytes, bytes]:
@@ -150,28 +157,52 @@ def _unanswered(lines: Iterable[_Line]) -> int:
 
 
 def _collect(lines: Sequence[_Line], deadline: float) -> None:
-    """Receive until every shot is answered, has failed, or the time is over."""
+    """Receive until every shot is answered, has failed, or the time is over.
+
+    What has arrived is read when nothing else arrives, for that takes longer and would make the others late.
+    """
+    arrived: deque[tuple[_Line, bytes, float]] = deque()
     with selectors.DefaultSelector() as selector:
         for line in lines:
             if line.connection is not None and not line.error:
                 selector.register(line.connection, selectors.EVENT_READ, line)
-        while selector.get_map() and (left := deadline - time.perf_counter()) > 0:
-            ready = selector.select(left)
-            # All of these had arrived by now, however long it takes to read them.
+        while (arrived or selector.get_map()) and (left := deadline - time.perf_counter()) > 0:
+            ready = selector.select(0 if arrived else left)
             at = time.perf_counter()
             for key, _ in ready:
-                if _receive(key.data):
-                    key.data.ended_at = at
+                chunk = _receive(key.data)
+                if chunk is not None:
+                    arrived.append((key.data, chunk, at))
+                if chunk == b"":
                     selector.unregister(key.fileobj)
+            if not ready and arrived:
+                line, chunk, at = arrived.popleft()
+                _read(line, chunk, at)
+                if line.connection and line.ended_at and line.connection in selector.get_map():
+                    selector.unregister(line.connection)
+    for late in arrived:
+        _read(*late)
 
 
-def _receive(line: _Line) -> bool:
-    """Take in what has arrived of an answer; tell whether that was its end, or it has failed."""
+def _receive(line: _Line) -> bytes | None:
+    """What has arrived of an answer, empty at its end; None if that is not enough to tell."""
     assert line.connection is not None  # noqa: S101
     try:
-        chunk = line.connection.recv(CHUNK)
-        if not chunk and line.answer is None:
-            raise h11.RemoteProtocolError("the connection closed before there was an answer")
+        return line.connection.recv(CHUNK)
+    except WAITS:
+        return None
+    except OSError as error:
+        line.closed = error_text(error)
+        return b""
+
+
+def _read(line: _Line, chunk: bytes, at: float) -> None:
+    """Take a chunk that arrived at a moment for a part of an answer; it may be its end, or no answer."""
+    if line.ended_at is not None:
+        return
+    try:
+        if not chunk and (line.answer is None or line.closed):
+            raise h11.RemoteProtocolError(line.closed or "the connection closed before there was an answer")
         line.http.receive_data(chunk)
         while (event := line.http.next_event()) is not h11.NEED_DATA:
             match event:
@@ -180,15 +211,12 @@ def _receive(line: _Line) -> bool:
                 case h11.Data():
                     line.body += event.data
                 case h11.EndOfMessage() | h11.PAUSED | h11.ConnectionClosed():
-                    return True
+                    line.ended_at = at
+                    return
             if len(line.body) > LONGEST_BODY:
                 raise h11.RemoteProtocolError(f"the answer has over {LONGEST_BODY} bytes")
-    except WAITS:
-        return False
-    except (OSError, h11.RemoteProtocolError) as error:
-        line.error = error_text(error)
-        return True
-    return False
+    except h11.RemoteProtocolError as error:
+        line.error, line.ended_at = error_text(error), at
 
 
 def _hit(line: _Line, due: float, timeout_seconds: float) -> Hit:

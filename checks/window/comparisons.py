@@ -1,12 +1,12 @@
 """What is compared in a window: errors, busy and slow answers, retries; each with its part of alpha."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from checks.base.bounds import upper_bound
 from checks.base.report import Finding, compare
 from checks.window.baseline import Baseline
-from checks.window.eprocess import SLOW_HARM, AgainstControl, AgainstRatio
+from checks.window.eprocess import HARM, SLOW_HARM, AgainstControl, AgainstRatio
 from checks.window.limits import WindowLimits
 from checks.window.segments import Segment
 
@@ -31,9 +31,7 @@ class BesideControl:
 
     def __init__(self, limits: WindowLimits, candidate: str, control: str) -> None:
         self.limits, self.arms = limits, (candidate, control)
-        self.tests = {
-            name: AgainstControl(SLOW_HARM) if name == "slow" else AgainstControl() for name in TRIALS
-        }
+        self.tests = {name: AgainstControl(_harm(name)) for name in TRIALS}
         self.measured = {"errors"}
         self.timed = 0
         self._waiting: dict[str, Counter[tuple[str, str]]] = {name: Counter() for name in TRIALS}
@@ -50,7 +48,9 @@ class BesideControl:
             done = test.add(*counts)
             weighed |= done and name == "errors"
             if name == "slow":
-                self._note_timed(counts[0], done)
+                self._untimed += counts[0]
+                if done:
+                    self.timed, self._untimed = self.timed + self._untimed, 0
         return weighed
 
     def _comparable(self, name: str, segment: Segment) -> list[int]:
@@ -71,12 +71,6 @@ class BesideControl:
         counts = [waiting[key] for key in wanted]
         waiting.clear()
         return counts
-
-    def _note_timed(self, handled: int, weighed: bool) -> None:
-        self._untimed += handled
-        if weighed:
-            self.timed += self._untimed
-            self._untimed = 0
 
     def findings(self, totals: Counts, details: Mapping[str, str]) -> list[Finding]:
         """What the evidence came to; ``totals`` are both arms' counts, ``details`` what they are of."""
@@ -110,10 +104,7 @@ class Alone:
         if known.requests and known.errors / known.requests > limits.max_error_ratio:
             allowed["errors"] = _shown(known.errors, known.requests)
             self.against["errors"] = "baseline"
-        self.tests = {
-            name: AgainstRatio(ratio, SLOW_HARM) if name == "slow" else AgainstRatio(ratio)
-            for name, ratio in allowed.items()
-        }
+        self.tests = {name: AgainstRatio(ratio, _harm(name)) for name, ratio in allowed.items()}
         self.timed = 0
 
     def add(self, segment: Segment) -> bool:
@@ -139,6 +130,10 @@ def _evidence(name: str, log_e: float, limits: WindowLimits, counted: str) -> Fi
     limit = limits.evidence_of(what)
     sentence = f"{what}: {counted}; evidence {log_e:.3g}, fails at {limit:.3g}"
     return compare(name, log_e, "<", limit, HINTS[what], sentence)
+
+
+def _harm(name: str) -> Sequence[float]:
+    return SLOW_HARM if name == "slow" else HARM
 
 
 def _shown(events: int, trials: int) -> float:

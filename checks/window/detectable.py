@@ -1,11 +1,10 @@
 """Say before a window opens what it can see at this traffic, and how soon."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checks.base.bounds import first
-from checks.window.eprocess import HARM
+from checks.window.eprocess import HARM, log_mean
 from checks.window.limits import WindowLimits
 
 # What is declared: this ratio of errors rising to that one.
@@ -30,10 +29,10 @@ def minutes_to_find(limits: WindowLimits, rates: Rates, before: float, after: fl
     steps of whole errors, so about half of all windows take longer. Infinite if E does not grow.
     """
     growth = _growth(rates, before, after)
-    needed = limits.evidence_of("errors") + math.log(len(growth))
+    needed = limits.evidence_of("errors")
     if max(growth) <= 0:
         return math.inf
-    found = first(lambda minutes: _log_sum([g * minutes for g in growth]) >= needed, 0.0, FOREVER_MINUTES)
+    found = first(lambda minutes: log_mean([g * minutes for g in growth]) >= needed, 0.0, FOREVER_MINUTES)
     return found if found < 0.99 * FOREVER_MINUTES else math.inf
 
 
@@ -53,11 +52,6 @@ def _growth(rates: Rates, before: float, after: float) -> list[float]:
         candidate * after * math.log(t / share) + control * before * math.log((1 - t) / (1 - share))
         for t in thetas
     ]
-
-
-def _log_sum(logs: Sequence[float]) -> float:
-    top = max(logs)
-    return top + math.log(sum(math.exp(value - top) for value in logs))
 
 
 def claim(limits: WindowLimits, per_minute: float | None, share: int, has_control: bool) -> str:

@@ -59,7 +59,7 @@ class AgainstControl:
     def log_e(self) -> float:
         """ln E; 0 when there is no evidence either way."""
         if self._log_e is None:
-            self._log_e = _log_mean(self._log_bets)
+            self._log_e = log_mean(self._log_bets)
         return self._log_e
 
 
@@ -85,10 +85,10 @@ class AgainstRatio:
     @property
     def log_e(self) -> float:
         """ln E; 0 when there is no evidence either way."""
-        return _log_mean(self._log_bets)
+        return log_mean(self._log_bets)
 
 
-def _log_mean(logs: Sequence[float]) -> float:
+def log_mean(logs: Sequence[float]) -> float:
     """ln of the mean of exp(logs), without overflow."""
     top = max(logs)
     return top + math.log(sum(math.exp(value - top) for value in logs) / len(logs))

@@ -146,7 +146,7 @@ def test_fewer_connections_than_are_promised_are_refused_before_postgres_is_rest
         ({"max_connections": 20, "pooler_pool_size": 30}, r"postgres_connections 33 \(limit <= 13\)"),
         ({"max_connections": 100, "pooler_pool_size": 60}, r"server_connections_most 60 \(limit <= 50\)"),
         ({"max_client_conn": 20}, r"client_connections_during_overlap 26 \(limit <= 20\)"),
-        ({"pooler_pool_size": 0}, r"pooler_pool_size=0 leaves nothing to count"),
+        ({"pooler_pool_size": 0}, r"pooler_pool_size is 0: Expected `int` >= 1"),
     ],
 )
 def test_settings_over_the_budget_are_named_with_value_and_limit(
