@@ -5,7 +5,7 @@ The first line says what was asked and by what it is judged; ``p12_window`` is t
     {"p12_window": 2, "id": …, "kind": "step", "target": …, "release": …, "share": 5, "candidate": "green",
      "control": "blue", "limits": {every WindowLimits field}, "baseline": null or {every Baseline field}}
 
-Every other line is one sample, as ``judge.Window`` describes it. A line that is not JSON, such as one that a
+Every other line is one sample, as ``judge.WindowJudge`` says. A line that is not JSON, such as one that a
 crash cut short, is a sample that says nothing: it breaks its segment. So does an ``at`` that is no time.
 """
 
