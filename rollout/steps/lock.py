@@ -15,15 +15,13 @@ def show(steering: Steering) -> dict[str, Any]:
     return asdict(holder) | {"say": f"{steering.target.name}: {words}"}
 
 
-def take(
-    steering: Steering, owner: str, session: str, dead_session: str, tentative: bool = False
-) -> dict[str, Any]:
-    """Take it for a session, or tell who has it.
+def take(steering: Steering, owner: str, session: str, dead: str, tentative: bool = False) -> dict[str, Any]:
+    """Take it for a session, from the ``dead`` one if that has it, or tell who has it.
 
     :raises Refused: somebody else holds it, and the attempt is not ``tentative``.
     """
     try:
-        return asdict(steering.lock.take(owner, session, dead_session)) | {"held": True}
+        return asdict(steering.lock.take(owner, session, dead)) | {"held": True}
     except Refused as error:
         if not tentative:
             raise

@@ -116,7 +116,8 @@ def test_two_changes_are_never_made_at_once(
 
 
 def test_a_second_engineer_is_refused_with_who_since_when_and_what_to_type(offered: Steered) -> None:
-    status, answer = offered.host("lock", "take", "--owner=bob@tower", "--session=tower:2:2.0")
+    bob = {"owner": "bob@tower", "session": "tower:2:2.0", "dead": "-"}
+    status, answer = offered.host("lock", "take", told=bob)
 
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(offered.steering.lock.holder().since))
     assert status == 1
