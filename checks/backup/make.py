@@ -24,11 +24,11 @@ from checks.backup.disk_hints import SPACE_HINT, disk_hints
 from checks.backup.manifest import Manifest
 from checks.backup.scratch_cluster import scratch
 from checks.backup.snapshot import Source, blocked, read_source, snapshot
-from checks.backup.verify import SCHEMA_ONLY, NotProven, examine, is_proven
+from checks.backup.verify import RESTORED, SCHEMA_ONLY, NotProven, examine, is_proven
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.files import PARTIAL, publish
 from checks.base.postgres import connected
-from checks.base.postgres_tools import Tools, environment
+from checks.base.postgres_tools import Tools, environment, for_database
 
 # What a fresh cluster and its WAL take besides the data.
 SCRATCH_BYTES = 400 * 1024**2
@@ -54,6 +54,8 @@ class BackupPlan:
     lock_seconds: float = 30.0
     recipients: tuple[str, ...] = ()
     watching: str = field(default="", repr=False)
+    # Called with the DSN of the restored copy once it was found equal; the copy is its to change.
+    on_copy: Callable[[str], None] | None = None
     now: Callable[[], float] = time.time
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
 
@@ -199,6 +201,8 @@ def _prove(plan: BackupPlan, files: Files, dumped: Dumped, encoding: str) -> Non
     # What was wrong is named while the cluster is still there: once it is removed, there is space again.
     with scratch(plan.tools, plan.out, plan.run_dir) as url, disk_hints(plan.out):
         findings = examine(plan.tools, archive, dumped.contents, dumped.smoke, encoding, url)
+        if plan.on_copy and is_proven(findings):
+            plan.on_copy(for_database(url, RESTORED))
     if not is_proven(findings):
         raise NotProven("The backup does not hold what the database holds; it was thrown away.", findings)
 

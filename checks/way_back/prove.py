@@ -30,20 +30,22 @@ class WayBack:
         return combine(finding.verdict for finding in self.findings)
 
 
-def prove(old: Release, new: Release, dsn: str, place: Path) -> WayBack:
+def prove(old: Release | None, new: Release, dsn: str, place: Path) -> WayBack:
     """Migrate the copy at ``dsn`` under the running old release, and have both do all they must.
+
+    Where nothing served before, only the new one is asked: whether it can take the database over.
 
     ``place`` is a private directory for logs. Nothing but the copy is touched.
     """
     began = time.monotonic()
-    steps = _Steps(old, new, url_of(dsn), place)
-    for step in (steps.before, steps.migrate, steps.old_goes_on, steps.new_serves, steps.old_comes_back):
-        if not steps.run(step):
-            break
-    steps.stack.close()
-    return WayBack(
-        old.name, new.name, steps.schema, tuple(steps.findings), round(time.monotonic() - began, 3)
-    )
+    steps = _Steps(old or new, new, url_of(dsn), place)
+    both = (steps.before, steps.migrate, steps.old_goes_on, steps.new_serves, steps.old_comes_back)
+    with steps.stack:
+        for step in both if old else (steps.migrate, steps.new_serves):
+            if not steps.run(step):
+                break
+    seconds = round(time.monotonic() - began, 3)
+    return WayBack(old.name if old else "", new.name, steps.schema, tuple(steps.findings), seconds)
 
 
 def url_of(dsn: str) -> str:

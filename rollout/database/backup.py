@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rollout.database.way_back import Proof
 from rollout.errors import Refused
 from rollout.host.run_checks import as_rollout_error, postgres_tools
 from rollout.target.dsn import MONITOR, OWNER, database_url
@@ -12,12 +13,16 @@ from rollout.target.target import Target
 from rollout.text import size_text
 
 QUEUE_SECONDS = 600.0
+NONE: Mapping[str, Any] = {}
 
 
-def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
+def backup(
+    target: Target, release: str, spare: str = "", releases: Mapping[str, Any] = NONE
+) -> dict[str, Any]:
     """Back up, prove the backup by restoring it, keep it, copy it, prune older ones; return its manifest.
 
-    ``spare`` is a backup that is not pruned, because it is about to be restored.
+    ``spare`` is a backup that is not pruned, because it is about to be restored. With ``releases``, the
+    ``new`` one and, if there is one, the ``old``, the way back is proven on the restored copy as well.
 
     :raises RolloutError: no release is named, it is not proven, so it is none, or it has no copy; earlier
         ones are untouched.
@@ -29,6 +34,7 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
     cli.lower_priority()
     cli.tidy_up_when_stopped()
     wanted = target.settings["backup"]
+    proof = Proof(target, releases) if releases.get("new") else None
     directory = target.directory / "backups"
     tools = postgres_tools(target)
     with as_rollout_error(target, "backup"):
@@ -45,6 +51,7 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
                 queue_seconds=QUEUE_SECONDS,
                 lock_seconds=wanted["lock_seconds"],
                 recipients=tuple(wanted["age_recipients"]),
+                on_copy=proof,
             )
         )
         if to:
@@ -56,6 +63,7 @@ def backup(target: Target, release: str, spare: str = "") -> dict[str, Any]:
         "verdict": "passed",
         "summary": summary,
         "copied_to": str(to or ""),
+        "way_back": proof.outcome if proof else {},
         "pruned": pruned,
         "changed": True,
     }

@@ -16,7 +16,7 @@ from rollout.errors import Refused, RolloutError
 from rollout.files import content_sha256, unpack
 from rollout.host.ports import listening_pid
 from rollout.target.instances import Reply, ask, ask_all
-from rollout.target.target import Target
+from rollout.target.target import Target, artifact_name
 from rollout.waiting import attempts
 
 LOG_CHARACTERS = 20_000
@@ -128,7 +128,7 @@ def _compile(python: str, draft: Path, directory: Path) -> None:
 
 def artifact_path(target: Target, release: str, sha256: str) -> Path:
     """Where this host keeps the artifact of a release."""
-    return target.directory / "artifacts" / f"{release}-{sha256[:12]}.tar.gz"
+    return target.directory / "artifacts" / artifact_name(release, sha256)
 
 
 def artifact_sha256(path: Path) -> str:

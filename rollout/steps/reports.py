@@ -33,6 +33,8 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
                 )
             kept = {name: report[name] for name in OF_A_BACKUP if name in report}
             steering.journal.append(owner, "backup.verified", **kept)
+            if report.get("way_back"):
+                steering.journal.append(owner, "way_back.judged", **report["way_back"])
         elif kind == "pruned":
             if report["pruned"]:
                 steering.journal.append(owner, "backups.pruned", ids=report["pruned"])
@@ -47,7 +49,10 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
                 release=report.get("inputs", {}).get("release", ""),
             )
     # What did not pass is said by whoever stops for it.
-    said = {"say": report["summary"]} if report.get("verdict", "passed") == "passed" else {}
+    lines = [report["summary"]] if report.get("verdict", "passed") == "passed" else []
+    if report.get("way_back"):
+        lines.append(f"{steering.target.name}: {report['way_back']['summary']}")
+    said = {"say": "\n".join(lines)} if lines else {}
     return {"changed": True, **said}
 
 

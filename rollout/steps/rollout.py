@@ -20,11 +20,12 @@ from rollout.steps.rules import (
     refuse_skipped_steps,
     refuse_unadmitted,
     refuse_while_restoring,
+    way_back_complaint,
 )
 from rollout.target import certificate
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
-from rollout.target.target import FULL_SHARE, SLOTS, other
+from rollout.target.target import FULL_SHARE, SLOTS, artifact_name, other
 from rollout.text import command_hint
 from rollout.waiting import attempts
 
@@ -56,14 +57,27 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
     return answer | {"say": _plan_words(steering.target.name, answer)}
 
 
-def serving(steering: Steering, reuse: bool = False) -> dict[str, Any]:
+def serving(steering: Steering, new: Mapping[str, Any], reuse: bool = False) -> dict[str, Any]:
     """Say which release a backup would be of, ``none`` before the first, and whether one is to be made.
 
-    With ``reuse`` the last one is enough, if a rollout would begin on it.
+    ``new`` is the release that is to come, if one is: its way back is proven with the backup, of what
+    ``releases`` names. With ``reuse`` the last backup is enough, if a rollout would begin on it.
     """
     state = steering.state()
-    release = state.slots[state.serving].release if state.serving else "none"
-    return {"release": release, "backup_due": not reuse or bool(backup_complaint(steering, state))}
+    held = state.slots.get(state.serving or "")
+    coming = {name: new[name] for name in ("release", "sha256")} if new else {}
+    complaint = backup_complaint(steering, state)
+    if coming and not complaint:
+        complaint = way_back_complaint(steering, state, **coming)
+    return {
+        "release": held.release if held else "none",
+        "backup_due": not reuse or bool(complaint),
+        "artifact": artifact_name(held.release, held.sha256) if held and coming else "",
+        "releases": {
+            "new": coming,
+            "old": {"release": held.release, "sha256": held.sha256} if held and coming else {},
+        },
+    }
 
 
 def _plan_words(target: str, answer: Mapping[str, Any]) -> str:
@@ -93,13 +107,18 @@ def slot_for(state: State, release: str) -> str:
     return other(serving) if serving else SLOTS[0]
 
 
-def claim(steering: Steering, release: str, token: int, why: str) -> dict[str, Any]:
-    """Reserve the idle slot for a release, before a byte is written there."""
+def claim(steering: Steering, release: str, sha256: str, token: int, why: str) -> dict[str, Any]:
+    """Reserve the idle slot for a release, before a byte is written there or to the database.
+
+    :raises Refused: what the release must rest on is not there, or the slot is not free.
+    """
     with steering.change(token) as owner:
         state = steering.state()
         slot = slot_for(state, release)
         refuse_quarantined(state, release, why)
         refuse_while_restoring(steering.target.name, state)
+        if is_admitting(steering):
+            refuse_unadmitted(steering, state, release, sha256, why)
         if state.shares.get(slot):
             raise Refused(
                 f"{slot} serves {state.shares[slot]} % of the requests; refusing to install into it.",
@@ -143,7 +162,7 @@ def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         if held is None or not held.proven or held.release != release:
             raise Refused(f"{release} is not proven in {slot}.", "./p12 promote")
         if is_admitting(steering):
-            refuse_unadmitted(steering, state, release, held.sha256)
+            refuse_unadmitted(steering, state, release, held.sha256, why)
         source = _before(state, slot)
         steering.journal.append(
             owner,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from rollout.errors import Refused
 from rollout.target import certificate
@@ -28,12 +29,47 @@ def refuse_while_restoring(target: str, state: State) -> None:
         raise Refused(f"{target}: a restore {words.partition('. ')[0]}.", words.partition(". ")[2])
 
 
-def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: str) -> None:
-    """Refuse a release without a certificate for these bytes or without a fresh verified backup."""
+def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: str, why: str) -> None:
+    """Refuse a release before it changes anything here, unless all that it rests on is there.
+
+    That is a certificate of these bytes, a fresh verified backup, and the proof that what serves runs on what
+    the release makes of the database. What could not be tried is let through with a reason; what was shown to
+    break is not.
+    """
     certified_flags(steering, state, release, sha256)
     complaint = backup_complaint(steering, state)
     if complaint:
         raise Refused(complaint, "Back up: ./p12 backup")
+    proof = way_back_of(state, release, sha256)
+    complaint = way_back_complaint(steering, state, release, sha256)
+    if complaint and proof and proof["verdict"] == "failed":
+        raise Refused(complaint, "The release before must run on what its migrations leave: mend them.")
+    if complaint and not why:
+        raise Refused(
+            complaint, "Try it on a copy: ./p12 release does, with its backup; or go on with --why '…'"
+        )
+
+
+def way_back_complaint(steering: Steering, state: State, release: str, sha256: str) -> str:
+    """Say why it is not proven that what serves runs on what a release makes of the data, if it is not."""
+    serving = state.slots.get(state.serving or "")
+    nothing_there = state.backup is not None and state.backup.get("nothing_to_lose")
+    if (serving and serving.release == release) or (not serving and nothing_there):
+        return ""
+    proof = way_back_of(state, release, sha256)
+    if proof is None:
+        beside = f" beside {serving.release}" if serving else ""
+        return f"{release} was not tried{beside} on a copy of {steering.target.name}."
+    return "" if proof["verdict"] == "passed" else f"{steering.target.name}: {proof['summary']}"
+
+
+def way_back_of(state: State, release: str, sha256: str) -> Mapping[str, Any] | None:
+    """Return the last proof of a way back, if it is from this release to what serves now."""
+    serving = state.slots.get(state.serving or "")
+    old = {"release": serving.release, "sha256": serving.sha256} if serving else {}
+    pair = {"new": {"release": release, "sha256": sha256}, "old": old}
+    proof = state.way_back
+    return proof if proof and {name: proof[name] for name in pair} == pair else None
 
 
 def is_admitting(steering: Steering) -> bool:

@@ -86,6 +86,7 @@ class State:
     good: tuple[str, ...] = ()
     quarantined: Mapping[str, str] = field(default_factory=dict)
     backup: Mapping[str, Any] | None = None
+    way_back: Mapping[str, Any] | None = None
     certificate: Mapping[str, Any] | None = None
     verdicts: tuple[Mapping[str, Any], ...] = ()
     restoration: Restoration | None = None
@@ -161,6 +162,11 @@ def _finished(state: State, entry: Entry) -> State:
 def _backed_up(state: State, entry: Entry) -> State:
     backup = {**entry.data, "at": entry.at}
     return _judged(replace(state, backup=backup), entry, "backup", entry.data["summary"])
+
+
+def _way_back_judged(state: State, entry: Entry) -> State:
+    verdict, summary = entry.data["verdict"], entry.data["summary"]
+    return _judged(replace(state, way_back=dict(entry.data)), entry, "way back", summary, verdict)
 
 
 def _certified(state: State, entry: Entry) -> State:
@@ -269,6 +275,7 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "rolled_back": _rolled_back,
     "finished": _finished,
     "backup.verified": _backed_up,
+    "way_back.judged": _way_back_judged,
     "certificate.written": _certified,
     "certificate.accepted": _certified,
     "check.judged": _checked,

