@@ -54,22 +54,16 @@ REPORT: Schema = {
     "type": "object",
     "properties": {"reason": {"description": "kept as text, up to 500 characters"}},
 }
+
+
+def header(description: str, pattern: str) -> Schema:
+    return {"description": description, "required": True, "schema": {"type": "string", "pattern": pattern}}
+
+
 HEADERS: Schema = {
-    "X-P12-Release": {
-        "description": "which release answered",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-    },
-    "X-P12-Flags": {
-        "description": "the generation of its flags",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9]+$"},
-    },
-    "Retry-After": {
-        "description": "seconds after which to try again",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9]+$"},
-    },
+    "X-P12-Release": header("which release answered", "^[0-9a-f]{12}$"),
+    "X-P12-Flags": header("the generation of its flags", "^[0-9]+$"),
+    "Retry-After": header("seconds after which to try again", "^[0-9]+$"),
     "Link": {"description": 'where the next page is, rel="next"; absent on the last one', "schema": STRING},
 }
 FINGERPRINTS: Mapping[str, Schema] = {

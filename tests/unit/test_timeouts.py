@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from app.settings import load_settings
+from app.store.upgrade import LOCK_TIMEOUT_SECONDS
 from tests.running import CHECKOUT
 
 ROLES = CHECKOUT / "playbooks/roles"
@@ -26,6 +27,7 @@ def in_order() -> list[float]:
     slot, proxy = defaults("slot"), defaults("haproxy")
     assert service.pool_timeout == slot["p12_db_pool_timeout"]
     return [
+        LOCK_TIMEOUT_SECONDS,
         service.lock_timeout_ms / 1000,
         service.retry_budget_ms / 1000 + service.lock_timeout_ms / 1000,
         float(defaults("pgbouncer")["p12_statement_seconds"]),
