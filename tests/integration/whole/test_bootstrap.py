@@ -259,7 +259,9 @@ def test_a_build_in_progress_is_ignored_by_git(tmp_path: Path) -> None:
     checkout = copy_checkout(tmp_path / "checkout")
     shutil.copy(CHECKOUT / ".gitignore", checkout)
     subprocess.run(["git", "init", "-q", checkout], check=True)
-    first = subprocess.Popen([checkout / "p12"], env=environment(), stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [checkout / "p12", "status"], env=environment(), stderr=subprocess.PIPE, text=True
+    )
     wait_for(lambda: list(checkout.glob(".venv.build.*/boot/bin")), first)
     seen = subprocess.run(["git", "status", "--short"], cwd=checkout, capture_output=True, text=True)
     first.terminate()
