@@ -135,7 +135,9 @@ def _done(args: argparse.Namespace) -> tuple[tuple[Finding, ...], Manifest]:
 def _proven(made: Manifest) -> tuple[Finding, ...]:
     """What a backup came to; one whose proof failed never gets here."""
     if made.nothing_to_lose:
-        return (compare("nothing_to_lose", 1, "==", 1),)
+        elsewhere = ", ".join(made.foreign_tables)
+        hint = f"Rows of foreign tables are elsewhere: {elsewhere}." if elsewhere else ""
+        return (compare("nothing_to_lose", 1, "==", 1, hint),)
     return (
         compare("restored_tables", len(made.tables), ">=", 1, MAKE_ONE),
         compare("restored_rows", made.contents.rows, ">=", 0, MAKE_ONE),

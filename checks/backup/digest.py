@@ -17,18 +17,24 @@ SETTINGS = (
     " SET extra_float_digits = 1; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET row_security = off;"
     " SET idle_in_transaction_session_timeout = 0"
 )
-TABLES = """
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-  AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass
-                  AND d.deptype = 'e')
+# Of what an extension made, a dump holds only the rows that the extension says are its users' own.
+RELATIONS = """
+SELECT n.nspname, c.relname, coalesce(e.extcondition[array_position(e.extconfig, c.oid)], '') AS condition
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+LEFT JOIN pg_extension e ON e.oid = d.refobjid
+WHERE c.relkind = ANY(%s) AND c.relpersistence <> 't' AND c.relispopulated
+  AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%%'
+  AND (d.objid IS NULL OR c.oid = ANY(e.extconfig))
 ORDER BY 1, 2
 """
+TABLES, VIEWS_WITH_ROWS, FOREIGN, SEQUENCE = "r", "m", "f", "S"
+HAS_ROW = "SELECT EXISTS (SELECT FROM ONLY {} {}) AS is_there"
+HAS_LARGE_OBJECT = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata) AS is_there"
 # The sum does not depend on the order of the rows, and unlike an xor it counts a row that is there twice.
 DIGEST = """
 SELECT count(*) AS rows, coalesce(sum(hashtextextended(p12_row::text, 0)::numeric), 0)::text AS digest
-FROM ONLY {} AS p12_row
+FROM ONLY {} AS p12_row {}
 """
 SEQUENCES = """
 SELECT schemaname || '.' || sequencename AS name, coalesce(last_value, 0) AS value FROM pg_sequences
@@ -56,16 +62,30 @@ def read_sequences(connection: Any) -> dict[str, int]:
     return {row["name"]: int(row["value"]) for row in rows(connection, SEQUENCES)}
 
 
-def table_names(connection: Any) -> list[tuple[str, str]]:
-    """Name every table, by schema and name."""
-    return [(row["nspname"], row["relname"]) for row in rows(connection, TABLES)]
+def relations(connection: Any, kinds: str) -> dict[str, tuple[sql.Composable, sql.Composable]]:
+    """Name what a dump holds of these kinds, in any schema: as SQL, and the condition its rows must meet."""
+    return {
+        f"{found['nspname']}.{found['relname']}": (
+            sql.Identifier(found["nspname"], found["relname"]),
+            sql.SQL(found["condition"]),
+        )
+        for found in rows(connection, RELATIONS, [list(kinds)])
+    }
+
+
+def has_rows(connection: Any) -> bool:
+    """Say whether there is a row or a large object in anything that is the database's own."""
+    asked = [
+        sql.SQL(HAS_ROW).format(*each) for each in relations(connection, TABLES + VIEWS_WITH_ROWS).values()
+    ]
+    return any(rows(connection, query)[0]["is_there"] for query in [sql.SQL(HAS_LARGE_OBJECT), *asked])
 
 
 def read_tables(connection: Any) -> dict[str, dict[str, Any]]:
     """Count and digest every table, in the transaction that the connection is in, if it is in one."""
     return {
-        f"{schema}.{name}": rows(connection, sql.SQL(DIGEST).format(sql.Identifier(schema, name)))[0]
-        for schema, name in table_names(connection)
+        name: rows(connection, sql.SQL(DIGEST).format(*table))[0]
+        for name, table in relations(connection, TABLES).items()
     }
 
 

@@ -23,7 +23,7 @@ from checks.backup.directory import sole_backup
 from checks.backup.disk_hints import SPACE_HINT, disk_hints
 from checks.backup.manifest import Manifest
 from checks.backup.scratch_cluster import scratch
-from checks.backup.snapshot import Source, blocked, read_source, snapshot
+from checks.backup.snapshot import Source, blocked, has_rows, read_source, snapshot
 from checks.backup.verify import RESTORED, SCHEMA_ONLY, NotProven, examine, is_proven
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.files import PARTIAL, publish
@@ -98,9 +98,11 @@ def backup(plan: BackupPlan) -> Manifest:
                     f"The server is Postgres {source.server_version}, pg_dump {tools_version}. {hint}"
                 )
             made = _begun(plan, source, tools_version)
-            if source.has_notes:
+            if has_rows(connection, plan.lock_seconds, plan.watching or plan.url):
                 need_space(plan, source)
                 made = _dump_and_prove(plan, made, connection)
+            else:
+                made = dataclasses.replace(made, nothing_to_lose=True)
         made = dataclasses.replace(made, finished_at=plan.now())
         with disk_hints(plan.out):
             made.write(plan.out)
@@ -109,15 +111,15 @@ def backup(plan: BackupPlan) -> Manifest:
 
 def _begun(plan: BackupPlan, source: Source, tools_version: str) -> Manifest:
     started = plan.now()
-    known = vars(source) | {"nothing_to_lose": not source.has_notes, "tools_version": tools_version}
-    del known["has_notes"]
     return Manifest(
         id=identifier(plan, started),
         target=plan.target,
         release=plan.release,
         started_at=started,
         finished_at=started,
-        **known,
+        nothing_to_lose=False,
+        tools_version=tools_version,
+        **vars(source),
     )
 
 

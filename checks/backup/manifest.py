@@ -23,8 +23,9 @@ class Manifest:
 
     ``archive`` and ``globals`` (roles, without passwords) are file names beside the manifest, None when there
     was ``nothing_to_lose``; ``sha256`` is of the file as it is stored, encrypted to ``encrypted_to`` if any;
-    ``lsn`` is where the WAL stood at the snapshot; ``smoke`` is what the service would have read then. Times
-    are Unix seconds, sizes bytes; ``tables`` maps a name to its rows and digest.
+    ``lsn`` is where the WAL stood at the snapshot; ``smoke`` is what the service would have read then;
+    ``foreign_tables`` have their rows elsewhere. Times are Unix seconds, sizes bytes; ``tables`` maps a name
+    to its rows and digest.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Manifest:
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
     lsn: str = ""
+    foreign_tables: Sequence[str] = ()
     encrypted_to: Sequence[str] = ()
     globals: str | None = None
     globals_sha256: str = ""

@@ -24,7 +24,6 @@ SELECT pg_backend_pid() AS pid, current_database() AS database,
        split_part(current_setting('server_version'), ' ', 1) AS server_version,
        current_setting('server_encoding') AS encoding,
        pg_database_size(current_database()) AS database_bytes,
-       to_regclass('notes') IS NOT NULL AS has_notes,
        to_regclass('alembic_version') IS NOT NULL AS is_migrated
 """
 # Whoever holds what not even a reader may share.
@@ -37,7 +36,7 @@ JOIN pg_stat_activity a USING (pid)
 JOIN pg_class c ON c.oid = l.relation
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND a.datname = current_database()
-  AND c.relkind IN ('r', 'S', 'p') AND n.nspname NOT LIKE 'pg\\_%'
+  AND c.relkind IN ('r', 'S', 'p', 'm') AND n.nspname NOT LIKE 'pg\\_%'
 ORDER BY a.xact_start, c.relname LIMIT 1
 """
 
@@ -52,7 +51,7 @@ class Source:
     encoding: str
     database_bytes: int
     schema_revision: str | None
-    has_notes: bool
+    foreign_tables: tuple[str, ...]
 
     @property
     def server_major(self) -> int:
@@ -66,7 +65,20 @@ def read_source(connection: Any) -> Source:
     if found.pop("pid") != connection.info.backend_pid:
         raise Misused("DATABASE_URL leads through a pooler. Name Postgres itself, by its own port.")
     revision = rows(connection, "SELECT version_num FROM alembic_version") if found.pop("is_migrated") else []
-    return Source(**found, schema_revision=revision[0]["version_num"] if revision else None)
+    return Source(
+        **found,
+        schema_revision=revision[0]["version_num"] if revision else None,
+        foreign_tables=tuple(digest.relations(connection, digest.FOREIGN)),
+    )
+
+
+def has_rows(connection: Any, lock_seconds: float, watching: str) -> bool:
+    """Say whether the database holds anything; raises CannotMeasure as ``snapshot`` does."""
+    with _lock_holder_named(lock_seconds, watching):
+        rows(connection, f"{digest.SETTINGS}; SET lock_timeout = {lock_seconds * 1000:.0f}")
+        found = digest.has_rows(connection)
+        rows(connection, "RESET lock_timeout")
+        return found
 
 
 @contextlib.contextmanager
@@ -79,24 +91,30 @@ def snapshot(
     truncated or rewritten afterwards would look empty. Raises CannotMeasure, naming who holds a lock, when
     that takes more than ``lock_seconds``; ``watching`` is a DSN that may see what others do.
     """
-    tables = digest.table_names(connection)
-    with connection.cursor() as cursor:
+    tables = digest.relations(connection, digest.TABLES).values()
+    with _lock_holder_named(lock_seconds, watching), connection.cursor() as cursor:
         cursor.execute(digest.SETTINGS)
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             cursor.execute(f"SET LOCAL lock_timeout = {lock_seconds * 1000:.0f}")
             if tables:
-                names = sql.SQL(", ONLY ").join(sql.Identifier(*name) for name in tables)
+                names = sql.SQL(", ONLY ").join(name for name, _ in tables)
                 cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(names))
             cursor.execute(MOMENT)
             name, lsn = cursor.fetchone() or ("", "")
             yield name, lsn
-        except psycopg2.errors.LockNotAvailable:
-            raise CannotMeasure(blocked(watching, lock_seconds)) from None
         finally:
             # What ended the moment is worth more than that Postgres has gone since.
             with contextlib.suppress(psycopg2.Error):
                 cursor.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _lock_holder_named(lock_seconds: float, watching: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg2.errors.LockNotAvailable:
+        raise CannotMeasure(blocked(watching, lock_seconds)) from None
 
 
 def blocked(url: str, seconds: float) -> str:

@@ -38,10 +38,13 @@ def connected(
     """Connect in autocommit, so that every statement sees the present.
 
     ``named`` is where the DSN was given, empty for nowhere. Raises CannotMeasure, without the DSN, if
-    Postgres is away, refuses, or fails a statement.
+    Postgres is away, refuses, or fails a statement. PGOPTIONS changes nothing.
     """
+    given: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "p12 checks"}
     try:
-        connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS, application_name="p12 checks")
+        # Only what the DSN says itself: libpq would take the environment's where nothing is given.
+        given["options"] = psycopg2.extensions.parse_dsn(url).get("options", "")
+        connection = psycopg2.connect(url, **given)
     except psycopg2.Error as error:
         raise CannotMeasure(f"Postgres does not let us in: {error_text(error)}.{check(named)}") from None
     try:

@@ -71,7 +71,8 @@ def backup(
 
 def _proof_text(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:
     if made["nothing_to_lose"]:
-        return "nothing to lose yet"
+        elsewhere = ", ".join(made["foreign_tables"])
+        return "nothing to lose yet" + (f" (rows of {elsewhere} are elsewhere)" if elsewhere else "")
     rows = sum(int(table["rows"]) for table in made["tables"].values())
     words = f"{size_text(made['size_bytes'])}, {rows} rows in {len(made['tables'])} tables restored and equal"
     words += ", encrypted" if made["encrypted_to"] else ""

@@ -36,9 +36,10 @@ def environment(url: str) -> dict[str, str]:
     }
 
 
-def backup(out: Path, url: str, *more: str) -> tuple[int, dict[str, Any], str]:
+def backup(out: Path, url: str, *more: str, **variables: str) -> tuple[int, dict[str, Any], str]:
+    around = environment(url) | variables
     done = subprocess.run(
-        command(out, *more), env=environment(url), cwd="/", capture_output=True, text=True, check=False
+        command(out, *more), env=around, cwd="/", capture_output=True, text=True, check=False
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr

@@ -23,6 +23,7 @@ from checks.base.postgres import connected
 from checks.base.postgres_tools import Tools
 from checks.base.report import Verdict
 from tests.integration.checks.backup.backups import backup, command, environment, files, name_of
+from tests.integration.checks.conftest import SCHEMA
 from tests.integration.checks.servers import BIN, UNPRIVILEGED, Cluster, wait_for
 
 
@@ -72,6 +73,47 @@ def test_a_database_without_notes_has_nothing_to_lose(out: Path, postgres: Clust
     assert files(out) == {f"{report['id']}.manifest.json"}
     assert backup(out, "", "--verify", report["id"])[0] == 0
     assert backup(out, postgres.url("postgres"), "--restore", report["id"], "--database", "nothing")[0] == 2
+
+
+def test_tables_without_a_row_are_nothing_to_lose_and_foreign_ones_are_named(
+    out: Path, postgres: Cluster, empty: str
+) -> None:
+    postgres.run(SCHEMA + "DELETE FROM alembic_version", "empty")
+    postgres.run(
+        "CREATE MATERIALIZED VIEW m AS SELECT * FROM notes; CREATE EXTENSION file_fdw;"
+        "CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;"
+        "CREATE FOREIGN TABLE afar (line text) SERVER files OPTIONS (filename '/etc/passwd')",
+        "empty",
+    )
+
+    status, report, _ = backup(out, empty)
+
+    assert (status, report["nothing_to_lose"]) == (0, True)
+    assert "public.afar" in report["findings"][0]["hint"]
+
+
+HELD = {
+    "under another name": "ALTER TABLE notes RENAME TO notizen",
+    "in another schema": "CREATE SCHEMA shop; ALTER TABLE notes SET SCHEMA shop",
+    "in a partition": "DELETE FROM notes; CREATE TABLE parts (i int) PARTITION BY RANGE (i);"
+    "CREATE TABLE part PARTITION OF parts DEFAULT; INSERT INTO parts VALUES (1)",
+    "in a materialized view": "DELETE FROM notes; CREATE MATERIALIZED VIEW held AS SELECT 1 AS one",
+    "in a large object": "DELETE FROM notes; SELECT lo_from_bytea(0, 'something')",
+    "of the migrations": "DELETE FROM notes; INSERT INTO alembic_version VALUES ('0002')",
+}
+
+
+@pytest.mark.parametrize("how", HELD)
+def test_whatever_holds_a_row_is_dumped_whatever_the_environment_says(
+    out: Path, postgres: Cluster, empty: str, how: str
+) -> None:
+    rows = "DELETE FROM alembic_version; INSERT INTO notes (text) VALUES ('mine');"
+    postgres.run(f"{SCHEMA}; {rows}", "empty")
+    postgres.run(HELD[how], "empty")
+
+    status, report, said = backup(out, empty, PGOPTIONS="-c search_path=nowhere")
+
+    assert (status, report["nothing_to_lose"]) == (0, False), said
 
 
 def test_a_backup_is_proven_by_a_restore_and_its_manifest_says_what_it_holds(
