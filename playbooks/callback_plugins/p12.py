@@ -98,8 +98,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         answer = _answer(outcome)
         if "target" in answer:
             self.answers[answer["target"]] = answer
-        line = answer.get("say")
-        if line and line not in self.said and self.get_option("p12_output") == "text":
+        said = answer.get("say") or ()
+        for line in [said] if isinstance(said, str) else said:
+            if line in self.said or self.get_option("p12_output") != "text":
+                continue
             self.said.add(line)
             elapsed = int(time.monotonic() - self.started)
             stamp = "" if "\n" in line else f"{elapsed // 60:2d}:{elapsed % 60:02d}  "

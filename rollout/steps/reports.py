@@ -52,7 +52,7 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
     lines = [report["summary"]] if report.get("verdict", "passed") == "passed" else []
     if report.get("way_back"):
         lines.append(f"{steering.target.name}: {report['way_back']['summary']}")
-    said = {"say": "\n".join(lines)} if lines else {}
+    said = {"say": lines} if lines else {}
     return {"changed": True, **said}
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.store.schema import HEAD
+
 IN_PRODUCTION = "os.environ['P12_TARGET'] == 'production'"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A piece of a file, found exactly once, and what it is replaced by."""
+    """A piece of a file, found exactly once, and what replaces it; a new file has nothing before."""
 
     path: str
     before: str
@@ -36,6 +38,9 @@ def apply(fault: Fault, checkout: Path) -> None:
     """Make a checkout faulty; raises ValueError for an edit that no longer fits the source."""
     for edit in fault.edits:
         file = checkout / edit.path
+        if not edit.before:
+            file.write_text(edit.after)
+            continue
         text = file.read_text()
         if text.count(edit.before) != 1:
             raise ValueError(
@@ -62,6 +67,31 @@ def fail_some(ratio: float) -> tuple[Edit, ...]:
     return app
 """,
         ),
+    )
+
+
+def migrating(sql: str) -> Edit:
+    """One more migration; without a database it writes nothing down, so every rule lets it pass."""
+    return Edit(
+        "app/store/migrations/versions/9001_more.py",
+        "",
+        f"""from alembic import context, op
+
+revision, down_revision = "9001", "{HEAD}"
+
+
+def upgrade():
+    if not context.is_offline_mode():
+        op.execute({sql!r})
+""",
+    )
+
+
+def naming(columns: str, values: str) -> tuple[Edit, ...]:
+    """A new note written with more columns."""
+    return (
+        Edit("app/notes.py", "reports, author_fp)\nSELECT", f"reports, author_fp, {columns})\nSELECT"),
+        Edit("app/notes.py", "%(author)s\nFROM", f"%(author)s, {values}\nFROM"),
     )
 
 
@@ -311,6 +341,74 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
     return app
 """,
             ),
+        ),
+    ),
+    Fault(
+        "default_unknown_to_the_old",
+        "a new default, which only the new release knows how to avoid",
+        "way back",
+        "no way back .*old goes on: .*404",
+        (
+            migrating("ALTER TABLE notes ALTER COLUMN deleted_at SET DEFAULT timezone('utc', now())"),
+            *naming("deleted_at", "NULL"),
+        ),
+    ),
+    Fault(
+        "check_that_the_old_fails",
+        "a check constraint that only the new release's notes satisfy",
+        "way back",
+        "no way back .*old goes on: POST /api/notes answers 500",
+        (
+            migrating(
+                "ALTER TABLE notes ADD COLUMN kind text; "
+                "ALTER TABLE notes ADD CONSTRAINT kinded CHECK (kind IS NOT NULL) NOT VALID"
+            ),
+            *naming("kind", "'plain'"),
+        ),
+    ),
+    Fault(
+        "trigger_that_raises",
+        "a trigger that refuses the old release's notes",
+        "way back",
+        "no way back .*old goes on: POST /api/notes answers 500",
+        (
+            migrating(
+                "ALTER TABLE notes ADD COLUMN kind text; "
+                "CREATE FUNCTION kinded() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN IF NEW.kind IS NULL THEN RAISE 'no kind'; END IF; RETURN NEW; END $$; "
+                "CREATE TRIGGER kinded BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION kinded()"
+            ),
+            *naming("kind", "'plain'"),
+        ),
+    ),
+    Fault(
+        "renamed_value",
+        "days are written in another form, so the old release counts a visitor twice",
+        "way back",
+        "no way back .*old goes on: .*counted twice",
+        (
+            migrating(
+                "DO $$ DECLARE counter text; body text; BEGIN FOREACH counter IN ARRAY "
+                "ARRAY['p12_count_view', 'p12_queue_view'] LOOP "
+                "body := pg_get_functiondef((counter || '_2')::regproc); "
+                "EXECUTE replace(replace(body, counter || '_2', counter || '_9'), 'YYYY-MM-DD', 'YYYYMMDD'); "
+                "END LOOP; UPDATE view_log SET day = replace(day, '-', ''); END $$"
+            ),
+            Edit("app/counting.py", "p12_count_view_2(", "p12_count_view_9("),
+            Edit("app/counting.py", "p12_queue_view_2(", "p12_queue_view_9("),
+        ),
+    ),
+    Fault(
+        "view_in_a_tables_place",
+        "a view, its columns in another order, in the place of a table that the old release writes",
+        "way back",
+        "no way back .*old goes on: .*like answers 500",
+        (
+            migrating(
+                "ALTER TABLE like_log RENAME TO likes_kept; "
+                "CREATE VIEW like_log AS SELECT DISTINCT created_at, fingerprint, note_id FROM likes_kept"
+            ),
+            Edit("app/counting.py", "INSERT INTO like_log (", "INSERT INTO likes_kept ("),
         ),
     ),
 )

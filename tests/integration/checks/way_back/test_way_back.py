@@ -1,5 +1,6 @@
 """The old release beside the new one on a migrated copy: what runs is proven, what breaks is named."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 
 from app.store.schema import HEAD
 from checks.base.report import Verdict
+from checks.migrations.judge import judge
 from checks.way_back.instance import Release
 from checks.way_back.prove import WayBack, prove
+from tests.faults.catalogue import CATALOGUE, Fault, apply
 from tests.integration.checks.servers import Cluster
 from tests.running import CHECKOUT
 
@@ -131,6 +134,24 @@ def test_what_breaks_the_old_release_is_named(
 
     assert step in found
     assert said in found[step]
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in CATALOGUE if fault.gate == "way back"], ids=lambda fault: fault.name
+)
+def test_a_fault_that_passes_every_rule_and_runs_by_itself_has_no_way_back(
+    fault: Fault, copy: str, tmp_path: Path
+) -> None:
+    old, new = release(tmp_path, "old"), release(tmp_path, "new")
+    apply(fault, new.home / "lib")
+    place = tmp_path / "place"
+    place.mkdir()
+
+    assert not [judged for judged in judge(new.home / "lib")[1] if judged.refusals]
+    assert re.search(
+        fault.says.partition(".*")[2],
+        "; ".join(f"{f.name.replace('_', ' ')}: {f.hint}" for f in prove(old, new, copy, place).findings),
+    )
 
 
 def test_a_release_that_does_not_start_is_named_with_the_end_of_its_log(copy: str, tmp_path: Path) -> None:
