@@ -26,10 +26,12 @@ if refused and " ".join(words).startswith(refused):
     sys.exit(1)
 print(json.dumps({{
     "held": True, "token": 7, "changed": words[0] == "restart", "say": "done", "release": "a" * 12,
-    "backup_due": True, "id": "b1", "summary": "proven", "verdict": "passed",
+    "backup_due": True, "artifact": "", "releases": [], "id": "b1", "summary": "proven", "verdict": "passed",
     "apply": False, "restart": words[1:3] if words[:2] == ["maintenance", "restart"] else [],
 }}))
 """
+
+BACKUP = f"backup --release={'a' * 12} --releases=[]"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def host(tmp_path: Path) -> Host:
         **{"p12_become": False, "p12_root": str(tmp_path / "kit"), "p12_target": "production"},
     }
     group = {"hosts": {"one": variables}}
-    groups = {name: group for name in ("production", "balancer", "database")}
+    groups = {name: group for name in ("production", "balancer", "app", "database")}
     (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"children": groups}}))
     return Host(tmp_path)
 
@@ -106,7 +108,7 @@ def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_th
     assert host.play(PLAYBOOKS / "backup.yml") == 0
 
     assert host.asked() == [
-        *("lock take --try", "serving --reuse=false", f"backup --release={'a' * 12}"),
+        *("lock take --try", "serving --reuse=false --new={}", BACKUP),
         *("record backup --token=7", "lock drop --token=7"),
     ]
 
@@ -114,7 +116,7 @@ def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_th
 def test_a_backup_that_fails_gives_the_lock_back(host: Host) -> None:
     assert host.play(PLAYBOOKS / "backup.yml", refused="backup") == 2
 
-    assert host.asked()[-2:] == [f"backup --release={'a' * 12}", "lock drop --token=7"]
+    assert host.asked()[-2:] == [BACKUP, "lock drop --token=7"]
 
 
 def test_a_backup_in_a_release_keeps_the_lock(host: Host) -> None:
