@@ -1,6 +1,15 @@
 """Words that several rooms say in the same way."""
 
+import re
 from collections.abc import Iterable
+
+# What a terminal obeys instead of showing it, and what ends a line.
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(typed: str) -> str:
+    """What somebody typed, to be shown in a line: it can neither begin another one nor steer a terminal."""
+    return OBEYED.sub(lambda found: ascii(found[0])[1:-1], typed)
 
 
 def command_hint(verb: str, target: str) -> str:

@@ -21,6 +21,7 @@ options:
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from ansible import constants as C
 from ansible import context
 from ansible.plugins.callback.default import CallbackModule as Default
 
+# What a terminal obeys instead of showing it; text that people and tools gave us has no say there.
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 QUIET = (
     "v2_playbook_on_task_start",
     "v2_playbook_on_handler_task_start",
@@ -105,7 +108,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             self.said.add(line)
             elapsed = int(time.monotonic() - self.started)
             stamp = "" if "\n" in line else f"{elapsed // 60:2d}:{elapsed % 60:02d}  "
-            self._display.display(f"{stamp}{line}")
+            self._display.display(_shown(f"{stamp}{line}"))
 
     def _show_failure(self, result: Any) -> None:
         answer = _answer(result.result)
@@ -116,12 +119,12 @@ class CallbackModule(Default):  # type: ignore[misc]
         where = "" if answer.get("error") else f"{result.host.get_name()}: {result.task.get_name()}: "
         self._stop(f"{where}{reason}", C.COLOR_ERROR)
         if answer.get("hint"):
-            self._display.display(f"next     {answer['hint']}", stderr=True)
+            self._display.display(_shown(f"next     {answer['hint']}"), stderr=True)
 
     def _stop(self, reason: str, color: str) -> None:
         # Ansible asks NO_COLOR and whether standard output is a terminal; this goes elsewhere.
         shown = color if sys.stderr.isatty() else None
-        self._display.display(f"\nstopped  {reason}", color=shown, stderr=True)
+        self._display.display(_shown(f"\nstopped  {reason}"), color=shown, stderr=True)
 
 
 def _only_when_plain(name: str) -> Any:
@@ -136,6 +139,10 @@ def _only_when_plain(name: str) -> Any:
 
 for _name in QUIET:
     setattr(CallbackModule, _name, _only_when_plain(_name))
+
+
+def _shown(text: str) -> str:
+    return OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _own_words(outcome: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rollout.cli import restore_options
 from rollout.cli.engineer_verbs import VERBS, Verb
@@ -20,8 +21,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LOCAL = CHECKOUT / "inventories" / "local"
 # These options are playbooks of their own.
 PLAYBOOKS = {"prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"}
-# They are no variables of a playbook: the command's own, and what is handed over as words.
-OWN = ("verb", "second", "inventory", "ansible", "json", "prune", "give_up", "names", "slot", "generation")
+# They are no variables of a playbook, but the command's own.
+OWN = ("verb", "second", "inventory", "ansible", "json", "prune", "give_up")
+# YAML takes these in no text, or for the end of a line.
+NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def main(arguments: list[str]) -> int:
@@ -129,22 +132,30 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _variables(options: argparse.Namespace) -> list[str]:
-    """Return the verb's options as the playbook's extra variables; a sentence is its ``words``."""
-    given = {name: value for name, value in vars(options).items() if value and name not in OWN}
-    pairs = [_variable(name, "true" if value is True else str(value)) for name, value in given.items()]
-    words = [options.second, *getattr(options, "names", [])]
-    words += [f"--slot={options.slot}"] if getattr(options, "slot", "") else []
-    words += (
-        [f"--generation={options.generation}"] if getattr(options, "generation", None) is not None else []
-    )
-    return [*pairs, _variable("words", " ".join(words))] if options.second else pairs
+    """Return the verb's options as the playbook's extra variables; its second word is ``words``."""
+    given = {name: value for name, value in vars(options).items() if name not in OWN}
+    if options.second:
+        given["words"] = options.second
+    return [
+        _variable(name, "true" if value is True else value)
+        for name, value in given.items()
+        if value is not False and value not in ("", None, [])
+    ]
 
 
-def _variable(name: str, value: str) -> str:
-    """One extra variable; JSON where ``name=value`` would need quotes, for Ansible's are not the shell's."""
-    if re.fullmatch(r"[\w./:@%+,=-]+", value):
-        return f"{name}={value}"
-    return json.dumps({name: value}, ensure_ascii=False)
+def _variable(name: str, value: Any) -> str:
+    """One extra variable, to be read back as it was typed.
+
+    Ansible would run a text as a template, and so it is marked. Where nothing in it can be one it is not: a
+    marked text that looks like a date would become one. JSON, since Ansible's quotes are not the shell's.
+    """
+    if not isinstance(value, list):
+        value = os.fsencode(str(value)).decode(errors="replace")
+        if re.fullmatch(r"[\w./:@%+,=-]+", value):
+            return f"{name}={value}"
+    mark = "!unsafe " if isinstance(value, list) or set("{#") & set(value) else ""
+    text = NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return f'{{"{name}": {mark}{text}}}'
 
 
 def _inventory(options: argparse.Namespace) -> Path:

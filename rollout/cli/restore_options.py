@@ -1,6 +1,7 @@
 """What is asked before a restore: that its options agree, and the target's name if it replaces a database."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,8 +83,9 @@ def restore_over(
     """
     from rollout.steps.restore import require_typed
 
-    again = f"./p12 restore --target {options.target} --backup {options.backup or 'ID'} --over"
-    again += f" --identity {options.identity}" if options.identity else ""
+    words = ["--target", options.target, "--backup", options.backup or "ID", "--over"]
+    words += ["--identity", options.identity] if options.identity else []
+    again = f"./p12 restore {shlex.join(words)}"
     if not options.backup:
         raise Refused(
             "--over needs --backup ID. Nothing was changed.", f"See the backups: ./p12 restore; then: {again}"

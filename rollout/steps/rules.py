@@ -8,7 +8,7 @@ from rollout.errors import Refused
 from rollout.target import certificate
 from rollout.target.state import State
 from rollout.target.steering import Steering
-from rollout.text import restore_words
+from rollout.text import one_line, restore_words
 
 
 def refuse_quarantined(state: State, release: str, why: str) -> None:
@@ -16,7 +16,7 @@ def refuse_quarantined(state: State, release: str, why: str) -> None:
     reason = state.quarantined.get(release)
     if reason and not why:
         raise Refused(
-            f"{release} was rolled back ({reason}) and is quarantined.",
+            f"{release} was rolled back ({one_line(reason)}) and is quarantined.",
             "To release it all the same: ./p12 release --why '…'",
         )
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rollout.text import restore_words
+from rollout.text import one_line, restore_words
 
 GUARD_SILENT_SECONDS = 15.0
 MARKS = {"passed": "✓", "failed": "✗", "unknown": "?"}
@@ -41,7 +41,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
         lines.append(f"  backup      {backup['id']}, verified {_ago(backup['at'])} ago")
     lines += _care(answer)
     for release, why in answer["quarantined"].items():
-        lines.append(f"  quarantine  {release}: {why}")
+        lines.append(f"  quarantine  {release}: {one_line(why)}")
     lines += _verdicts(answer, width=9)
     seen = answer["visitors"]
     if seen:

@@ -15,6 +15,7 @@ from rollout.steps.window import find_window, open_window
 from rollout.target.lock import Holder
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
+from rollout.text import one_line
 
 LOOK_SECONDS = 0.5
 
@@ -51,13 +52,12 @@ def decide(steering: Steering, owner: str, passed: bool, why: str) -> dict[str, 
     with steering.change():
         window = undecided(steering.state())
         verdict = "passed" if passed else "failed"
-        summary = f"decided by {owner}: {why} (it was unknown: {window.summary})"
+        summary = f"decided by {owner}: {one_line(why)} (it was unknown: {window.summary})"
         steering.journal.append(
             owner, "window.decided", id=window.id, verdict=verdict, summary=summary, why=why
         )
-    said = (
-        f"{steering.target.name}: {window.share} % on {window.release}: {verdict}, decided by {owner}: {why}"
-    )
+    said = f"{steering.target.name}: {window.share} % on {window.release}: {verdict}"
+    said += f", decided by {owner}: {one_line(why)}"
     if passed:
         return {"changed": True, "id": window.id, "say": f"{said}. Go on with: ./p12 release"}
     done = roll_back(steering, owner, f"window {window.id}: decided: {why}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.text import size_text
+from rollout.text import one_line, size_text
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,16 @@ from rollout.text import size_text
 )
 def test_a_size_is_said_in_the_unit_that_shows_it(size: int, said: str) -> None:
     assert size_text(size) == said
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("50 % é 😀 👩\u200d🚒", "50 % é 😀 👩\u200d🚒"),
+        ("a\nstopped  b\r", "a\\nstopped  b\\r"),
+        ("\x1b[2J \x9b1A \x7f", "\\x1b[2J \\x9b1A \\x7f"),
+        ("\u202egnp.exe\u2028", "\\u202egnp.exe\\u2028"),
+    ],
+)
+def test_what_was_typed_neither_begins_a_line_nor_steers_a_terminal(typed: str, shown: str) -> None:
+    assert one_line(typed) == shown

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible import context
+from ansible.cli.arguments import option_helpers
 from ansible.parsing.dataloader import DataLoader
-from ansible.parsing.splitter import parse_kv
+from ansible.template import Templar, trust_as_template
+from ansible.utils.vars import load_extra_vars
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +23,41 @@ from rollout.cli.engineer_verbs import ANSIBLE, VERBS
 from tests.running import CHECKOUT
 
 PLAYBOOKS = command.CHECKOUT / "playbooks"
-WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30)
+# What a template, a shell, YAML or Ansible would make something else of.
+SHARP = (
+    *(
+        "{{ 7*7 }}",
+        "{% if x %}",
+        "{# x #}",
+        "#jinja2: variable_start_string: '['\n",
+        "!unsafe ",
+        "@/etc/passwd",
+    ),
+    *("--help", "$(id)", "`id`", ";", "$HOME", "'", '"', "\\", "=", ",", ": ", "yes", "null", "~", "<<", "*"),
+    *(
+        "0x10",
+        "1:30",
+        "2001-12-14 21:59:43",
+        "\n",
+        "\x1b[2J",
+        "\x7f",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "\uffff",
+        "😀",
+    ),
+)
+TYPED = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=30)
+TEXTS = st.lists(TYPED | st.sampled_from(SHARP), min_size=1, max_size=4).map("".join)
+# The options of a verb that take any text, and those that are text to it and checked when it is used.
+FREE = [
+    (verb.name, option[0])
+    for verb in VERBS.values()
+    if ANSIBLE in verb.options
+    for option in verb.options
+    if not {"type", "action", "const"} & set(option[1]) and option[0] not in ("-i|--inventory",)
+]
 ECHO = """
 - hosts: localhost
   connection: local
@@ -44,20 +81,20 @@ class Ran:
         return self.status
 
     @property
-    def variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, Any]:
         (line,) = self.commands
-        return {
-            name: value
-            for flag, words in itertools.pairwise(line)
-            if flag == "-e"
-            for name, value in as_ansible_reads(words).items()
-        }
+        return as_ansible_reads(*(word for flag, word in itertools.pairwise(line) if flag == "-e"))
 
 
-def as_ansible_reads(words: str) -> dict[str, Any]:
-    if words.startswith("{"):
-        return dict(DataLoader().load(words))
-    return dict(parse_kv(words))
+def as_ansible_reads(*words: str) -> dict[str, Any]:
+    """What the playbook's tasks are given for these ``-e``, templated as often as it takes."""
+    parser = option_helpers.create_base_parser("ansible-playbook")
+    option_helpers.add_runtask_options(parser)
+    context.CLIARGS = vars(parser.parse_args([part for word in words for part in ("-e", word)]))
+    load_extra_vars.extra_vars = None
+    read = load_extra_vars(DataLoader())
+    templar = Templar(DataLoader(), variables=read)
+    return {name: templar.template(trust_as_template(f"{{{{ {name} }}}}")) for name in read}
 
 
 @pytest.fixture
@@ -112,23 +149,54 @@ def test_its_status_is_ansibles(ran: Ran) -> None:
     assert command.main(["status"]) == 2
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(why=WORDS)
-def test_a_reason_reaches_the_playbook_as_it_was_typed(ran: Ran, why: str) -> None:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize(("verb", "name"), FREE, ids=map(" ".join, FREE))
+@given(texts=st.lists(TEXTS, min_size=1, max_size=3))
+def test_what_is_typed_reaches_the_playbook_as_it_was_typed(
+    ran: Ran, verb: str, name: str, texts: list[str]
+) -> None:
+    ran.commands.clear()
+    option = name.removeprefix("--").replace("-", "_")
+    needs = {"into": ["--backup=b"], "confirm": ["--backup=b", "--over"], "decide": ["--pass"]}
+    given = ["--", *texts] if name == "names" else [f"{name}={texts[0]}"]
+
+    command._become(*command._playbook(
+        verb.split()[0],
+        command._options(VERBS[verb], [*needs.get(option, needs.get(verb, [])), *given]),
+    ))  # fmt: skip
+
+    assert ran.variables[option] == (texts if name == "names" else texts[0])
+
+
+def test_bytes_that_are_no_text_do_not_keep_anyone_from_rolling_back(ran: Ran) -> None:
+    assert command.main(["rollback", "--why=alert \udcff fired"]) == 0
+
+    assert ran.variables["why"] == "alert \ufffd fired"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(why=TEXTS)
+def test_the_printed_line_is_the_one_that_is_run(
+    ran: Ran, capsys: pytest.CaptureFixture[str], why: str
+) -> None:
     ran.commands.clear()
 
     command.main(["rollback", f"--why={why}"])
 
-    assert ran.variables == {"target": "production", "why": why}
+    _, *printed = shlex.split(capsys.readouterr().err.removeprefix("$ "))
+    assert [word for word in printed if "why" in word] == [w for w in ran.commands[0] if "why" in w]
 
 
 def test_a_reason_reaches_the_task_as_it_was_typed(playbooks: Path) -> None:
     (playbooks / "rollback.yml").write_text(ECHO)
-    why = """it's "slow": 50 % errors, a=b \\ #5 é"""
+    probe = playbooks.parent / "probe"
+    why = f"""it's "slow": 50 % errors, a=b \\ #5 é {{{{ $labels.instance }}}} {{% x %}} {{# y #}} !unsafe
+    @x --help $HOME; `id` 😀 {{{{ lookup("pipe", "id > {probe}") }}}}"""
 
     assert command.main(["rollback", "-i", str(playbooks.parent / "hosts"), "--why", why]) == 0
 
     assert (playbooks / "said").read_text() == why
+    assert not probe.exists()
 
 
 @pytest.mark.parametrize(
@@ -142,9 +210,9 @@ def test_a_reason_reaches_the_task_as_it_was_typed(playbooks: Path) -> None:
         (["flags"], {"target": "production", "words": "list"}),
         (
             ["flags", "set", "P12_READ_ONLY=1", "--slot=blue"],
-            {"target": "production", "words": "set P12_READ_ONLY=1 --slot=blue"},
+            {"target": "production", "words": "set", "names": ["P12_READ_ONLY=1"], "slot": "blue"},
         ),
-        (["flags", "off", "--generation=7"], {"target": "production", "words": "off --generation=7"}),
+        (["flags", "off", "--generation=7"], {"target": "production", "words": "off", "generation": "7"}),
         (
             ["lock", "break", "--why=gone home"],
             {"target": "production", "why": "gone home", "words": "break"},
