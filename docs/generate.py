@@ -241,10 +241,11 @@ def journal_events() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in sorted((CHECKOUT / "rollout").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                words = [a.value for a in node.args if isinstance(a, ast.Constant)]
-                of_journal = ast.unparse(node.func).endswith("journal.append")
-                if of_journal and words and isinstance(words[0], str):
+            if isinstance(node, ast.Call):
+                words = [
+                    a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+                ]
+                if words and ast.unparse(node.func).endswith(("journal.append", "chained")):
                     found.setdefault(words[0], set()).add(str(path.relative_to(CHECKOUT)))
     return found
 

@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     import tarfile
 
 
-def write_bytes(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace ``path`` by ``content`` so that a reader, or a crash, sees all of it or none."""
+def write_bytes(path: Path, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace ``path`` by ``content`` so that a reader, or a crash, sees all of it or none.
+
+    What is not ``durable`` may be lost with the power, and does not wait for the disk.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except BaseException:
         with suppress(OSError):
             draft.unlink()
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o600) -> None:

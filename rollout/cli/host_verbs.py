@@ -106,7 +106,8 @@ TABLE = (
          reads=("owner", "session", "dead")),
     verb("lock drop", "steps.lock:drop", "give the target back"),
     verb("lock break", "steps.lock:break_", "take the target away from whoever has it"),
-    verb("journal", "steps.reports:entries", "show everything that changed the target"),
+    verb("journal", "steps.reports:entries", "show everything that changed the target",
+         flag("--verify", help="only see whether the whole chain holds")),
 
     verb("serving", "steps.rollout:serving", "say which release serves and whether a backup of it is due",
          option("--reuse", type=json.loads, default=False, metavar="JSON", help="a fresh one is enough"),

@@ -22,6 +22,7 @@ from rollout.guard import database_reader
 from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
 from rollout.target import wanted_flags
+from rollout.target.journal import BrokenJournal
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import Target
@@ -75,7 +76,7 @@ class Guard:
 
     def look(self) -> None:
         """Judge the open window, if there is one; heal now and then; leave a heartbeat."""
-        state = self.steering.state()
+        state = self.state()
         window = state.open_window
         if window is not None and state.rollout and state.rollout.ended:
             summary = f"the rollout was {state.rollout.ended} meanwhile"
@@ -93,6 +94,17 @@ class Guard:
             finally:
                 self.heal_flags()
         self.beat(window)
+
+    def state(self) -> State:
+        """What the journal says; from what is known otherwise a new one begins where it is damaged."""
+        try:
+            return self.steering.state()
+        except BrokenJournal:
+            damage: list[str] = []
+            with self.steering.change():
+                state = self.steering.state_in_need(OWNER, damage)
+            _say(" ".join(damage))
+            return state
 
     def beat(self, window: Window | None) -> None:
         """Leave what others want to know: that it lives, how the window stands, how much traffic there is."""

@@ -15,6 +15,7 @@ from rollout.errors import Refused, Unproven
 from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.instances import Reply
+from rollout.target.journal import BrokenJournal
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, other
@@ -76,10 +77,11 @@ def roll_back(
     """
     started = time.monotonic()
     unwritten: list[str] = []
+    damage: list[str] = []
     lowered: list[str] = []
     unproven: dict[str, int] = {}
     with steering.change():
-        state = steering.state()
+        state = steering.state_in_need(owner, damage)
         if closing and state.open_window and state.open_window.id == closing["id"]:
             with ignore_full_disk(unwritten):
                 steering.journal.append(owner, "window.closed", **closing)
@@ -117,7 +119,7 @@ def roll_back(
         "release": route.back_to,
         "left": route.release,
         "lowered": lowered,
-        **_proof(steering, route.to, words, (proven, off), unproven | dead, started),
+        **_proof(steering, route.to, words, (proven, off + damage_words(damage)), unproven | dead, started),
     }
 
 
@@ -126,7 +128,7 @@ def ignore_full_disk(unwritten: list[str]) -> Iterator[None]:
     """Go on where something cannot be written, and note why: visitors come before records."""
     try:
         yield
-    except OSError as error:
+    except (OSError, BrokenJournal) as error:
         unwritten.append(str(error))
 
 
@@ -138,8 +140,9 @@ def flags_off(steering: Steering, owner: str, only: tuple[str, ...] = (), slot: 
     :raises Refused: it is named while a restore rests on it, or one of ``only`` is not a flag.
     """
     started = time.monotonic()
+    damage: list[str] = []
     with steering.change():
-        state = steering.state()
+        state = steering.state_in_need(owner, damage)
         if wanted_flags.READ_ONLY in only:
             refuse_while_restoring(steering.target.name, state)
         slot = slot or _slot_to_lower(steering, state, only)
@@ -151,7 +154,7 @@ def flags_off(steering: Steering, owner: str, only: tuple[str, ...] = (), slot: 
     return {
         "changed": bool(lowered),
         "lowered": lowered,
-        **_proof(steering, slot, words, (proven, ""), unproven | dead, started),
+        **_proof(steering, slot, words, (proven, damage_words(damage)), unproven | dead, started),
     }
 
 
@@ -251,6 +254,10 @@ def _slot_to_lower(steering: Steering, state: State, only: tuple[str, ...]) -> s
     if not candidates:
         raise Refused("Nothing was ever released here, so no flag can be raised.", "./p12 release")
     return state.serving or candidates[0]
+
+
+def damage_words(damage: list[str]) -> str:
+    return f"; {' '.join(damage)}" if damage else ""
 
 
 def _read_only_words(steering: Steering, slot: str) -> str:

@@ -8,6 +8,8 @@ from rollout.errors import RolloutError
 from rollout.files import read_json
 from rollout.steps.status_text import status_text, summary_text
 from rollout.target import wanted_flags
+from rollout.target.journal import BrokenJournal
+from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS
 
@@ -25,7 +27,7 @@ def summary(steering: Steering) -> dict[str, Any]:
 
 def status(steering: Steering) -> dict[str, Any]:
     """Return the whole picture as JSON values. What does not answer is named, never left out."""
-    state = steering.state()
+    state, journal_error = _state(steering)
     target = steering.target
     try:
         shares: dict[str, int] | None = steering.balancer.shares()
@@ -44,7 +46,8 @@ def status(steering: Steering) -> dict[str, Any]:
         "live": {"slot": serving, "release": held.release if held else None},
         "shares": shares,
         "balancer_error": trouble,
-        "slots": {slot: _slot(steering, slot) for slot in SLOTS},
+        "journal_error": journal_error,
+        "slots": {slot: _slot(steering, slot, state.slots.get(slot)) for slot in SLOTS},
         "instances": [
             {
                 "name": i.name,
@@ -69,8 +72,19 @@ def status(steering: Steering) -> dict[str, Any]:
     }
 
 
-def _slot(steering: Steering, slot: str) -> dict[str, Any] | None:
-    held = steering.state().slots.get(slot)
+def _state(steering: Steering) -> tuple[State, str]:
+    """Return the state, and what is wrong with the journal it is from; empty where nothing is."""
+    try:
+        state = steering.state()
+    except BrokenJournal as error:
+        return steering.journal.readable_state(), f"{error} {error.hint}"
+    wrong = f"was damaged and is kept as {state.damaged}: what could be read is here" if state.damaged else ""
+    if state.unknown:
+        wrong += f"{wrong and '; '}holds what this kit does not know: {', '.join(state.unknown)}"
+    return state, wrong
+
+
+def _slot(steering: Steering, slot: str, held: Slot | None) -> dict[str, Any] | None:
     if held is None:
         return None
     wanted = steering.flags.of(slot)

@@ -18,6 +18,8 @@ def status_text(answer: Mapping[str, Any]) -> str:
     lines = [f"{answer['target']:<10} {head}  {answer['address']}"]
     if answer["balancer_error"]:
         lines.append(f"  balancer    {answer['balancer_error']}")
+    if answer.get("journal_error"):
+        lines.append(f"  journal     {answer['journal_error']}")
     for slot, held in answer["slots"].items():
         if held:
             share = answer["shares"].get(slot, 0) if answer["shares"] is not None else "?"

@@ -1,11 +1,8 @@
-"""What is true of a target, folded from its journal. Pure: entries in, one value out."""
+"""What is true of a target, and how it is written down."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
-
-from rollout.target.journal import Entry
-from rollout.target.wanted_flags import READ_ONLY
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,11 @@ class Restoration:
 
 @dataclass(frozen=True)
 class State:
-    """Everything the journal says of a target."""
+    """Everything the journal says of a target.
+
+    ``flags`` is what each slot was last wanted to have, with its ``generation``; ``unknown`` are events of
+    which this kit knows nothing; ``damaged`` is the journal before this one, where that could not be read.
+    """
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
     shares: Mapping[str, int] = field(default_factory=dict)
@@ -91,6 +92,9 @@ class State:
     verdicts: tuple[Mapping[str, Any], ...] = ()
     restoration: Restoration | None = None
     rehearsal: Mapping[str, Any] | None = None
+    flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    damaged: str = ""
 
     @property
     def open_window(self) -> Window | None:
@@ -108,182 +112,23 @@ class State:
         return tuple(window for window in self.windows[first:] if window.release == release)
 
 
-BEGUN = ("release", "slot", "from_slot", "from_release")
+def known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of ``values`` that a dataclass has; a newer kit may write more."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
 
 
-def fold(entries: Iterable[Entry]) -> State:
-    """Return the state that a journal's entries add up to."""
-    state = State()
-    for entry in entries:
-        state = _after(state, entry)
-    return state
-
-
-def _after(state: State, entry: Entry) -> State:
-    handler = HANDLERS.get(entry.event)
-    return handler(state, entry) if handler else state
-
-
-def _claimed(state: State, entry: Entry) -> State:
-    before = state.slots.get(entry.data["slot"])
-    # Until the newcomer is proven, what its predecessor knew says best to what its flags can be lowered.
-    slot = Slot(entry.data["release"], known=before.known if before else {})
-    return replace(_rehearsal_over(state), slots={**state.slots, entry.data["slot"]: slot})
-
-
-def _proven(state: State, entry: Entry) -> State:
-    data = entry.data
-    slot = Slot(data["release"], data["commit"], data["sha256"], data["known"], proven=True)
-    return replace(state, slots={**state.slots, data["slot"]: slot})
-
-
-def _begun(state: State, entry: Entry) -> State:
-    share = state.shares.get(entry.data["slot"], 0)
-    begun = Rollout(
-        begun_at=entry.at,
-        share=share,
-        first_window=len(state.windows),
-        **{name: entry.data[name] for name in BEGUN},
-    )
-    released = {release: why for release, why in state.quarantined.items() if release != begun.release}
-    return replace(_rehearsal_over(state), rollout=begun, quarantined=released)
-
-
-def _opened(state: State, entry: Entry) -> State:
-    return replace(state, windows=(*state.windows, Window(opened_at=entry.at, **entry.data)))
-
-
-def _finished(state: State, entry: Entry) -> State:
-    release = entry.data["release"]
-    ended = replace(state.rollout, ended="finished") if state.rollout else None
-    return replace(state, rollout=ended, good=(*(r for r in state.good if r != release), release))
-
-
-def _backed_up(state: State, entry: Entry) -> State:
-    backup = {**entry.data, "at": entry.at}
-    return _judged(replace(state, backup=backup), entry, "backup", entry.data["summary"])
-
-
-def _way_back_judged(state: State, entry: Entry) -> State:
-    verdict, summary = entry.data["verdict"], entry.data["summary"]
-    return _judged(replace(state, way_back=dict(entry.data)), entry, "way back", summary, verdict)
-
-
-def _certified(state: State, entry: Entry) -> State:
-    return replace(state, certificate={**entry.data["certificate"], "at": entry.at})
-
-
-def _checked(state: State, entry: Entry) -> State:
-    return _judged(state, entry, entry.data["check"], entry.data["summary"], entry.data["verdict"])
-
-
-def _shifted(state: State, entry: Entry) -> State:
-    shares = entry.data["shares"]
-    rollout = state.rollout
-    if rollout and not rollout.ended:
-        rollout = replace(rollout, share=shares.get(rollout.slot, 0))
-    return replace(state, shares=dict(shares), rollout=rollout)
-
-
-def _closed(state: State, entry: Entry) -> State:
-    verdict, summary = entry.data["verdict"], entry.data["summary"]
-    baseline = entry.data.get("baseline")
-    windows = tuple(
-        replace(w, verdict=verdict, summary=summary, baseline=baseline or w.baseline)
-        if w.id == entry.data["id"]
-        else w
-        for w in state.windows
-    )
-    closed = next((w for w in windows if w.id == entry.data["id"]), None)
-    name = f"window at {closed.share} %" if closed and closed.kind == "step" else "monitor"
-    return _judged(replace(state, windows=windows), entry, name, summary, verdict)
-
-
-def _rolled_back(state: State, entry: Entry) -> State:
-    data = entry.data
-    rollout = state.rollout
-    if rollout is None or rollout.release != data["release"]:
-        return state
-    good = tuple(release for release in state.good if release != data["release"])
-    quarantined = {**state.quarantined, data["release"]: data["why"]}
-    return replace(
-        state, rollout=replace(rollout, ended="rolled back", share=0), good=good, quarantined=quarantined
-    )
-
-
-def _restore_begun(state: State, entry: Entry) -> State:
-    data = entry.data
-    return replace(state, restoration=Restoration(entry.seq, data["backup"], entry.at, data["was_read_only"]))
-
-
-def _restore_read_only(state: State, entry: Entry) -> State:
-    if state.restoration is None or state.restoration.ended:
-        return state
-    return replace(state, restoration=replace(state.restoration, read_only_at=entry.at))
-
-
-def _flags_wanted(state: State, entry: Entry) -> State:
-    """Take writes for possible again as soon as a slot need not refuse them."""
-    if state.restoration is None or state.restoration.ended or entry.data["flags"].get(READ_ONLY) == "1":
-        return state
-    return replace(state, restoration=replace(state.restoration, read_only_at=0.0))
-
-
-def _restore_ended(state: State, entry: Entry) -> State:
-    if state.restoration is None:
-        return state
-    ended = replace(state.restoration, ended=entry.data["outcome"], replaced=entry.data["replaced"])
-    return replace(state, restoration=ended)
-
-
-def _rehearsal_begun(state: State, entry: Entry) -> State:
-    """Keep what a rollback takes away, for it is only rehearsed."""
-    names = ("rollout", "good", "quarantined", "rehearsal")
-    kept = {name: getattr(state, name) for name in names}
-    return replace(state, rehearsal={**entry.data, "kept": kept})
-
-
-def _rehearsal_over(state: State) -> State:
-    """Forget an open rehearsal: what goes on now must not be undone for it."""
-    kept = (state.rehearsal or {}).get("kept")
-    return replace(state, rehearsal=kept["rehearsal"]) if kept else state
-
-
-def _rehearsal_undone(state: State, _: Entry) -> State:
-    kept = (state.rehearsal or {}).get("kept")
-    return replace(state, **kept) if kept else state
-
-
-def _rehearsed(state: State, entry: Entry) -> State:
-    return replace(state, rehearsal={**entry.data, "at": entry.at})
-
-
-def _judged(state: State, entry: Entry, check: str, summary: str, verdict: str = "passed") -> State:
-    row = {"check": check, "verdict": verdict, "summary": summary, "at": entry.at}
-    kept = tuple(v for v in state.verdicts if v["check"] != check)
-    return replace(state, verdicts=(*kept, row)[-12:])
-
-
-HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
-    "slot.claimed": _claimed,
-    "slot.proven": _proven,
-    "rollout.begun": _begun,
-    "traffic.shifted": _shifted,
-    "window.opened": _opened,
-    "window.closed": _closed,
-    "window.decided": _closed,
-    "rolled_back": _rolled_back,
-    "finished": _finished,
-    "backup.verified": _backed_up,
-    "way_back.judged": _way_back_judged,
-    "certificate.written": _certified,
-    "certificate.accepted": _certified,
-    "check.judged": _checked,
-    "restore.begun": _restore_begun,
-    "restore.read_only": _restore_read_only,
-    "restore.ended": _restore_ended,
-    "flags.wanted": _flags_wanted,
-    "rehearsal.begun": _rehearsal_begun,
-    "rehearsal.undone": _rehearsal_undone,
-    "rehearsed": _rehearsed,
-}
+def state_of(document: Mapping[str, Any]) -> State:
+    """Return the state that ``asdict`` made a document of; what is missing is as in a new one."""
+    given = known(State, document)
+    for name in ("good", "verdicts", "unknown"):
+        given[name] = tuple(given.get(name, ()))
+    given["slots"] = {slot: Slot(**known(Slot, held)) for slot, held in given.get("slots", {}).items()}
+    given["windows"] = tuple(Window(**known(Window, each)) for each in given.get("windows", ()))
+    for name, kind in (("rollout", Rollout), ("restoration", Restoration)):
+        given[name] = kind(**known(kind, given[name])) if given.get(name) else None
+    kept = (given.get("rehearsal") or {}).get("kept")
+    if kept:
+        inner = state_of(kept)
+        given["rehearsal"] = {**given["rehearsal"], "kept": {name: getattr(inner, name) for name in kept}}
+    return State(**given)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from rollout.files import file_lock
 from rollout.target.haproxy import Balancer
+from rollout.target.history import History
 from rollout.target.instances import Reply
-from rollout.target.journal import Journal
+from rollout.target.journal import BrokenJournal
 from rollout.target.lock import Lock
-from rollout.target.state import State, fold
+from rollout.target.state import State
 from rollout.target.target import Target
 from rollout.target.wanted_flags import Wanted, WantedFlags, push
 
@@ -20,7 +21,7 @@ class Steering:
 
     target: Target
     balancer: Balancer
-    journal: Journal
+    journal: History
     lock: Lock
     flags: WantedFlags
 
@@ -30,13 +31,30 @@ class Steering:
         return cls(
             target,
             Balancer(target),
-            Journal(target.steering / "journal.jsonl"),
+            History(target.steering / "journal.jsonl"),
             Lock(target.steering / "lock.json", target.settings["lock_seconds"]),
             WantedFlags(target),
         )
 
     def state(self) -> State:
-        return fold(self.journal.entries())
+        return self.journal.state()
+
+    def state_in_need(self, owner: str, trouble: list[str]) -> State:
+        """Return the state for what must go on with a damaged journal: a new one begins, and that is said.
+
+        Where not even that can be written, what is still known is returned, and why is said as well.
+        """
+        try:
+            return self.state()
+        except BrokenJournal as error:
+            trouble.append(str(error))
+        try:
+            state = self.journal.replace_damaged(owner, trouble[-1])
+        except OSError as error:
+            trouble.append(str(error))
+            return self.journal.readable_state()
+        trouble[-1] += f" It is kept as {state.damaged}; what could be read of it is in a new one."
+        return state
 
     def want_flags(self, slot: str, flags: Mapping[str, str], owner: str) -> Wanted:
         """Want flags in a slot under a new generation, and journal it."""

@@ -14,7 +14,7 @@ from rollout.guard.loop import Guard
 from rollout.steps import rollback, rollout
 from rollout.steps.rollback import flags_off
 from rollout.target.haproxy import Balancer
-from rollout.target.journal import Journal
+from rollout.target.journal import BrokenJournal, Journal
 from rollout.target.lock import Lock
 from rollout.target.wanted_flags import WantedFlags
 from tests.integration.rollout.small import SLOW
@@ -532,3 +532,70 @@ def test_a_full_disk_does_not_keep_traffic_on_the_bad_release(
     assert "df -h" in raised.value.hint
     assert risky.roll_back()["release"] == OLD
     assert "rolled_back" in risky.events()
+
+
+def damage_journal(target: Steered) -> bytes:
+    """Alter the newest entry that says who serves; return what the journal then holds."""
+    path = target.steering.journal.path
+    content = path.read_bytes().replace(b'"green":100', b'"green":101')
+    path.write_bytes(content)
+    return content
+
+
+def test_with_a_damaged_journal_traffic_is_back_and_the_damaged_one_is_kept(risky: Steered) -> None:
+    damaged = damage_journal(risky)
+
+    status, answer = risky.host("rollback", "--owner=bob", "--why=errors")
+
+    assert (status, answer["release"], answer["lowered"]) == (0, OLD, [LOCKS])
+    assert "was altered or damaged" in answer["say"]
+    assert risky.ask_many(10) == {OLD: 10}
+    (kept,) = risky.target.steering.glob("journal.damaged-*.jsonl")
+    assert kept.read_bytes() == damaged
+    assert str(kept) in answer["say"]
+    assert risky.events()[0] == "journal.replaced"
+    assert NEW in risky.steering.state().quarantined
+
+
+def test_with_a_damaged_journal_flags_go_off_and_status_says_what_was_wrong(risky: Steered) -> None:
+    damage_journal(risky)
+    _, before = risky.host("status")
+    assert "was altered or damaged" in before["journal_error"]
+
+    status, answer = risky.host("flags", "off")
+
+    assert (status, answer["lowered"]) == (0, [LOCKS])
+    assert all(instance.flags[LOCKS] == "0" for instance in risky.of("green"))
+    assert "journal.damaged-" in risky.host("status")[1]["journal_error"]
+
+
+def test_a_damaged_journal_on_a_full_disk_keeps_nobody_from_turning_back(
+    risky: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    damage_journal(risky)
+    monkeypatch.setattr("rollout.target.history.write_bytes", full)
+    monkeypatch.setattr(Journal, "append", full)
+
+    with pytest.raises(Unproven, match="the rollback could not be written down"):
+        risky.roll_back()
+
+    assert risky.ask_many(10) == {OLD: 10}
+
+
+def test_a_release_does_not_go_on_with_a_damaged_journal(risky: Steered) -> None:
+    damage_journal(risky)
+
+    with pytest.raises(BrokenJournal):
+        rollout.finish(risky.steering, NEW, risky.token)
+
+
+def test_the_whole_chain_is_verified_when_it_is_asked_for(risky: Steered) -> None:
+    assert "the whole chain holds" in risky.host("journal", "--verify")[1]["say"]
+    damage_journal(risky)
+
+    status, answer = risky.host("journal", "--verify")
+
+    assert (status, "was altered or damaged" in answer["error"]) == (1, True)

@@ -1,14 +1,19 @@
 """What the journal's entries add up to."""
 
 import copy
+import json
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.target.journal import Entry
-from rollout.target.state import State, fold
+from docs.generate import journal_events
+from rollout.target.fold import HANDLERS, NOTED, fold
+from rollout.target.journal import BrokenJournal, Entry
+from rollout.target.state import State, state_of
 
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
 RELEASES = st.sampled_from((OLD, NEW, NEXT))
@@ -266,5 +271,29 @@ def test_a_backup_and_a_certificate_know_when_they_were_recorded() -> None:
     assert (state.backup["at"], state.certificate["at"]) == (1000.0, 1001.0)
 
 
-def test_an_event_of_a_newer_kit_is_left_alone() -> None:
-    assert after(*FIRST, ("something.new", {"slot": "blue"})) == after(*FIRST)
+def test_an_event_of_a_newer_kit_is_left_alone_and_named_once() -> None:
+    strange = ("something.new", {"slot": "blue"})
+
+    assert after(*FIRST, strange, strange) == replace(after(*FIRST), unknown=("something.new",))
+
+
+def test_a_field_of_a_newer_kit_is_left_alone() -> None:
+    name, data = opened("w1")
+
+    assert after(*FIRST, *SECOND, (name, data | {"hue": "red"})) == after(*FIRST, *SECOND, (name, data))
+
+
+def test_an_entry_that_lacks_what_its_event_is_to_say_is_named() -> None:
+    with pytest.raises(BrokenJournal, match=r"Entry 0 of the journal, traffic\.shifted"):
+        after(("traffic.shifted", {}))
+
+
+def test_every_event_that_is_journaled_is_known() -> None:
+    assert set(journal_events()) <= {*HANDLERS, *NOTED}
+
+
+@given(EVENTS)
+def test_a_state_that_is_written_down_is_read_back(events: list[Event]) -> None:
+    state = after(*events)
+
+    assert state_of(json.loads(json.dumps(asdict(state)))) == state
