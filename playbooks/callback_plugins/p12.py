@@ -58,6 +58,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         super().__init__()
         self.started = time.monotonic()
         self.said: set[str] = set()
+        self.stopped: set[str] = set()
         self.answers: dict[str, Any] = {}
 
     @property
@@ -113,9 +114,9 @@ class CallbackModule(Default):  # type: ignore[misc]
     def _show_failure(self, result: Any) -> None:
         answer = _answer(result.result)
         reason = answer.get("error") or _own_words(result.result)
-        if reason in self.said:
+        if reason in self.stopped:
             return
-        self.said.add(reason)
+        self.stopped.add(reason)
         where = "" if answer.get("error") else f"{result.host.get_name()}: {result.task.get_name()}: "
         self._stop(f"{where}{reason}", C.COLOR_ERROR)
         if answer.get("hint"):

@@ -15,7 +15,12 @@ STOPS = """
 - hosts: localhost
   gather_facts: false
   tasks:
-    - ansible.builtin.fail: {msg: it cannot be}
+    - ansible.builtin.command:
+        argv: [echo, '{"say": "it was seen", "more": 1}']
+    - ansible.builtin.command:
+        argv: [echo, '{"say": ["one line", "another"]}']
+    - ansible.builtin.command:
+        argv: [sh, -c, 'echo "{\\"error\\": \\"it was seen\\", \\"hint\\": \\"./p12 status\\"}"; exit 1']
 """
 
 
@@ -51,6 +56,6 @@ def test_only_a_terminal_that_wants_colours_gets_them(
 ) -> None:
     text = said(tmp_path, errors_on_terminal=errors_on_terminal, **environment)
 
-    assert "stopped  localhost: " in text
-    assert "it cannot be" in text
+    assert "stopped  it was seen" in text
+    assert "next     ./p12 status" in text
     assert ("\x1b[" in text) is coloured
