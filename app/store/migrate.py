@@ -1,36 +1,26 @@
-"""Move the schema forward: ``python -m app.migrate upgrade|current|check``, with JSON as the answer.
+"""Move the schema forward: ``python -m app.migrate upgrade|current``, with JSON as the answer.
 
 ``DATABASE_URL`` must lead straight to Postgres, past any pooler. ``P12_MIGRATION_SECONDS`` (60) is how long
 migrations wait for locks in all; ``P12_MONITOR_URL`` leads to the same database as a role that may see what
 others do there. Each wait is told on stderr. Exit statuses: 0 done, 1 not, 2 usage.
 """
 
-import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from alembic import command
 from psycopg2 import Error as DriverError
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from app.store.migrations.adoption import AdoptionError, obstacles
-from app.store.upgrade import LockedOutError, Patience, all_scripts, configuration, revision_of, upgrade
+from app.store.upgrade import LockedOutError, Patience, all_scripts, revision_of, upgrade
 from app.values import BadValueError, Reader, postgres_url, seconds
 
-# What the release before could miss, or what takes rows away. Indexes hold no rows.
-DESTRUCTIVE = re.compile(
-    r"\b(DROP\s+(?!INDEX\b)\w+(\s+\w+)?|TRUNCATE\b|DELETE\s+FROM\b|RENAME\b|"
-    r"ALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE\b|SET\s+NOT\s+NULL\b|SET\s+SCHEMA\b|"
-    r"ADD\s+COLUMN\s+\w+\s+(?!.*\bDEFAULT\b)[^;,]*\bNOT\s+NULL\b)",
-    re.IGNORECASE,
-)
 LONGEST_SECONDS = 86400
 
 Answer = Mapping[str, Any]
@@ -40,7 +30,6 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     verbs: Mapping[str, Callable[[], tuple[Answer, bool]]] = {
         "upgrade": lambda: _answered(lambda: _upgraded(environ)),
         "current": lambda: _answered(lambda: _current(environ)),
-        "check": check,
     }
     if len(arguments) != 1 or arguments[0] not in verbs:
         print(f"usage: python -m app.migrate {'|'.join(verbs)}", file=sys.stderr)
@@ -55,30 +44,6 @@ def current(connection: Connection) -> Answer:
     revision = revision_of(connection)
     in_the_way = [] if revision else [{"error": str(o), "hint": o.hint} for o in obstacles(connection)]
     return {"revision": revision, "head": all_scripts().get_current_head(), "obstacles": in_the_way}
-
-
-def check() -> tuple[Answer, bool]:
-    """Read all migrations without a database and name each statement that takes something away.
-
-    For kits that let a release judge itself; newer ones judge it on their own.
-    """
-    scripts = all_scripts()
-    destructive = [
-        f"{script.revision}: {found}"
-        for script in reversed(list(scripts.walk_revisions()))
-        for found in destructive_statements(_sql_of(script.revision, str(script.down_revision or "base")))
-    ]
-    return {
-        "ok": not destructive,
-        "head": scripts.get_current_head(),
-        "destructive": destructive,
-    }, not destructive
-
-
-def destructive_statements(sql: str) -> list[str]:
-    """Return the statements, shortened to what makes them so, that do not just expand a schema."""
-    without_comments = re.sub(r"--[^\n]*", "", sql)
-    return [" ".join(found[0].split()) for found in DESTRUCTIVE.finditer(without_comments)]
 
 
 def _upgraded(environ: Mapping[str, str]) -> Answer:
@@ -121,12 +86,3 @@ def _answered(act: Callable[[], Answer]) -> tuple[Answer, bool]:
             "error": cause,
             "hint": "What was done is found again: run this again once the cause is gone.",
         }, False
-
-
-def _sql_of(revision: str, before: str) -> str:
-    output = io.StringIO()
-    command.upgrade(configuration(output), f"{before}:{revision}", sql=True)
-    # The bookkeeping around a migration is Alembic's, not the migration's.
-    return re.sub(
-        r"^(CREATE TABLE|INSERT INTO|UPDATE) alembic_version.*?;", "", output.getvalue(), flags=re.S | re.M
-    )

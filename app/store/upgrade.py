@@ -4,7 +4,6 @@ A statement that waits for a lock makes everybody behind it wait. So each waits 
 service does; then the migration gives up, lets the visitors pass, and is tried again as a whole.
 """
 
-import io
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -133,9 +132,9 @@ def _locked_out(engine: Engine, revision: str, watch: LockWatch, seconds: float)
     )
 
 
-def configuration(output: io.StringIO | None = None) -> Config:
-    """Return what Alembic has to know; its SQL is written to ``output`` if there is one."""
-    found = Config(output_buffer=output) if output else Config()
+def configuration() -> Config:
+    """Return what Alembic has to know."""
+    found = Config()
     found.set_main_option("script_location", str(MIGRATIONS))
     found.set_main_option("path_separator", "os")
     return found

@@ -14,8 +14,8 @@ from app.metrics import bucket_edges
 from app.release import running_release
 from app.settings import load_settings
 from app.store.database import Database, SecondEngineError
-from app.store.migrate import check, destructive_statements
 from app.store.schema import HEAD, is_served
+from app.store.upgrade import all_scripts
 from app.web.answers import route_of
 
 PACKAGE = Path(app.__file__).parent
@@ -74,43 +74,8 @@ def test_a_process_cannot_have_two_engines() -> None:
         database.close()
 
 
-def test_the_head_of_the_schema_is_the_last_migration_and_all_only_expand() -> None:
-    answer, is_ok = check()
-
-    assert is_ok
-    assert answer == {"ok": True, "head": HEAD, "destructive": []}
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "ALTER TABLE notes DROP COLUMN likes",
-        "drop table notes",
-        "ALTER TABLE notes ALTER COLUMN likes TYPE bigint",
-        "ALTER TABLE notes ALTER COLUMN author_fp SET NOT NULL",
-        "ALTER TABLE notes RENAME COLUMN likes TO hearts",
-        "ALTER TABLE notes ADD COLUMN kind text NOT NULL",
-        "TRUNCATE view_log",
-        "DELETE FROM view_log",
-        "ALTER TABLE view_log DROP CONSTRAINT view_log_once",
-    ],
-)
-def test_a_statement_that_takes_something_away_is_named(sql: str) -> None:
-    assert destructive_statements(f"SELECT 1;\n{sql};\n")
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "CREATE TABLE x (id int NOT NULL)",
-        "ALTER TABLE notes ADD COLUMN kind text",
-        "ALTER TABLE notes ADD COLUMN kind text NOT NULL DEFAULT 'x'",
-        "DROP INDEX CONCURRENTLY IF EXISTS view_log_once",
-        "-- DROP TABLE notes\nSELECT 1",
-    ],
-)
-def test_a_statement_that_only_adds_is_not(sql: str) -> None:
-    assert not destructive_statements(sql)
+def test_the_head_of_the_schema_is_the_last_migration() -> None:
+    assert all_scripts().get_heads() == [HEAD]
 
 
 def test_a_release_serves_its_own_schema_and_every_newer_one() -> None:
