@@ -34,8 +34,8 @@ class Archive:
         jobs = [] if self.identity else [f"--jobs={JOBS}"]
         self._feed(tools, ["--exit-on-error", *jobs, *options], variables)
 
-    def require_globals(self, tools: Tools) -> None:
-        """Raise CannotMeasure unless this is a whole ``pg_dumpall --globals-only``."""
+    def require_globals(self, tools: Tools) -> str:
+        """Return the text of a ``pg_dumpall --globals-only``; raises CannotMeasure unless it is whole."""
         text = (
             run([decrypting(self.path, self.identity)], tools.seconds)
             if self.identity
@@ -43,6 +43,7 @@ class Archive:
         )
         if LAST_LINE_OF_GLOBALS not in text[-500:]:
             raise CannotMeasure(f"{self.path.name} is not a whole dump of the roles. Back up again.")
+        return text
 
     def _feed(self, tools: Tools, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
         if self.identity:

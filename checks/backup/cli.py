@@ -94,7 +94,9 @@ def report(args: argparse.Namespace) -> Report:
         findings = refused.findings
     if made:
         known = dataclasses.asdict(made) | {"manifest": str(args.out / f"{made.id}{SUFFIX}")}
-        facts = {name: value for name, value in known.items() if name not in ("tables", "sequences")}
+        facts = {
+            name: value for name, value in known.items() if name not in ("tables", "sequences", "objects")
+        }
     inputs = {name: str(getattr(args, name) or "") for name in ("out", "release", "verify", "restore")}
     return Report("backup", args.target, findings, inputs=inputs, facts=facts)
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg2 import sql
@@ -36,9 +36,22 @@ DIGEST = """
 SELECT count(*) AS rows, coalesce(sum(hashtextextended(p12_row::text, 0)::numeric), 0)::text AS digest
 FROM ONLY {} AS p12_row {}
 """
-SEQUENCES = """
-SELECT schemaname || '.' || sequencename AS name, coalesce(last_value, 0) AS value FROM pg_sequences
+# In parts, for a large object may be larger than a value.
+LARGE_OBJECTS = """
+WITH RECURSIVE part(object, number, bytes) AS (
+  SELECT oid, 0::bigint, lo_get(oid, 0, 4194304) FROM pg_largeobject_metadata
+  UNION ALL SELECT object, number + 1, lo_get(object, (number + 1) * 4194304, 4194304)
+  FROM part WHERE length(bytes) = 4194304)
+SELECT count(DISTINCT object) AS rows,
+       sum(hashtextextended(concat_ws(' ', object, number, md5(bytes)), 0)::numeric)::text AS digest
+FROM part
 """
+SEQUENCES = """
+SELECT schemaname || '.' || sequencename AS name, schemaname, sequencename, last_value, increment_by
+FROM pg_sequences
+"""
+# One that gave out nothing since it was set has no last value yet.
+UNUSED = "SELECT last_value - CASE WHEN is_called THEN 0 ELSE {} END AS value FROM {}"
 # What pg_dump writes anew each time, or from the server's version.
 UNSTABLE = re.compile(r"^(--.*|\\(un)?restrict .*|)$")
 NAMED = 5
@@ -46,11 +59,16 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Contents:
-    """Rows and digest of each table, the last value of each sequence, and a digest of the schema."""
+    """Rows and digest of each table, how far each sequence got, and digests of the schema and its objects.
+
+    Without ``objects`` it is of an older kit, which saw neither large objects, rows of extensions' tables,
+    owners nor privileges.
+    """
 
     tables: Mapping[str, Mapping[str, Any]]
     sequences: Mapping[str, int]
     schema_sha256: str = ""
+    objects: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -59,7 +77,20 @@ class Contents:
 
 def read_sequences(connection: Any) -> dict[str, int]:
     """Read every sequence; its value belongs to no snapshot, so read it before the dump does."""
-    return {row["name"]: int(row["value"]) for row in rows(connection, SEQUENCES)}
+    held = relations(connection, SEQUENCE)
+    return {
+        found["name"]: _reached(connection, held[found["name"]][0], found)
+        for found in rows(connection, SEQUENCES)
+        if found["name"] in held
+    }
+
+
+def _reached(connection: Any, name: sql.Composable, found: Mapping[str, Any]) -> int:
+    """How far a sequence got in its own direction."""
+    value, step = found["last_value"], found["increment_by"]
+    if value is None:
+        value = rows(connection, sql.SQL(UNUSED).format(sql.Literal(step), name))[0]["value"]
+    return int(value if step > 0 else -value)
 
 
 def relations(connection: Any, kinds: str) -> dict[str, tuple[sql.Composable, sql.Composable]]:
@@ -83,10 +114,12 @@ def has_rows(connection: Any) -> bool:
 
 def read_tables(connection: Any) -> dict[str, dict[str, Any]]:
     """Count and digest every table, in the transaction that the connection is in, if it is in one."""
-    return {
+    tables = {
         name: rows(connection, sql.SQL(DIGEST).format(*table))[0]
         for name, table in relations(connection, TABLES).items()
     }
+    (large,) = rows(connection, LARGE_OBJECTS)
+    return tables | ({"large objects": large} if large["rows"] else {})
 
 
 def schema_sha256(dumped: str) -> str:
@@ -97,10 +130,14 @@ def schema_sha256(dumped: str) -> str:
 
 def same(source: Contents, copy: Contents) -> tuple[Finding, ...]:
     """Hold a copy against its source, whose sequences were read earlier and may have gone on since."""
+    if not source.objects:
+        known = {name: table for name, table in copy.tables.items() if name in source.tables}
+        copy = replace(copy, tables=known, objects={})
     absent = sorted(source.tables.keys() ^ copy.tables.keys())
     both = source.tables.keys() & copy.tables.keys()
     differing = sorted(name for name in both if source.tables[name] != copy.tables[name])
     behind = sorted(name for name, value in source.sequences.items() if copy.sequences.get(name, -1) < value)
+    others = {name for name, _ in source.objects.items() ^ copy.objects.items()}
     rows = f"{copy.rows} rows in the copy, {source.rows} in the source."
     return (
         compare("tables", len(copy.tables), ">=", 1, "Nothing was restored."),
@@ -109,6 +146,7 @@ def same(source: Contents, copy: Contents) -> tuple[Finding, ...]:
         compare("rows", copy.rows, "==", source.rows, _named(differing)),
         compare("sequences_behind", len(behind), "==", 0, _named(behind)),
         compare("schema", copy.schema_sha256[:12], "==", source.schema_sha256[:12], "pg_dump -s differs."),
+        compare("objects_that_differ", len(others), "==", 0, _named(sorted(others))),
     )
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import psycopg2.extensions
 
-from checks.backup import age, digest, manifest, smoke
+from checks.backup import age, catalog, digest, manifest, smoke
 from checks.backup.archive import Archive, store
 from checks.backup.digest import Contents
 from checks.backup.directory import sole_backup
 from checks.backup.disk_hints import SPACE_HINT, disk_hints
 from checks.backup.manifest import Manifest
-from checks.backup.scratch_cluster import scratch
+from checks.backup.scratch_cluster import furnish, scratch
 from checks.backup.snapshot import Source, blocked, has_rows, read_source, snapshot
 from checks.backup.verify import RESTORED, SCHEMA_ONLY, NotProven, examine, is_proven
 from checks.base.errors import CannotMeasure, Misused
@@ -34,6 +34,10 @@ from checks.base.postgres_tools import Tools, environment, for_database
 SCRATCH_BYTES = 400 * 1024**2
 # A socket's name must be short; the directory made in it is private.
 RUN_DIR = Path("/tmp")  # noqa: S108
+
+
+# What only the proof needs to know of a source.
+NOT_KEPT = ("search_path", "lc_monetary", "extensions")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def backup(plan: BackupPlan) -> Manifest:
             made = _begun(plan, source, tools_version)
             if has_rows(connection, plan.lock_seconds, plan.watching or plan.url):
                 need_space(plan, source)
-                made = _dump_and_prove(plan, made, connection)
+                made = _dump_and_prove(plan, made, source, connection)
             else:
                 made = dataclasses.replace(made, nothing_to_lose=True)
         made = dataclasses.replace(made, finished_at=plan.now())
@@ -119,11 +123,13 @@ def _begun(plan: BackupPlan, source: Source, tools_version: str) -> Manifest:
         finished_at=started,
         nothing_to_lose=False,
         tools_version=tools_version,
-        **vars(source),
+        **{name: value for name, value in vars(source).items() if name not in NOT_KEPT},
     )
 
 
-def _dump_and_prove(plan: BackupPlan, made: Manifest, connection: psycopg2.extensions.connection) -> Manifest:
+def _dump_and_prove(
+    plan: BackupPlan, made: Manifest, source: Source, connection: psycopg2.extensions.connection
+) -> Manifest:
     files = _files(plan, made)
     kept = [plan.out / path.name.removesuffix(PARTIAL) for path in (files.archive, files.globals)]
     try:
@@ -144,9 +150,10 @@ def _dump_and_prove(plan: BackupPlan, made: Manifest, connection: psycopg2.exten
             schema_sha256=dumped.contents.schema_sha256,
             tables=dumped.contents.tables,
             sequences=dumped.contents.sequences,
+            objects=dumped.contents.objects,
             dump_seconds=round(dumped.seconds, 3),
         )
-        _prove(plan, files, dumped, made.encoding)
+        _prove(plan, files, dumped, source)
         made = dataclasses.replace(made, proof_seconds=round(time.monotonic() - begun, 3))
         publish(files.archive, kept[0])
         publish(files.globals, kept[1])
@@ -185,12 +192,13 @@ def dump(plan: BackupPlan, files: Files, connection: psycopg2.extensions.connect
             raise
         held = digest.read_tables(connection)
         seen = smoke.read(connection)
+        objects = catalog.read_objects(connection)
     roles = plan.tools.program("pg_dumpall", ["--globals-only", "--no-role-passwords"], variables)
     store(roles, files.globals, files.recipients, plan.tools.seconds)
-    return Dumped(Contents(held, sequences, digest.schema_sha256(schema)), seen, lsn, seconds)
+    return Dumped(Contents(held, sequences, digest.schema_sha256(schema), objects), seen, lsn, seconds)
 
 
-def _prove(plan: BackupPlan, files: Files, dumped: Dumped, encoding: str) -> None:
+def _prove(plan: BackupPlan, files: Files, dumped: Dumped, source: Source) -> None:
     """Raise NotProven unless what is stored, as whoever has the key will read it, is what was dumped."""
     for stored in (files.archive, files.globals) if files.recipients else ():
         seen = age.recipients_in(stored)
@@ -198,11 +206,15 @@ def _prove(plan: BackupPlan, files: Files, dumped: Dumped, encoding: str) -> Non
             raise CannotMeasure(
                 f"{stored.name} can be opened by {seen} keys, not by {len(files.recipients)}. Back up again."
             )
-    Archive(files.globals, files.identity).require_globals(plan.tools)
+    roles = Archive(files.globals, files.identity).require_globals(plan.tools)
     archive = Archive(files.archive, files.identity)
     # What was wrong is named while the cluster is still there: once it is removed, there is space again.
-    with scratch(plan.tools, plan.out, plan.run_dir) as url, disk_hints(plan.out):
-        findings = examine(plan.tools, archive, dumped.contents, dumped.smoke, encoding, url)
+    settings = {"lc_monetary": source.lc_monetary}
+    with scratch(plan.tools, plan.out, plan.run_dir, settings) as url, disk_hints(plan.out):
+        furnish(url, roles, source.extensions)
+        findings = examine(
+            plan.tools, archive, dumped.contents, dumped.smoke, source.properties, url, source.search_path
+        )
         if plan.on_copy and is_proven(findings):
             plan.on_copy(for_database(url, RESTORED))
     if not is_proven(findings):

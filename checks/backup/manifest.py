@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from checks.backup.digest import Contents
+from checks.backup.properties import Properties
 from checks.base.errors import CannotMeasure
 from checks.base.files import write_atomically
 
@@ -24,8 +25,9 @@ class Manifest:
     ``archive`` and ``globals`` (roles, without passwords) are file names beside the manifest, None when there
     was ``nothing_to_lose``; ``sha256`` is of the file as it is stored, encrypted to ``encrypted_to`` if any;
     ``lsn`` is where the WAL stood at the snapshot; ``smoke`` is what the service would have read then;
-    ``foreign_tables`` have their rows elsewhere. Times are Unix seconds, sizes bytes; ``tables`` maps a name
-    to its rows and digest.
+    ``foreign_tables`` have their rows elsewhere; ``roles`` own or may do something. Times are Unix seconds,
+    sizes bytes; ``tables`` maps a name to its rows and digest. ``objects``, ``properties`` and ``roles`` are
+    empty where an older kit made it.
     """
 
     id: str
@@ -49,6 +51,9 @@ class Manifest:
     sequences: Mapping[str, int] = field(default_factory=dict)
     lsn: str = ""
     foreign_tables: Sequence[str] = ()
+    objects: Mapping[str, str] = field(default_factory=dict)
+    properties: Properties = field(default_factory=Properties)
+    roles: Sequence[str] = ()
     encrypted_to: Sequence[str] = ()
     globals: str | None = None
     globals_sha256: str = ""
@@ -58,7 +63,7 @@ class Manifest:
 
     @property
     def contents(self) -> Contents:
-        return Contents(self.tables, self.sequences, self.schema_sha256)
+        return Contents(self.tables, self.sequences, self.schema_sha256, self.objects)
 
     def write(self, directory: Path) -> None:
         """Make the files beside it a backup; only whoever proved them may."""

@@ -2,22 +2,26 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from checks.backup.disk_hints import disk_hints
 from checks.base.errors import CannotMeasure, Misused
-from checks.base.postgres import connected
+from checks.base.postgres import connected, rows
 from checks.base.postgres_tools import Tools, environment
 from checks.base.waiting import wait_until
 
 USER = "p12_scratch"
+TABLESPACES = "--\n-- Tablespaces\n--"
+NOT_SQL = re.compile(r"(?m)^\\.*$")
+GRANTED_BY = re.compile(r"(?m)(?<=^GRANT )(.* TO .*) GRANTED BY .*;$")
 PREFIX = ".scratch-"
 START_SECONDS = 60.0
 # The longest name of a Unix socket, less its terminator.
@@ -90,6 +94,23 @@ def _answers(url: str) -> bool:
     with contextlib.suppress(CannotMeasure), connected(url):
         return True
     return False
+
+
+def furnish(url: str, roles: str, extensions: Sequence[str]) -> None:
+    """Make the roles of a ``pg_dumpall --globals-only`` in a scratch cluster, and nothing else of it.
+
+    Raises CannotMeasure, naming them, if Postgres on this host lacks some of the ``extensions``.
+    """
+    # Tablespaces come last and are directories of somebody else's; who granted a role says nothing here.
+    statements = GRANTED_BY.sub(r"\1;", NOT_SQL.sub("", roles.split(TABLESPACES, 1)[0]))
+    with connected(url, named="") as connection:
+        rows(connection, statements)
+        there = {found["name"] for found in rows(connection, "SELECT name FROM pg_available_extensions")}
+    if lacking := sorted(set(extensions) - there):
+        raise CannotMeasure(
+            f"Postgres on this host lacks what the database needs: extension {', '.join(lacking)}. Install it"
+            " (Debian: postgresql-MAJOR-NAME, as on the database host). Then: ./p12 backup"
+        )
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:

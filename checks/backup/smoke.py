@@ -61,7 +61,7 @@ def write(connection: psycopg2.extensions.connection) -> str:
     """
     with connection.cursor() as cursor:
         try:
-            cursor.execute("BEGIN")
+            cursor.execute("BEGIN READ WRITE")
             cursor.execute("SELECT coalesce(max(id), 0) FROM notes")
             (newest,) = cursor.fetchone() or (0,)
             cursor.execute(NOTE)

@@ -10,7 +10,8 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 
-from checks.backup import digest
+from checks.backup import digest, properties
+from checks.backup.properties import Properties
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.postgres import connected, rows
 
@@ -22,7 +23,13 @@ SOURCE = """
 SELECT pg_backend_pid() AS pid, current_database() AS database,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
        split_part(current_setting('server_version'), ' ', 1) AS server_version,
-       current_setting('server_encoding') AS encoding,
+       current_setting('server_encoding') AS encoding, current_setting('lc_monetary') AS lc_monetary,
+       current_schemas(false) AS search_path, ARRAY(SELECT extname::text FROM pg_extension) AS extensions,
+       ARRAY(SELECT pg_get_userbyid(refobjid)::text FROM pg_shdepend JOIN pg_database d ON d.oid = dbid
+             WHERE refclassid = 'pg_authid'::regclass AND datname = current_database()
+             UNION SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid >= 16384
+             UNION SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE oid >= 16384
+             UNION SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE oid >= 16384) AS roles,
        pg_database_size(current_database()) AS database_bytes,
        to_regclass('alembic_version') IS NOT NULL AS is_migrated
 """
@@ -52,6 +59,12 @@ class Source:
     database_bytes: int
     schema_revision: str | None
     foreign_tables: tuple[str, ...]
+    properties: Properties
+    roles: list[str]
+    # What the copy needs around it: the service's schemas, how money is written, and extensions.
+    search_path: list[str]
+    lc_monetary: str
+    extensions: list[str]
 
     @property
     def server_major(self) -> int:
@@ -69,6 +82,7 @@ def read_source(connection: Any) -> Source:
         **found,
         schema_revision=revision[0]["version_num"] if revision else None,
         foreign_tables=tuple(digest.relations(connection, digest.FOREIGN)),
+        properties=properties.read(connection, found["database"]),
     )
 
 

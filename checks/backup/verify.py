@@ -2,27 +2,34 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 
-from checks.backup import digest, manifest, smoke
+from checks.backup import catalog, digest, manifest, properties, smoke
 from checks.backup.archive import Archive
 from checks.backup.digest import Contents
 from checks.backup.manifest import Backup, Manifest
+from checks.backup.properties import Properties
 from checks.base.errors import CannotMeasure, Misused
-from checks.base.postgres import connected
+from checks.base.postgres import connected, rows
 from checks.base.postgres_tools import Tools, environment, for_database
 from checks.base.report import Finding, Verdict, combine, compare
 
 RESTORED = "restored"
 # libpq would take postgresql://… or name=value for more than a name.
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-SCHEMA_ONLY = ("--schema-only", "--no-owner", "--no-privileges")
+SCHEMA_ONLY = ("--schema-only", "--no-tablespaces")
+# What a backup of an older kit was compared by, and what can be restored where roles are missing.
+UNOWNED = ("--no-owner", "--no-privileges")
+# What a database says of its sessions must not keep it from being filled.
+FILLING = "-c default_transaction_read_only=off"
 
 
 class NotProven(Exception):
@@ -34,26 +41,47 @@ class NotProven(Exception):
 
 
 def examine(
-    tools: Tools, archive: Archive, dumped: Contents, seen: Mapping[str, Any], encoding: str, url: str
+    tools: Tools,
+    archive: Archive,
+    dumped: Contents,
+    seen: Mapping[str, Any],
+    source: Properties,
+    url: str,
+    search_path: Sequence[str] = ("public",),
 ) -> tuple[Finding, ...]:
     """Read an archive to its end, restore it into a new database, and compare with what was dumped.
 
-    ``seen`` is what the service read then; it also writes to the copy, after everything was compared.
+    ``source`` belongs to the database that was dumped, and to the copy too then. ``seen`` is what the service
+    read, in the schemas of ``search_path``; it also writes to the copy, after everything was compared.
     """
     archive.read_to_its_end(tools)
-    create(url, RESTORED, encoding)
-    copy = fill(tools, archive, url, RESTORED, ["--no-owner", "--no-privileges"])
+    create(url, RESTORED, source.locale)
+    with connected(url, named="") as connection:
+        properties.apply(connection, RESTORED, source)
+        other = source.differences(properties.read(connection, RESTORED))
+    copy = fill(tools, archive, url, RESTORED, ["--no-tablespaces"])
+    with connected(url, named="") as connection:
+        # The superuser finds what the service's own role finds.
+        ours = ("", "search_path", ", ".join(f'"{name}"' for name in search_path))
+        kept = [each for each in source.settings if each[:2] != ours[:2]]
+        properties.apply(connection, RESTORED, replace(source, settings=[*kept, ours]))
     with connected(for_database(url, RESTORED), tools.seconds) as connection:
         answered = smoke.read(connection, seen["at"]) if seen else {}
         refused = smoke.write(connection) if seen else ""
-    return digest.same(dumped, copy) + smoke.same(seen, answered, refused)
+    belongs = compare("properties_that_differ", len(other), "==", 0, "; ".join(other))
+    return (*digest.same(dumped, copy), belongs, *smoke.same(seen, answered, refused))
 
 
-def create(url: str, dbname: str, encoding: str) -> None:
-    """Create an empty database; raises Misused if it is there."""
+def create(url: str, dbname: str, locale: Mapping[str, str]) -> None:
+    """Create an empty database; raises Misused if it is there, or if the host lacks its locale."""
+    options = " ".join(f"{option} %s" for option in locale)
     with connected(url) as connection:
         try:
-            _execute(connection, "CREATE DATABASE {} TEMPLATE template0 ENCODING %s", dbname, encoding)
+            statement = f"CREATE DATABASE {{}} TEMPLATE template0 {options}"
+            _execute(connection, statement, dbname, *locale.values())
+        except psycopg2.errors.WrongObjectType:
+            words = f"Postgres on this host lacks the database's locale, {locale}."
+            raise Misused(f"{words} Install it (Debian: dpkg-reconfigure locales).") from None
         except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
             words = f"Database {dbname} is there already."
             raise Misused(f"{words} Name a new one; nothing is overwritten.") from None
@@ -64,11 +92,13 @@ def _execute(connection: Any, statement: str, dbname: str, *values: str) -> None
         cursor.execute(sql.SQL(statement).format(sql.Identifier(dbname)), values or None)
 
 
-def fill(tools: Tools, archive: Archive, url: str, dbname: str, options: list[str]) -> Contents:
+def fill(
+    tools: Tools, archive: Archive, url: str, dbname: str, options: Sequence[str], legacy: Sequence[str] = ()
+) -> Contents:
     """Restore an archive into an empty database and return what it then holds."""
     target = for_database(url, dbname)
-    archive.restore(tools, [*options, f"--dbname={dbname}"], environment(target))
-    schema = tools.run("pg_dump", SCHEMA_ONLY, environment(target))
+    archive.restore(tools, [*options, f"--dbname={dbname}"], environment(target, PGOPTIONS=FILLING))
+    schema = tools.run("pg_dump", [*SCHEMA_ONLY, *legacy], environment(target))
     with connected(target, tools.seconds) as connection:
         with connection.cursor() as cursor:
             cursor.execute(digest.SETTINGS)
@@ -76,6 +106,7 @@ def fill(tools: Tools, archive: Archive, url: str, dbname: str, options: list[st
             digest.read_tables(connection),
             digest.read_sequences(connection),
             digest.schema_sha256(schema),
+            catalog.read_objects(connection),
         )
 
 
@@ -113,11 +144,14 @@ def restore_into(
     tools: Tools | None = None,
     identity: str = "",
     comment: str = "",
+    locale: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Finding, ...]:
     """Restore a kept backup into a new database beside the one in ``url``, and compare.
 
     The database named in ``url`` is not touched. ``identity`` is the private key that opens an encrypted one;
-    ``comment`` stands at the new database from its first moment, so one that was killed is known by it.
+    ``comment`` stands at the new database from its first moment, so one that was killed is known by it; it
+    has the ``locale`` given, else the one that was dumped. Owners and privileges come along where all of
+    their roles are there.
     Raises Misused if ``dbname`` exists or is no name, there is nothing to restore or no key to open it, and
     NotProven if the archive or the copy is not what the manifest says; the copy is dropped then.
     """
@@ -131,19 +165,35 @@ def restore_into(
     if not is_proven(found):
         raise NotProven(f"{said.id} is damaged; nothing was restored. Use another backup.", found)
     # Outside of what drops it again: another one's database is not ours to drop.
-    create(url, dbname, said.encoding)
+    create(url, dbname, locale or said.properties.locale or {"ENCODING": said.encoding})
     try:
         if comment:
             with connected(url) as connection:
                 _execute(connection, "COMMENT ON DATABASE {} IS %s", dbname, comment)
-        copy = fill(tools, archive, url, dbname, ["--no-owner"])
-        found += digest.same(said.contents, copy)
+        found += _filled(tools, archive, url, dbname, said)
         if not is_proven(found):
             raise NotProven(f"{dbname} did not become what {said.id} says; it was dropped.", found)
     except BaseException:
         drop(url, dbname)
         raise
     return found
+
+
+def _filled(tools: Tools, archive: Archive, url: str, dbname: str, said: Manifest) -> tuple[Finding, ...]:
+    """Restore and compare; without owners and privileges where a role of theirs is missing."""
+    with connected(url) as connection:
+        there = {found["role"] for found in rows(connection, "SELECT rolname AS role FROM pg_roles")}
+    missing = sorted(set(said.roles) - there)
+    words = f"Restored without owners and privileges; {said.globals} has the roles." if missing else ""
+    lacking = compare("roles_missing", len(missing), ">=", 0, f"{', '.join(missing)}. {words}".strip(". "))
+    wanted = said.contents
+    if said.objects and not missing:
+        return digest.same(wanted, fill(tools, archive, url, dbname, []))
+    copy = fill(tools, archive, url, dbname, UNOWNED if missing else UNOWNED[:1], UNOWNED)
+    if missing:
+        # What is left can be held against nothing that was noted with them.
+        copy = replace(copy, schema_sha256=wanted.schema_sha256, objects=wanted.objects)
+    return (*digest.same(wanted, copy), lacking)
 
 
 def require_key(kept: Backup, identity: str, tools: Tools | None = None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from checks.backup import digest, make, verify
+from checks.backup import catalog, digest, make, verify
 from checks.backup.digest import Contents
 from checks.base import postgres_tools
 from checks.base.errors import CannotMeasure
@@ -231,7 +231,8 @@ def read(url: str) -> Contents:
     with connected(url) as connection:
         dumped = Tools(BIN).run("pg_dump", verify.SCHEMA_ONLY, postgres_tools.environment(url))
         tables, sequences = digest.read_tables(connection), digest.read_sequences(connection)
-        return Contents(tables, sequences, digest.schema_sha256(dumped))
+        objects = catalog.read_objects(connection)
+        return Contents(tables, sequences, digest.schema_sha256(dumped), objects)
 
 
 def test_a_copy_of_nothing_is_no_proof() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.backup import age, smoke, verify
+from checks.backup import age, properties, smoke, verify
 from checks.backup.archive import Archive
 from checks.backup.make import BackupPlan, Dumped, Files, dump
 from checks.backup.manifest import Manifest, sha256
@@ -67,8 +67,10 @@ def proven(postgres: Cluster) -> Iterator[Callable[[Archive, Dumped], bool]]:
         postgres.run("DROP DATABASE IF EXISTS restored")
         url = postgres.url("postgres")
         try:
+            with connected(url) as connection:
+                source = properties.read(connection, "proven")
             return verify.is_proven(
-                verify.examine(TOOLS, archive, dumped.contents, dumped.smoke, "UTF8", url)
+                verify.examine(TOOLS, archive, dumped.contents, dumped.smoke, source, url)
             )
         except CannotMeasure:
             return False
