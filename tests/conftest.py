@@ -12,6 +12,8 @@ from rollout.host.apt import command_to_type
 from rollout.host.installed_servers import PACKAGES, Servers, find
 from tests.running import Cluster, cluster, pooler, redis_server
 
+pytest_plugins = ["tests.counts"]
+
 
 @pytest.fixture(scope="session")
 def servers() -> Servers:

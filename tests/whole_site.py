@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,16 +139,17 @@ def whole_site(settings: str, production: str = "") -> Iterator[Site]:
     cache.mkdir(parents=True, exist_ok=True)
     (made.checkout / ".p12").mkdir(mode=0o755)
     (made.checkout / ".p12" / "cache").symlink_to(cache)
-    for target, port in zip(("staging", "production"), free_blocks(2), strict=True):
-        variables = made.checkout / "inventories" / "local" / "group_vars" / target / "test.yml"
-        more = production if target == "production" else ""
-        variables.write_text(f"---\np12_port: {port}\n{settings}{more}")
-    try:
-        yield made
-    finally:
-        (made.checkout / ".p12" / "cache").unlink()
-        made.p12("down", "--purge")
-        shutil.rmtree(home, ignore_errors=True)
+    with free_blocks(2) as ports:
+        for target, port in zip(("staging", "production"), ports, strict=True):
+            variables = made.checkout / "inventories" / "local" / "group_vars" / target / "test.yml"
+            more = production if target == "production" else ""
+            variables.write_text(f"---\np12_port: {port}\n{settings}{more}")
+        try:
+            yield made
+        finally:
+            (made.checkout / ".p12" / "cache").unlink()
+            made.p12("down", "--purge")
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def place(site: Site) -> dict[str, Any]:
@@ -163,15 +164,23 @@ def place(site: Site) -> dict[str, Any]:
     return variables
 
 
-def free_blocks(count: int, size: int = 40) -> Iterator[int]:
-    """Find first ports of whole blocks that nobody listens in, below the ephemeral range."""
-    found = 0
-    for base in range(20000, 30000, size):
-        if found == count:
-            return
-        if all(is_free(port) for port in range(base, base + size)):
-            found += 1
-            yield base
+@contextlib.contextmanager
+def free_blocks(count: int, size: int = 40) -> Iterator[Sequence[int]]:
+    """Hold the first ports of whole blocks that nobody listens in, below the ephemeral range.
+
+    A name among the abstract sockets is held for each, so that two sites made at once get different ones.
+    """
+    with contextlib.ExitStack() as held:
+        found: list[int] = []
+        for base in range(20000, 30000, size):
+            name = held.enter_context(socket.socket(socket.AF_UNIX))
+            with contextlib.suppress(OSError):
+                name.bind(f"\0p12-test-ports-{base}")
+                if all(is_free(port) for port in range(base, base + size)):
+                    found.append(base)
+            if len(found) == count:
+                break
+        yield found
 
 
 def is_free(port: int) -> bool:

@@ -50,14 +50,17 @@ def test_every_control_has_a_name_and_the_script_finds_what_it_looks_for(client:
     page = client.get("/").text
     script = (PACKAGE / "web" / "static" / "page.js").read_text()
 
-    for control in re.findall(r'<(?:textarea|select|input)[^>]* id="(\w+)"', page):
-        assert f'<label for="{control}">' in page
-    for wanted in re.findall(r'find\("(\w+)"\)', script):
-        assert f'id="{wanted}"' in page
-    for wanted in re.findall(r'part\("\.(\w+)"\)', script):
-        assert re.search(rf'class="{wanted}"', page)
-    for word in re.findall(r"words\.(\w+)", script):
-        assert "data-" + re.sub("([A-Z])", lambda m: "-" + m[1].lower(), word) in page
+    controls = re.findall(r'<(?:textarea|select|input)[^>]* id="(\w+)"', page)
+    ids, parts = (re.findall(pattern, script) for pattern in (r'find\("(\w+)"\)', r'part\("\.(\w+)"\)'))
+    words = {
+        re.sub("([A-Z])", lambda m: "-" + m[1].lower(), word) for word in re.findall(r"words\.(\w+)", script)
+    }
+
+    assert all((controls, ids, parts, words))
+    assert [control for control in controls if f'<label for="{control}">' not in page] == []
+    assert [wanted for wanted in ids if f'id="{wanted}"' not in page] == []
+    assert [wanted for wanted in parts if f'class="{wanted}"' not in page] == []
+    assert [word for word in words if f"data-{word}" not in page] == []
 
 
 def test_the_description_lists_exactly_the_routes_that_are_served(client: FlaskClient) -> None:

@@ -16,6 +16,7 @@ import pytest
 from rollout.errors import Refused, RolloutError
 from rollout.host import slot
 from rollout.target.target import Target
+from tests.running import free_port
 
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
 
@@ -197,7 +198,7 @@ def test_instances_of_a_host_that_has_none_are_never_ready(target: Target) -> No
 
 
 def test_an_instance_that_ends_again_and_again_is_not_waited_for(target: Target) -> None:
-    port = 20999
+    port = free_port()
     target.settings["instances"].append(
         {"name": "blue-1.local", "slot": "blue", "address": "127.0.0.1", "port": port}
     )
