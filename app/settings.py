@@ -18,6 +18,7 @@ from app.values import (
     switch,
     text,
     whole,
+    whole_or_never,
 )
 
 PRODUCTION = "production"
@@ -151,6 +152,12 @@ class Settings:
     )
     purge_interval_seconds: float = row(
         "P12_PURGE_INTERVAL_SECONDS", "300", seconds(1, 86400), "time between purges of gone notes"
+    )
+    purge_after_days: int | None = row(
+        "P12_PURGE_AFTER_DAYS",
+        "",
+        whole_or_never(1, 36500),
+        "days after which expired and removed notes are deleted for good, with their logs; unset: never",
     )
 
     # Flags have a table of their own; these are those that the environment sets.

@@ -27,6 +27,11 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def whole_or_never(low: int, high: int) -> Callable[[str], int | None]:
+    """Read a whole number from ``low`` to ``high``, or nothing: never."""
+    return lambda value: whole(low, high)(value) if value else None
+
+
 def seconds(low: float, high: float) -> Callable[[str], float]:
     """Read a duration in seconds, fractions allowed."""
 

@@ -1,1 +1,1 @@
-"""The slot's second process, which counts queued views and purges. It never answers a request."""
+"""The slot's second process, which counts queued views and purges if told to. It never answers a request."""

@@ -1,4 +1,4 @@
-"""The process of a slot that counts queued views and purges gone notes: ``python -m app.worker``."""
+"""The process of a slot that counts queued views and purges if told to: ``python -m app.worker``."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from app.flags import READ_ONLY
 from app.live_flags import LiveFlags
@@ -24,7 +25,7 @@ log = logging.getLogger("app.worker")
 
 @dataclass
 class Worker:
-    """Drains and purges until told to stop; a database that is away only makes it wait."""
+    """Drains, and purges if told to, until it is stopped; a database that is away only makes it wait."""
 
     settings: Settings
     database: Database
@@ -35,26 +36,22 @@ class Worker:
     def run(self) -> None:
         """Work until ``stop`` is set."""
         now, poll_seconds = self.monotonic(), self.settings.worker_poll_seconds
-        chores = [
-            Chore("counting", self._count, poll_seconds, now),
-            Chore("purging", self._purge, self.settings.purge_interval_seconds, now),
-        ]
+        chores = [Chore("counting", lambda: self._written(count_batch), poll_seconds, now)]
+        days, interval_seconds = self.settings.purge_after_days, self.settings.purge_interval_seconds
+        if days is not None:
+            purge = partial(purge_batch, days=days)
+            chores.append(Chore("purging", lambda: self._written(purge), interval_seconds, now))
         while not self.stop.is_set():
             for chore in chores:
                 if chore.due <= self.monotonic():
                     chore.do(self.monotonic)
             self.stop.wait(max(0.0, min(chore.due for chore in chores) - self.monotonic()))
 
-    def _count(self) -> int:
-        return self._written(lambda: count_batch(self.database))
-
-    def _purge(self) -> int:
-        return self._written(lambda: purge_batch(self.database))
-
-    def _written(self, batch: Callable[[], int]) -> int:
+    def _written(self, batch: Callable[[Database], int]) -> int:
         if self.flags.current().on(READ_ONLY):
             return 0
-        return RetryPolicy(budget_seconds=self.settings.retry_budget_ms / 1000).run(batch)
+        policy = RetryPolicy(budget_seconds=self.settings.retry_budget_ms / 1000)
+        return policy.run(lambda: batch(self.database))
 
 
 def main() -> int:

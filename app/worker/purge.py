@@ -1,4 +1,4 @@
-"""Remove notes that have been gone for an hour: first their logs, a chunk at a time, then themselves."""
+"""Remove notes that have been gone for long: first their logs, a chunk at a time, then themselves."""
 
 from sqlalchemy import Connection
 
@@ -8,12 +8,12 @@ BATCH_NOTES = 500
 # Few enough for the statement timeout also where each row is a page that has to come from a slow disk.
 CHUNK_ROWS = 1000
 
-# An hour, because a view that waited for the note while it vanished must have finished: it would leave
-# a log row of a note that is no more. Queued views are counted first: a rollup locks them and then their
+# Days are long enough for a view that waited for the note while it vanished: unfinished, it would leave a
+# log row of a note that is no more. Queued views are counted first: a rollup locks them and then their
 # note, so whoever locks a note must want nothing of the queue.
 SELECT_GONE = """
 SELECT id FROM notes
-WHERE least(expires_at, deleted_at) < timezone('utc', now()) - interval '1 hour'
+WHERE least(expires_at, deleted_at) < timezone('utc', now()) - make_interval(days => %(days)s)
   AND NOT EXISTS (SELECT FROM view_queue WHERE view_queue.note_id = notes.id)
 ORDER BY id LIMIT %(notes)s
 """
@@ -38,14 +38,14 @@ DELETE FROM notes WHERE id = ANY(ARRAY(
 STATEMENTS = (*(DELETE_CHUNK.format(log=log) for log in ("view_log", "like_log", "report_log")), DELETE_NOTES)
 
 
-def purge_batch(database: Database, rows: int = CHUNK_ROWS) -> int:
-    """Remove at most ``rows`` of each log of some gone notes, and those notes that have none left.
+def purge_batch(database: Database, days: int, rows: int = CHUNK_ROWS) -> int:
+    """Remove at most ``rows`` of each log of some notes gone for ``days``, and those that have none left.
 
     Each chunk is a transaction of its own, so what was removed stays removed if the next one fails. A note
     with a queued view stays until that is counted. Return how many rows went; 0 when all is done, or what
     is left is in another worker's hands.
     """
-    gone = [row.id for row in database.all(SELECT_GONE, {"notes": BATCH_NOTES})]
+    gone = [row.id for row in database.all(SELECT_GONE, {"notes": BATCH_NOTES, "days": days})]
     if not gone:
         return 0
     parameters = {"notes": gone, "rows": rows}

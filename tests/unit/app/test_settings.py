@@ -27,6 +27,7 @@ def test_the_defaults_of_the_contract_hold() -> None:
     assert (settings.pool_size, settings.max_overflow, settings.pool_timeout) == (8, 8, 10)
     assert (settings.pool_recycle, settings.threads, settings.report_threshold) == (280, 8, 5)
     assert settings.text_limit == 10_000
+    assert settings.purge_after_days is None
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
@@ -64,6 +65,7 @@ def test_without_a_database_the_start_says_what_to_set() -> None:
         ("P12_CORS_ALLOWLIST", "paste12.example"),
         ("P12_INTERNAL_ALLOW", "10.0.0.300"),
         ("P12_TRUSTED_HOPS", "2"),
+        ("P12_PURGE_AFTER_DAYS", "0"),
         ("P12_ENABLE_VIEW_QUEUE", "yes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The worker counts what is queued, purges what is gone for an hour, and stops when told."""
+"""The worker counts what is queued, purges what has been gone for long if told to, and stops when told."""
 
 import contextlib
 import signal
@@ -21,14 +21,15 @@ from app.worker.rollup import LOCK_NOTES, TAKE_BATCH, count_batch
 from tests.integration.app.instances import running_worker, slot
 from tests.running import Cluster, free_port, wait_for
 
+DAYS = 1
 GONE = """
 INSERT INTO notes (text, expires_at, deleted_at) VALUES
     ('fresh', timezone('utc', now()) + interval '1 hour', NULL),
     ('for ever', NULL, NULL),
     ('just expired', timezone('utc', now()) - interval '10 minutes', NULL),
-    ('long expired', timezone('utc', now()) - interval '2 hours', NULL),
+    ('long expired', timezone('utc', now()) - interval '2 days', NULL),
     ('just removed', NULL, timezone('utc', now()) - interval '10 minutes'),
-    ('long removed', timezone('utc', now()) + interval '1 hour', timezone('utc', now()) - interval '2 hours');
+    ('long removed', timezone('utc', now()) + interval '1 hour', timezone('utc', now()) - interval '2 days');
 INSERT INTO view_log (note_id, fingerprint, day) SELECT id, 'v', 'today' FROM notes;
 INSERT INTO like_log (note_id, fingerprint) SELECT id, 'v' FROM notes;
 INSERT INTO report_log (note_id, fingerprint) SELECT id, 'v' FROM notes;
@@ -39,8 +40,8 @@ INSERT INTO view_queue (note_id) SELECT id FROM notes;
 # Two gone notes with 60 views between them, and one that is there.
 POPULAR = """
 INSERT INTO notes (text, expires_at) VALUES
-    ('gone', timezone('utc', now()) - interval '2 hours'),
-    ('gone', timezone('utc', now()) - interval '2 hours'),
+    ('gone', timezone('utc', now()) - interval '2 days'),
+    ('gone', timezone('utc', now()) - interval '2 days'),
     ('there', NULL);
 INSERT INTO view_log (note_id, fingerprint, day)
     SELECT 1 + number % 2, number, 'today' FROM generate_series(1, 60) AS number;
@@ -118,13 +119,13 @@ def test_views_of_a_note_that_is_no_more_are_dropped(
     assert count(postgres, database, "view_queue") == 0
 
 
-def test_only_notes_gone_for_an_hour_are_purged_with_their_logs(
+def test_only_notes_gone_for_so_many_days_are_purged_with_their_logs(
     connected: Database, postgres: Cluster, database: str
 ) -> None:
     postgres.run(GONE, database)
     count_batch(connected)
 
-    assert purge_batch(connected) == 2 + 2 * 3
+    assert purge_batch(connected, DAYS) == 2 + 2 * 3
 
     assert postgres.run("SELECT text FROM notes ORDER BY id", database) == [
         ("fresh",),
@@ -143,11 +144,11 @@ def test_a_purge_waits_for_no_rollup_and_leaves_it_the_notes_whose_views_it_coun
 
     with contextlib.closing(psycopg2.connect(postgres.url(database))) as rollup, rollup.cursor() as taking:
         taking.execute(TAKE_BATCH, {"rows": 10})
-        assert purge_batch(connected) == 1 + 3
+        assert purge_batch(connected, DAYS) == 1 + 3
         taking.execute(f"{LOCK_NOTES} NOWAIT", {"notes": [1, 2, 3, 4, 5]})
         rollup.commit()
 
-    assert purge_batch(connected) == 1 + 3
+    assert purge_batch(connected, DAYS) == 1 + 3
     assert postgres.run("SELECT id FROM notes ORDER BY id", database) == [(1,), (2,), (3,), (5,)]
 
 
@@ -157,7 +158,7 @@ def test_logs_are_purged_in_chunks_and_their_notes_last(
     postgres.run(POPULAR, database)
 
     left = []
-    while removed := purge_batch(connected, rows=10):
+    while removed := purge_batch(connected, DAYS, rows=10):
         left.append((removed, count(postgres, database, "view_log"), count(postgres, database, "notes")))
 
     # The view of a note that is there is nobody's to remove.
@@ -172,9 +173,9 @@ def test_logs_that_take_longer_than_a_statement_may_are_purged_all_the_same(
     url = f"{postgres.url(database)}?options=-c%20statement_timeout%3D{STATEMENT_MS}"
     with contextlib.closing(Database(load_settings({"DATABASE_URL": url}))) as limited:
         with pytest.raises(OperationalError, match="statement timeout"):
-            purge_batch(limited, rows=60)
+            purge_batch(limited, DAYS, rows=60)
 
-        while purge_batch(limited, rows=10):
+        while purge_batch(limited, DAYS, rows=10):
             pass
 
     assert count(postgres, database, "view_log") == 1
@@ -185,11 +186,12 @@ def test_a_purge_that_fails_keeps_no_view_waiting(
     postgres: Cluster, database: str, connected: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ = {"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.01"}
-    settings = load_settings({**environ, "P12_PURGE_INTERVAL_SECONDS": "86400"})
+    purging = {"P12_PURGE_INTERVAL_SECONDS": "86400", "P12_PURGE_AFTER_DAYS": str(DAYS)}
+    settings = load_settings({**environ, **purging})
     purges: list[int] = []
 
-    def fail(_: Database) -> int:
-        purges.append(1)
+    def fail(_: Database, days: int) -> int:
+        purges.append(days)
         raise BusyError
 
     monkeypatch.setattr("app.worker.loop.purge_batch", fail)
@@ -205,18 +207,30 @@ def test_a_purge_that_fails_keeps_no_view_waiting(
         worker.stop.set()
         thread.join(10)
 
-    assert purges == [1]
+    assert purges == [DAYS]
 
 
 def test_the_worker_drains_purges_and_stops_on_sigterm(postgres: Cluster, database: str) -> None:
     postgres.run(GONE, database)
     environment = {"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.05"}
-    with running_worker(environment) as worker:
+    with running_worker(environment | {"P12_PURGE_AFTER_DAYS": str(DAYS)}) as worker:
         wait_for(lambda: count(postgres, database, "notes") == 4, "the purge")
         wait_for(lambda: count(postgres, database, "view_queue") == 0, "the drain")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
     assert postgres.run("SELECT DISTINCT views FROM notes", database) == [(1,)]
+
+
+def test_nothing_is_purged_until_the_owner_says_after_how_many_days(postgres: Cluster, database: str) -> None:
+    postgres.run(GONE, database)
+    environment = {"DATABASE_URL": postgres.url(database), "P12_WORKER_POLL_SECONDS": "0.05"}
+    with running_worker(environment | {"P12_PURGE_INTERVAL_SECONDS": "1"}) as worker:
+        wait_for(lambda: count(postgres, database, "view_queue") == 0, "the drain")
+        postgres.run("INSERT INTO view_queue (note_id) VALUES (1)", database)
+        wait_for(lambda: count(postgres, database, "view_queue") == 0, "one more drain")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+    assert count(postgres, database, "notes") == 6
 
 
 @pytest.mark.usefixtures("deadlocked_queue")
