@@ -1,5 +1,7 @@
 """What is noted at the databases of restores, in their own comments: so a stage that was killed is found.
 
+A note is the comment's last line; what somebody else wrote there stands above it and stays.
+
 ``unfinished`` and ``scratch_of`` name the backup of a copy beside the live database; a copy that may be
 swapped in has ``backup`` and ``restoration``; the live one has these with ``replaced`` after a swap, and in
 ``given_up`` the newest restore that may not be swapped in any more.
@@ -18,6 +20,7 @@ from rollout.database.postgres import Cluster
 from rollout.errors import Refused
 
 COPY = "p12_copy_"
+NOTED = {"unfinished", "scratch_of", "backup", "restoration", "replaced", "given_up"}
 TURN_SECONDS = 3.0
 BESIDE = """
 SELECT datname, pg_database_size(oid), shobj_description(oid, 'pg_database')
@@ -33,27 +36,41 @@ def copy_name(backup_id: str, prefix: str = COPY) -> str:
 def mark_of(cluster: Cluster, name: str) -> dict[str, Any]:
     """Return what we noted at a database, empty when nothing or when it is not there."""
     with cluster.cursor() as cursor:
-        cursor.execute(
-            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name]
-        )
-        row = cursor.fetchone()
-    return _read((row or ("",))[0])
+        return split(_comment(cursor, name))[1]
+
+
+def _comment(cursor: Any, name: str) -> str:
+    cursor.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name])
+    (comment,) = cursor.fetchone() or ("",)
+    return comment or ""
 
 
 def set_mark(cursor: Any, name: str, mark: dict[str, Any]) -> None:
     comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
-    cursor.execute(comment.format(sql.Identifier(name), sql.Literal(written(mark))))
+    text, _ = split(_comment(cursor, name))
+    cursor.execute(comment.format(sql.Identifier(name), sql.Literal(written(mark, text))))
 
 
-def written(mark: dict[str, Any]) -> str:
-    return json.dumps(mark, sort_keys=True)
+def written(mark: dict[str, Any], text: str = "") -> str:
+    """A comment of a text and what we note below it."""
+    return "\n".join([*([text] if text else []), json.dumps(mark, sort_keys=True)])
+
+
+def split(comment: str) -> tuple[str, dict[str, Any]]:
+    """Take a comment apart into somebody's text and what we noted."""
+    text, _, last = comment.rpartition("\n")
+    try:
+        noted = json.loads(last)
+    except ValueError:
+        return comment, {}
+    return (text, noted) if isinstance(noted, dict) and noted.keys() <= NOTED else (comment, {})
 
 
 def beside(cluster: Cluster, live: str) -> dict[str, tuple[int, bool]]:
     """Return the databases that restores left beside the live one: size in bytes, and whether it is whole."""
     with cluster.cursor() as cursor:
         cursor.execute(BESIDE, [live])
-        found = [(name, int(size), _read(comment)) for name, size, comment in cursor.fetchall()]
+        found = [(name, int(size), split(comment or "")[1]) for name, size, comment in cursor.fetchall()]
     return {
         name: (size, "unfinished" not in mark)
         for name, size, mark in found
@@ -81,11 +98,3 @@ def restore_lock(cluster: Cluster, name: str) -> Iterator[None]:
 def drop_database(cluster: Cluster, name: str) -> None:
     with cluster.cursor() as cursor:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _read(comment: str | None) -> dict[str, Any]:
-    try:
-        noted = json.loads(comment or "{}")
-    except ValueError:
-        return {}
-    return noted if isinstance(noted, dict) else {}

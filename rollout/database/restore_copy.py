@@ -195,8 +195,11 @@ def socket_url(target: Target) -> str:
 def _restored(
     target: Target, kept: Backup, name: str, mark: dict[str, Any], identity: str
 ) -> tuple[Finding, ...]:
-    """Restore into a new database and mark it once it is whole; until then it is marked as unfinished."""
-    from checks.backup import verify
+    """Restore into a new database and mark it once it is whole; until then it is marked as unfinished.
+
+    It has the locale of the live one, and is the service's; so is all in it if its owners are not known here.
+    """
+    from checks.backup import properties, verify
 
     cluster = Cluster.of(target)
     with restore_lock(cluster, name), as_rollout_error(target, "restore"):
@@ -204,10 +207,12 @@ def _restored(
             drop_database(cluster, name)
         require_room(target, kept)
         unfinished = written({"unfinished": kept.manifest.id})
+        with cluster.cursor() as cursor:
+            locale = properties.read(cursor.connection, target.settings["database"]).locale
         findings = verify.restore_into(
-            socket_url(target), kept, name, postgres_tools(target), identity, unfinished
+            socket_url(target), kept, name, postgres_tools(target), identity, unfinished, locale
         )
         with cluster.cursor(name) as cursor:
-            give(cursor, name, OWNER)
+            give(cursor, name, OWNER, is_all=any(found.name == "roles_missing" for found in findings))
             set_mark(cursor, name, mark)
     return findings

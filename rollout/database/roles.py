@@ -57,11 +57,11 @@ def ensure(target: Target, seconds: float = 30.0) -> dict[str, Any]:
     return {"changed": bool(changed), "created": changed}
 
 
-def give(cursor: Any, database: str, owner: str) -> None:
-    """Make ``owner`` the owner of the database that the cursor is in, and of everything it holds."""
+def give(cursor: Any, database: str, owner: str, is_all: bool = True) -> None:
+    """Make ``owner`` the owner of the database that the cursor is in, and of all it holds if ``is_all``."""
     role = sql.Identifier(owner)
     cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), role))
-    cursor.execute(OBJECTS)
+    cursor.execute(OBJECTS if is_all else f"{OBJECTS} LIMIT 0")
     for kind, name in cursor.fetchall():
         # The names come quoted from the server itself.
         cursor.execute(sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(kind), sql.SQL(name), role))

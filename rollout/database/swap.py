@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -11,7 +12,7 @@ from checks.backup.manifest import Backup
 from checks.base.errors import CannotMeasure
 from checks.base.postgres import connected
 from rollout.database import backup_list
-from rollout.database.comments import copy_name, mark_of, set_mark
+from rollout.database.comments import copy_name, mark_of, set_mark, split, written
 from rollout.database.pgbouncer import Pooler, paused
 from rollout.database.postgres import Cluster
 from rollout.database.restore_copy import refuse_given_up, require_room
@@ -156,10 +157,32 @@ def _make_ready(target: Target, name: str, wanted: dict[str, Any]) -> None:
             f"{name} is not a finished copy of {wanted['backup']} for restore {wanted['restoration']}.",
             "The same command again",
         )
+    carry_properties_over(cluster, target.settings["database"], name)
     smoke(target, name)
     # Asked again, for whoever drives this may have slept since it was asked.
     await_quiet(target)
     carry_sequences_on(cluster, target.settings["database"], name)
+
+
+def carry_properties_over(cluster: Cluster, live: str, name: str) -> None:
+    """Give a copy what belongs to the live database itself: owner, settings, limit, privileges and comment.
+
+    :raises Refused: the copy differs in any of these afterwards, or in its locale.
+    """
+    from checks.backup import properties
+
+    with cluster.cursor() as cursor:
+        wanted = properties.read(cursor.connection, live)
+        copy = properties.read(cursor.connection, name)
+        mark = split(copy.comment)[1]
+        wanted = replace(wanted, comment=written(mark, split(wanted.comment)[0]))
+        properties.apply(cursor.connection, name, wanted)
+        different = wanted.differences(properties.read(cursor.connection, name))
+    if different:
+        raise Refused(
+            f"{live} has what its copy {name} has not: {'; '.join(different)}.",
+            "./p12 restore --give-up, then the restore again",
+        )
 
 
 def smoke(target: Target, name: str) -> None:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg2
 import pytest
 
-from checks.backup import age
+from checks.backup import age, properties
 from rollout.cli import host as program
 from rollout.database import backup_list, comments, restore_copy, swap
 from rollout.errors import Refused, RolloutError
@@ -264,6 +265,59 @@ def test_an_id_of_a_note_that_is_lost_is_not_given_out_again(
 
     assert site.cluster.run("SELECT nextval('notes_id_seq')", "paste12") == [(4712,)]
     restore_copy.drop(site.target, swapped["replaced"])
+
+
+OF_ITS_OWN = """
+ALTER DATABASE paste12 SET statement_timeout = '77s';
+ALTER DATABASE paste12 SET search_path = public, "Odd one";
+ALTER ROLE paste12 IN DATABASE paste12 SET work_mem = '7MB';
+ALTER DATABASE paste12 CONNECTION LIMIT 77;
+REVOKE CONNECT ON DATABASE paste12 FROM PUBLIC;
+GRANT CONNECT ON DATABASE paste12 TO pg_monitor
+"""
+
+
+def test_what_belongs_to_the_live_database_belongs_to_what_is_restored_over_it(
+    site: KeptSite, backup: str, number: int
+) -> None:
+    for statement in OF_ITS_OWN.strip().split(";"):
+        site.cluster.run(statement)
+    comment = "shobj_description((SELECT oid FROM pg_database WHERE datname = 'paste12'), 'pg_database')"
+    noted = json.dumps(comments.mark_of(site.server, "paste12"))
+    site.cluster.run(f"COMMENT ON DATABASE paste12 IS 'ours,\nsince 2019\n{noted}'")
+    before = belonging(site)
+    restore_copy.copy(site.target, backup, number)
+
+    swapped = swap.swap(site.target, backup, number)
+
+    assert replace(belonging(site), comment="") == replace(before, comment="")
+    assert before.connection_limit == 77
+    assert ("PUBLIC", "CONNECT", False) not in before.privileges
+    assert ("", "search_path", 'public, "Odd one"') in before.settings
+    assert site.cluster.run(f"SELECT {comment}")[0][0].startswith("ours,\nsince 2019\n")
+    assert comments.mark_of(site.server, "paste12")["replaced"] == swapped["replaced"]
+    restore_copy.drop(site.target, swapped["replaced"])
+
+
+def belonging(site: KeptSite) -> properties.Properties:
+    with site.server.cursor() as cursor:
+        return properties.read(cursor.connection, "paste12")
+
+
+def test_a_copy_with_another_locale_than_the_live_database_is_not_swapped_in(
+    site: KeptSite, backup: str, number: int
+) -> None:
+    restore_copy.copy(site.target, backup, number)
+    name = comments.copy_name(backup)
+    site.cluster.run(f"DROP DATABASE {name}")
+    site.cluster.run(f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de'")
+    with site.server.cursor() as cursor:
+        comments.set_mark(cursor, name, {"backup": backup, "restoration": number})
+
+    with pytest.raises(Refused, match=r"paste12 has what its copy .* has not: locale .* there .*'de'"):
+        swap.swap(site.target, backup, number)
+
+    restore_copy.give_up(site.target, backup, number)
 
 
 def test_a_restore_that_was_given_up_is_never_swapped_in_by_whoever_wakes_up(
