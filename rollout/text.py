@@ -1,7 +1,9 @@
 """Words that several rooms say in the same way."""
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 # What a terminal obeys instead of showing it, and what ends a line.
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -39,3 +41,10 @@ def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     begun = [name for name in names if word and name.startswith(word)]
     close = begun or get_close_matches(word, names, 1)
     return (f" Did you mean {close[0]}?" if close else "") + f" Accepted: {', '.join(names)}."
+
+
+def rollback_words(rollback: Mapping[str, Any]) -> str:
+    """Say which rollback was begun and is not finished."""
+    begun = time.strftime("%H:%M:%S", time.localtime(rollback["at"]))
+    way, why = f"{rollback['release']} to {rollback['to']}", one_line(rollback["why"])
+    return f"A rollback of {way}, begun by {rollback['owner']} at {begun} ({why}), is not finished"

@@ -77,6 +77,9 @@ class Guard:
     def look(self) -> None:
         """Judge the open window, if there is one; heal now and then; leave a heartbeat."""
         state = self.state()
+        if state.rollback:
+            self.turn_back(state.rollback["why"])
+            state = self.state()
         window = state.open_window
         if window is not None and state.rollout and state.rollout.ended:
             summary = f"the rollout was {state.rollout.ended} meanwhile"
@@ -168,7 +171,7 @@ class Guard:
         }
         closing = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
         if verdict == Verdict.FAILED:
-            report["rollback"] = self.turn_back(window.id, summary, closing)
+            report["rollback"] = self.turn_back(f"window {window.id}: {summary}", closing)
         else:
             self.journal_verdict(closing)
         with ignore_full_disk([]):
@@ -180,14 +183,14 @@ class Guard:
         windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
         failed = [window for window in windows if window.verdict == Verdict.FAILED]
         if rollout and rollout.from_slot and failed:
-            self.turn_back(failed[-1].id, failed[-1].summary)
+            self.turn_back(f"window {failed[-1].id}: {failed[-1].summary}")
 
-    def turn_back(self, window_id: str, summary: str, closing: Mapping[str, Any] | None = None) -> str:
-        """Roll back for a failed window, and return what came of it."""
+    def turn_back(self, why: str, closing: Mapping[str, Any] | None = None) -> str:
+        """Roll back for a failed window, or go on with what somebody began; return what came of it."""
         try:
-            said = str(roll_back(self.steering, OWNER, f"window {window_id}: {summary}", closing)["say"])
+            said = str(roll_back(self.steering, OWNER, why, closing)["say"])
         except RolloutError as error:
-            said = f"window {window_id} failed and traffic could not be turned back: {error}"
+            said = f"traffic could not be turned back ({why}): {error}"
         _say(said)
         return said
 

@@ -8,7 +8,7 @@ cannot undo it.
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rollout.errors import Refused, Unproven
@@ -91,17 +91,22 @@ def roll_back(
         moved = not steering.balancer.holds(shares)
         if moved:
             _require_somebody(steering, route)
+        due = moved or not again or state.rollback is not None
         # Journaled before it is done: should this be killed now, the guard finishes it instead of undoing it.
         with ignore_full_disk(unwritten):
-            steering.lock.fence(f"rollback: to {owner}")
-            if moved or not again:
+            if due and state.rollback is None:
+                _journal_intent(steering, route, owner, why)
+            if due:
+                steering.lock.fence(f"rollback: to {owner}")
                 steering.journal.append(owner, "traffic.shifted", shares=shares, release=route.back_to)
         if moved:
             with ignore_full_disk(unwritten):
                 steering.balancer.shift(shares)
         with ignore_full_disk(unwritten):
-            lowered, unproven = lower_flags(steering, state, route.leave, owner)
-            if not again:
+            # Another release may be on its way into the slot that was left: its flags are its own.
+            if due or state.slots[route.leave].release == route.release:
+                lowered, unproven = lower_flags(steering, state, route.leave, owner)
+            if due:
                 steering.journal.append(
                     owner, "rolled_back", release=route.release, to=route.back_to, slot=route.to, why=why
                 )
@@ -115,12 +120,20 @@ def roll_back(
     words = f"{'already' if again and not moved else 'back'} on {route.back_to} ({route.to})"
     off = f"; {', '.join(lowered)} off in {route.leave}" if lowered else ""
     return {
-        "changed": moved or bool(lowered) or not again,
+        "changed": due or bool(lowered),
         "release": route.back_to,
         "left": route.release,
         "lowered": lowered,
         **_proof(steering, route.to, words, (proven, off + damage_words(damage)), unproven | dead, started),
     }
+
+
+def _journal_intent(steering: Steering, route: RollbackRoute, owner: str, why: str) -> None:
+    """Say what is begun, by whom, and who loses the lock to it."""
+    holder = steering.lock.holder()
+    loser = asdict(holder) if holder.holds(time.time()) else None
+    ways = {"slot": route.leave, "to": route.back_to, "to_slot": route.to}
+    steering.journal.append(owner, "rollback.begun", release=route.release, **ways, why=why, taken_from=loser)
 
 
 @contextmanager

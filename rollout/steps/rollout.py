@@ -16,6 +16,7 @@ from rollout.steps.rules import (
     backup_complaint,
     certificate_complaint,
     is_admitting,
+    refuse_half_turned_back,
     refuse_quarantined,
     refuse_skipped_steps,
     refuse_unadmitted,
@@ -40,6 +41,12 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
         rollout = None  # what it passed then is no evidence for the next try
     passed = {w.share for w in state.windows_of(release) if w.kind == "step" and w.verdict == "passed"}
     finished = bool(rollout and rollout.ended == "finished")
+    if finished and steering.balancer.shares().get(slot) != FULL_SHARE:
+        raise Refused(
+            f"{release} is finished in the journal, and HAProxy gives {slot} "
+            f"{steering.balancer.shares().get(slot, 0)} % of the requests.",
+            "The guard mends it within a minute: ./p12 status; or turn it back: ./p12 rollback",
+        )
     before = rollout.from_slot if rollout else _before(state, slot)
     left = [s for s in steering.target.settings["steps"] if s < FULL_SHARE and not (rollout and s in passed)]
     installed = bool(held and held.proven and held.release == release and held.sha256 == sha256)
@@ -93,6 +100,7 @@ def slot_for(state: State, release: str) -> str:
     :raises Refused: another rollout is under way.
     """
     rollout = state.rollout
+    refuse_half_turned_back(state)
     if rollout and not rollout.ended and rollout.release != release:
         raise Refused(
             f"The rollout of {rollout.release} is at {rollout.share} %, begun "
@@ -215,6 +223,7 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
     """
     with steering.change(token) as owner:
         state = steering.state()
+        refuse_half_turned_back(state)
         rollout = state.rollout
         if rollout is None or rollout.release != release or rollout.ended == "rolled back":
             raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
@@ -239,6 +248,7 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
 def _running(steering: Steering, release: str, share: int) -> Rollout:
     """Return the rollout in progress, if it may have this share now."""
     state = steering.state()
+    refuse_half_turned_back(state)
     rollout = state.rollout
     if rollout is None or rollout.release != release or rollout.ended:
         raise Refused(f"No rollout of {release} is in progress.", "./p12 status")

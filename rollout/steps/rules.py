@@ -8,7 +8,7 @@ from rollout.errors import Refused
 from rollout.target import certificate
 from rollout.target.state import State
 from rollout.target.steering import Steering
-from rollout.text import one_line, restore_words
+from rollout.text import one_line, restore_words, rollback_words
 
 
 def refuse_quarantined(state: State, release: str, why: str) -> None:
@@ -19,6 +19,12 @@ def refuse_quarantined(state: State, release: str, why: str) -> None:
             f"{release} was rolled back ({one_line(reason)}) and is quarantined.",
             "To release it all the same: ./p12 release --why '…'",
         )
+
+
+def refuse_half_turned_back(state: State) -> None:
+    """Refuse to go on with anything while a rollback was begun and is not finished."""
+    if state.rollback:
+        raise Refused(f"{rollback_words(state.rollback)}.", "Finish it: ./p12 rollback")
 
 
 def refuse_while_restoring(target: str, state: State) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rollout.text import one_line, restore_words
+from rollout.text import one_line, restore_words, rollback_words
 
 GUARD_SILENT_SECONDS = 15.0
 MARKS = {"passed": "✓", "failed": "✗", "unknown": "?"}
@@ -34,6 +34,9 @@ def status_text(answer: Mapping[str, Any]) -> str:
         lines.append(
             f"  rollout     {rollout['release']} {rollout['ended'] or 'at ' + str(rollout['share']) + ' %'}"
         )
+    if answer.get("rollback"):
+        words = rollback_words(answer["rollback"])
+        lines.append(f"  rollback    {words}: the guard goes on with it, or ./p12 rollback")
     lines += _window_lines(answer)
     lock = answer["lock"]
     lines.append(f"  lock        {lock['owner']} for {_ago(lock['since'])}" if lock else "  lock        free")

@@ -64,7 +64,7 @@ def _begun(state: State, entry: Entry) -> State:
     )
     released = {release: why for release, why in state.quarantined.items() if release != begun.release}
     state = _rehearsal_over(state)
-    return replace(state, rollout=begun, windows=unfinished, quarantined=released)
+    return replace(state, rollout=begun, windows=unfinished, quarantined=released, rollback=None)
 
 
 def _opened(state: State, entry: Entry) -> State:
@@ -118,8 +118,13 @@ def _closed(state: State, entry: Entry) -> State:
     return _judged(replace(state, windows=windows), entry, name, summary, verdict)
 
 
+def _rollback_begun(state: State, entry: Entry) -> State:
+    return replace(state, rollback={**entry.data, "owner": entry.owner, "at": entry.at})
+
+
 def _rolled_back(state: State, entry: Entry) -> State:
     data = entry.data
+    state = replace(state, rollback=None)
     rollout = state.rollout
     if rollout is None or rollout.release != data["release"]:
         return state
@@ -160,7 +165,7 @@ def _restore_ended(state: State, entry: Entry) -> State:
 
 def _rehearsal_begun(state: State, entry: Entry) -> State:
     """Keep what a rollback takes away, for it is only rehearsed."""
-    names = ("rollout", "good", "quarantined", "rehearsal")
+    names = ("rollout", "good", "quarantined", "rehearsal", "rollback")
     kept = {name: getattr(state, name) for name in names}
     return replace(state, rehearsal={**entry.data, "kept": kept})
 
@@ -192,7 +197,9 @@ def _replaced(_: State, entry: Entry) -> State:
 
 
 # Events that are there to be read by people, and change nothing of what is true.
-NOTED = frozenset({"backups.pruned", "certificate.trusted", "lock.broken", "maintained", "traffic.healed"})
+NOTED = frozenset(
+    {"backups.pruned", "certificate.trusted", "lock.broken", "lock.taken", "maintained", "traffic.healed"}
+)
 HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "slot.claimed": _claimed,
     "slot.proven": _proven,
@@ -201,6 +208,7 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "window.opened": _opened,
     "window.closed": _closed,
     "window.decided": _closed,
+    "rollback.begun": _rollback_begun,
     "rolled_back": _rolled_back,
     "finished": _finished,
     "backup.verified": _backed_up,

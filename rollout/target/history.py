@@ -24,7 +24,7 @@ from rollout.target.state import State, state_of
 
 # So many entries are read beside a snapshot before another is written.
 TAIL = 32
-ESSENTIAL = ("slots", "shares", "rollout", "restoration", "flags")
+ESSENTIAL = ("slots", "shares", "rollout", "restoration", "flags", "rollback")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ class State:
     """Everything the journal says of a target.
 
     ``flags`` is what each slot was last wanted to have, with its ``generation``; ``unknown`` are events of
-    which this kit knows nothing; ``damaged`` is the journal before this one, where that could not be read.
+    which this kit knows nothing; ``rollback`` is one that was begun and is not finished;
+    ``damaged`` is the journal before this one, where that could not be read.
     """
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class State:
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     damaged: str = ""
+    rollback: Mapping[str, Any] | None = None
 
     @property
     def open_window(self) -> Window | None:

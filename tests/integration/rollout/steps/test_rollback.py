@@ -2,6 +2,9 @@
 
 import errno
 import itertools
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +21,7 @@ from rollout.target.journal import BrokenJournal, Journal
 from rollout.target.lock import Lock
 from rollout.target.wanted_flags import WantedFlags
 from tests.integration.rollout.small import SLOW
-from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, reply_on, timed
+from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, digest_of, reply_on, timed
 from tests.running import wait_for
 
 # What an engineer may be asked to wait; a quiet machine needs a tenth of it.
@@ -599,3 +602,88 @@ def test_the_whole_chain_is_verified_when_it_is_asked_for(risky: Steered) -> Non
     status, answer = risky.host("journal", "--verify")
 
     assert (status, "was altered or damaged" in answer["error"]) == (1, True)
+
+
+KILLER = """
+import importlib, os, signal, sys
+place, name, nth, when = sys.argv[1:5]
+module, owner = place.split(":")
+owner = getattr(importlib.import_module(module), owner)
+step, calls = getattr(owner, name), []
+def killed(*given, **named):
+    calls.append(1)
+    if when == "before" and len(calls) == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    done = step(*given, **named)
+    if len(calls) == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+setattr(owner, name, killed)
+from rollout.cli.host import main
+main(["production", "rollback", "--owner=bob@tower", "--why=errors"])
+"""
+JOURNAL, LOCK, BALANCER = "journal:Journal", "lock:Lock", "haproxy:Balancer"
+KILLED_AT = [
+    (JOURNAL, "append", 1, "after"),
+    *((place, name, 1, when) for when in ("before", "after") for place, name in (
+        (LOCK, "fence"), (BALANCER, "shift"), (BALANCER, "keep"), ("wanted_flags:WantedFlags", "put"))),
+    *((JOURNAL, "append", nth, when) for nth in (2, 3, 4) for when in ("before", "after")),
+]  # fmt: skip
+
+
+def kill_rollback(target: Steered, place: str, name: str, nth: int, when: str) -> None:
+    """Run a rollback that is killed with SIGKILL before or after one of its steps."""
+    words = [f"rollout.target.{place}", name, str(nth), when]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, *words], env=target.environment(), capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("finisher", ["guard", "engineer"])
+@pytest.mark.parametrize("at", KILLED_AT, ids=lambda at: "-".join(map(str, at)).rpartition(":")[2])
+def test_half_a_rollback_is_named_and_finished_by_whoever_looks_next(
+    live: Steered, at: tuple[str, str, int, str], finisher: str
+) -> None:
+    live.serve(NEW, {LOCKS: "1"})
+    kill_rollback(live, *at)
+    live.take("eve@desk", "desk:2:2.0")
+    if "rolled_back" not in live.events():
+        with pytest.raises(Refused, match=f"A rollback of {NEW} to {OLD}, begun by bob@tower"):
+            rollout.plan(live.steering, NEW, digest_of(NEW))
+        assert live.host("status")[1]["rollback"]["owner"] == "bob@tower"
+
+    if finisher == "guard":
+        live.guard.look()
+    else:
+        live.roll_back()
+
+    assert live.ask_many(10) == {OLD: 10}
+    assert all(instance.flags[LOCKS] == "0" for instance in live.of("green"))
+    state = live.steering.state()
+    assert (state.rollback, list(state.quarantined), state.good) == (None, [NEW], (OLD,))
+    assert live.steering.balancer.holds(state.shares)
+
+
+def test_a_release_is_not_called_live_that_haproxy_does_not_serve(live: Steered) -> None:
+    live.serve(NEW)
+    live.steering.balancer.shift({"blue": 100, "green": 0})
+
+    with pytest.raises(Refused, match=f"{NEW} is finished in the journal, and HAProxy gives green 0 %"):
+        rollout.plan(live.steering, NEW, digest_of(NEW))
+
+
+def test_one_that_changes_nothing_leaves_a_running_release_alone(risky: Steered) -> None:
+    risky.roll_back()
+    token = risky.take("eve@desk", "desk:2:2.0")
+    risky.claim(NEXT)
+    risky.install("green", NEXT)
+    risky.prove(NEXT, {LOCKS: "1"})
+    events = risky.events()
+
+    answer = risky.roll_back()
+
+    assert not answer["changed"]
+    assert risky.steering.lock.renew(token).owner == "eve@desk"
+    assert risky.steering.flags.of("green").flags[LOCKS] == "1"
+    assert risky.events() == events
