@@ -36,8 +36,8 @@ SCRATCH_BYTES = 400 * 1024**2
 RUN_DIR = Path("/tmp")  # noqa: S108
 
 
-# What only the proof needs to know of a source.
-NOT_KEPT = ("search_path", "lc_monetary", "extensions")
+# What only the proof needs to know of a source; a database's settings may hold secrets.
+NOT_KEPT = ("search_path", "lc_monetary", "extensions", "properties")
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def _begun(plan: BackupPlan, source: Source, tools_version: str) -> Manifest:
         started_at=started,
         finished_at=started,
         nothing_to_lose=False,
+        locale=source.properties.locale,
         tools_version=tools_version,
         **{name: value for name, value in vars(source).items() if name not in NOT_KEPT},
     )

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from checks.backup.digest import Contents
-from checks.backup.properties import Properties
 from checks.base.errors import CannotMeasure
 from checks.base.files import write_atomically
 
@@ -25,9 +24,9 @@ class Manifest:
     ``archive`` and ``globals`` (roles, without passwords) are file names beside the manifest, None when there
     was ``nothing_to_lose``; ``sha256`` is of the file as it is stored, encrypted to ``encrypted_to`` if any;
     ``lsn`` is where the WAL stood at the snapshot; ``smoke`` is what the service would have read then;
-    ``foreign_tables`` have their rows elsewhere; ``roles`` own or may do something. Times are Unix seconds,
-    sizes bytes; ``tables`` maps a name to its rows and digest. ``objects``, ``properties`` and ``roles`` are
-    empty where an older kit made it.
+    ``foreign_tables`` have their rows elsewhere; ``roles`` own or may do something; ``locale`` are options of
+    CREATE DATABASE. Times are Unix seconds, sizes bytes; ``tables`` maps a name to its rows and digest,
+    ``objects`` to a digest. An older kit noted no ``objects``, ``roles`` and ``locale``.
     """
 
     id: str
@@ -52,7 +51,7 @@ class Manifest:
     lsn: str = ""
     foreign_tables: Sequence[str] = ()
     objects: Mapping[str, str] = field(default_factory=dict)
-    properties: Properties = field(default_factory=Properties)
+    locale: Mapping[str, str] = field(default_factory=dict)
     roles: Sequence[str] = ()
     encrypted_to: Sequence[str] = ()
     globals: str | None = None

@@ -46,12 +46,13 @@ class Properties:
     settings: Sequence[tuple[str, str, str]] = ()
 
     def differences(self, other: "Properties") -> list[str]:
-        """Say what another database has otherwise."""
+        """Say what another database has otherwise; of settings, which may be secrets, only the names."""
+        settings = {name for _, name, _ in set(self.settings) ^ set(other.settings)}
         return [
             f"{name.replace('_', ' ')} {getattr(self, name)!r}, and there {getattr(other, name)!r}"
             for name in vars(self)
-            if getattr(self, name) != getattr(other, name)
-        ]
+            if name != "settings" and getattr(self, name) != getattr(other, name)
+        ] + ([f"settings {', '.join(sorted(settings))}"] if settings else [])
 
 
 def read(connection: Any, dbname: str) -> Properties:

@@ -165,7 +165,7 @@ def restore_into(
     if not is_proven(found):
         raise NotProven(f"{said.id} is damaged; nothing was restored. Use another backup.", found)
     # Outside of what drops it again: another one's database is not ours to drop.
-    create(url, dbname, locale or said.properties.locale or {"ENCODING": said.encoding})
+    create(url, dbname, locale or said.locale or {"ENCODING": said.encoding})
     try:
         if comment:
             with connected(url) as connection:
