@@ -20,8 +20,13 @@ def take(steering: Steering, owner: str, session: str, dead: str, tentative: boo
 
     :raises Refused: somebody else holds it, and the attempt is not ``tentative``.
     """
+    before = steering.lock.holder()
     try:
-        return asdict(steering.lock.take(owner, session, dead)) | {"held": True}
+        taken = steering.lock.take(owner, session, dead)
+        if taken.token != before.token:
+            loser = asdict(before) if before.owner else None
+            steering.journal.append(owner, "lock.taken", session=session, token=taken.token, taken_from=loser)
+        return asdict(taken) | {"held": True}
     except Refused as error:
         if not tentative:
             raise

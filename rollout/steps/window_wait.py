@@ -103,7 +103,7 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
     while True:
         lost: Refused | None = None
         try:
-            steering.lock.renew(token)
+            steering.renew(token)
         except Refused as error:
             lost = error
         # Read after the lock: the guard journals its verdict before it breaks the lock to turn traffic back.

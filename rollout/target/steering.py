@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rollout.errors import Refused
 from rollout.files import file_lock
 from rollout.target.haproxy import Balancer
 from rollout.target.history import History
 from rollout.target.instances import Reply
 from rollout.target.journal import BrokenJournal
-from rollout.target.lock import Lock
+from rollout.target.lock import Holder, Lock
 from rollout.target.state import State
 from rollout.target.target import Target
 from rollout.target.wanted_flags import Wanted, WantedFlags, push
@@ -77,4 +78,22 @@ class Steering:
         :raises Refused: the token was fenced off, or another change takes too long.
         """
         with file_lock(self.target.mutex):
-            yield self.lock.renew(token).owner if token is not None else ""
+            yield self.renew(token).owner if token is not None else ""
+
+    def renew(self, token: int) -> Holder:
+        """Show that the lock's holder is alive.
+
+        :raises Refused: it lost the lock; says to whom and when, what is true now, and how to go on.
+        """
+        try:
+            return self.lock.renew(token)
+        except Refused as error:
+            state = self.state()
+            serving = state.slots.get(state.serving or "")
+            words = [str(error), f"{serving.release if serving else 'Nothing'} serves {self.target.name}."]
+            hint = "See what happened: ./p12 status; then, once the lock is free, the same command again"
+            for release, why in state.quarantined.items():
+                if state.rollout and state.rollout.release == release:
+                    words.append(f"{release} was rolled back: {why}.")
+                    hint = "./p12 status; to release it all the same: ./p12 release --why '…'"
+            raise Refused(" ".join(words), hint) from error
