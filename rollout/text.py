@@ -19,6 +19,23 @@ def command_hint(verb: str, target: str) -> str:
     return f"./p12 {verb}" + (f" --target {target}" if target != "production" else "")
 
 
+# The verbs that work on one target, with their second words.
+OF_ONE_TARGET = re.compile(
+    r"\./p12 (rollback|evidence|backup|restore|flags( list| set| off)?|lock( show| break)?"
+    r"|maintenance( apply| restart postgres| restart pgbouncer| on| off)?)(?![\w-])(?![^;,\n]*--target)"
+)
+
+
+def aimed(hint: str, target: str) -> str:
+    """A hint whose commands name the target, where without ``--target`` they would work on another."""
+    return OF_ONE_TARGET.sub(lambda found: command_hint(found[0][6:], target), hint)
+
+
+def count_text(number: int, noun: str) -> str:
+    """A number of things: 1 instance, 2 instances."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def size_text(size_bytes: float) -> str:
     """A size as people say it: 38 kB, 79.8 MB, 1204 MB."""
     if size_bytes < 1e6:

@@ -45,7 +45,7 @@ class Finding:
     def __str__(self) -> str:
         limit = f"(limit {self.operator} {self.shown(self.limit)})"
         said = self.sentence or f"{self.name} {self.shown(self.measured)} {limit}"
-        return f"{said} {self.hint}" if self.hint and self.verdict is not Verdict.PASSED else said
+        return f"{said}. {self.hint}" if self.hint and self.verdict is not Verdict.PASSED else said
 
     def shown(self, value: Measured) -> str:
         """A measured value or a limit in few characters, with the unit that the finding's name ends in."""

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         if not arguments or arguments[0] in HELP:
             print(usage("usage: p12 VERB …   (each has --help)", {n: verb.help for n, verb in VERBS.items()}))
             return 0 if arguments else USAGE_STATUS
-        verb, words = find(VERBS, arguments, "p12", first_is_meant=True)
+        verb, words = find(VERBS, arguments, "./p12", first_is_meant=True)
         match verb.name:
             case "check":
                 return _become([sys.executable, "-P", "-m", "checks", *words], {})
@@ -164,9 +164,9 @@ def _inventory(options: argparse.Namespace) -> Path:
         if candidate.exists():
             return candidate.resolve()
     meant = did_you_mean(options.inventory, sites())
-    raise RolloutError(
-        f"{options.inventory} is not an inventory: neither a path nor a site.{meant}",
-        "./p12 release --inventory inventories/local",
+    raise Misspelt(
+        f"{options.inventory} is not an inventory: neither a path nor a site.{meant} Nothing was done.",
+        f"./p12 {options.verb} --help",
     )
 
 

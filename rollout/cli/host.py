@@ -15,6 +15,7 @@ from rollout.cli.verb_table import HELP, USAGE_STATUS, find, parse, usage
 from rollout.errors import RolloutError
 from rollout.host.owner import become_owner
 from rollout.target.target import Target, root_directory
+from rollout.text import aimed
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,11 +40,14 @@ def main(arguments: Sequence[str]) -> int:
             become_owner(root / target)
         answer = verb.run(Target.load(target, root), options)
     except RolloutError as error:
-        return _print({"error": str(error), "hint": error.hint}, 1)
+        return _print({"error": str(error), "hint": aimed(error.hint, target)}, 1)
     except Exception as error:  # whatever it is, the playbook gets an answer and no stack trace
         reason = f"{type(error).__name__}: {error}"
         return _print({"error": f"{target}: {verb.name}: {reason}", "hint": ""}, 1)
-    return answer if isinstance(answer, int) else _print(answer or {}, 0)
+    if isinstance(answer, int):
+        return answer
+    hint = {"hint": aimed(answer["hint"], target)} if answer and answer.get("hint") else {}
+    return _print({**(answer or {}), **hint}, 0)
 
 
 def _print(answer: Mapping[str, Any], code: int) -> int:

@@ -10,6 +10,7 @@ from rollout.steps.rules import refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS
+from rollout.text import count_text
 
 
 def listed(steering: Steering) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def set_flags(
         "generation": wanted.generation,
         "unreached": sorted(dead),
         "say": f"{steering.target.name}: {', '.join(pairs)} in {slot}, "
-        f"proven at {len(proven)} instances in {seconds:.2f} s{unproven_words(dead)}",
+        f"proven at {count_text(len(proven), 'instance')} in {seconds:.2f} s{unproven_words(dead)}",
     }
 
 

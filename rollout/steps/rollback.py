@@ -19,7 +19,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, other
-from rollout.text import command_hint
+from rollout.text import command_hint, count_text
 from rollout.waiting import attempts
 
 PROOF_SECONDS = 5.0
@@ -186,7 +186,8 @@ def _proof(
         "proven": proven,
         "unreached": sorted(unproven),
         "seconds": seconds,
-        "say": f"{steering.target.name}: {words}, proven at {len(proven)} instances in {seconds:.2f} s{off}"
+        "say": f"{steering.target.name}: {words}, proven at {count_text(len(proven), 'instance')} "
+        f"in {seconds:.2f} s{off}"
         f"{unproven_words(unproven)}{_read_only_words(steering, slot)}",
     }
 

@@ -27,7 +27,7 @@ from rollout.target import certificate
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, SLOTS, artifact_name, other
-from rollout.text import command_hint
+from rollout.text import command_hint, count_text
 from rollout.waiting import attempts
 
 
@@ -212,7 +212,8 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
         )
     return {
         "changed": True,
-        "say": f"{steering.target.name}: {share} % on {release} ({rollout.slot}), {len(proven)} instances",
+        "say": f"{steering.target.name}: {share} % on {release} ({rollout.slot}), "
+        f"{count_text(len(proven), 'instance')}",
     }
 
 

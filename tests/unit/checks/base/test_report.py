@@ -18,7 +18,7 @@ def test_facts_stand_beside_the_fields_of_a_report_and_never_replace_one() -> No
     [
         (
             compare("lock_wait_seconds", 12.345, "<=", 10.0, "See pg_locks."),
-            " 12.35 s (limit <= 10 s) See",
+            " 12.35 s (limit <= 10 s). See",
         ),
         (compare("p99_ms_at_300", 2345.0, "<=", 2000.0), "2345 ms (limit <= 2000 ms)"),
         (compare("busy_ratio", 0.25, "<=", 0.01), "25 % (limit <= 1 %)"),

@@ -201,7 +201,7 @@ def test_more_slow_answers_than_the_control_fail() -> None:
 
     (found,) = [f for f in judgement.findings if f.verdict is Verdict.FAILED]
     assert found.name == "slow_against_control_ln_e"
-    assert " over 100 ms; evidence 14.3, fails at 6.5 What takes its time" in str(found)
+    assert " over 100 ms; evidence 14.3, fails at 6.5. What takes its time" in str(found)
 
 
 def test_as_many_slow_answers_as_the_control_pass() -> None:
@@ -262,7 +262,7 @@ def test_more_retries_than_the_control_fail_and_their_sqlstates_are_named() -> N
     (found,) = [f for f in held(samples).findings if f.verdict is Verdict.FAILED]
 
     assert found.name == "retries_against_control_ln_e"
-    assert " (55P03 16, 40001 2); evidence 10.8, fails at 6.5 What" in str(found)
+    assert " (55P03 16, 40001 2); evidence 10.8, fails at 6.5. What" in str(found)
 
 
 def test_limited_requests_are_neither_requests_nor_errors() -> None:

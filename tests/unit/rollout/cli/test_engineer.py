@@ -288,12 +288,12 @@ def test_a_site_is_a_name_or_a_path(ran: Ran, tmp_path: Path) -> None:
 def test_a_site_that_is_not_there_is_refused_with_those_that_are(
     ran: Ran, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main(["status", "-i", "nowhere"]) == 1
+    assert command.main(["status", "-i", "nowhere"]) == 2
 
     said = capsys.readouterr().err
     assert "nowhere is not an inventory" in said
     assert "Accepted: example, lab, local." in said
-    assert "next     ./p12" in said
+    assert "next     ./p12 status --help" in said
     assert ran.commands == []
 
 
