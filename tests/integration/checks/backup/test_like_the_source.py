@@ -266,3 +266,15 @@ def test_nothing_of_the_roles_of_a_source_but_roles_is_made(postgres: Cluster) -
         ("made",),
     ]
     postgres.run("DROP ROLE by_whom; DROP ROLE made")
+
+
+def test_a_service_whose_role_finds_its_tables_in_a_schema_of_its_own_is_asked_there_in_the_copy_too(
+    out: Path, postgres: Cluster, empty: str
+) -> None:
+    postgres.run(f"CREATE SCHEMA app; SET search_path = app; {SCHEMA}{ROWS}", "empty")
+    postgres.run("ALTER ROLE nobody IN DATABASE empty SET search_path = app")
+
+    status, report, said = backup(out, empty)
+
+    assert status == 0, (report, said)
+    assert report["smoke"]["notes"] == 20
