@@ -105,7 +105,8 @@ def slot_for(state: State, release: str) -> str:
         raise Refused(
             f"The rollout of {rollout.release} is at {rollout.share} %, begun "
             f"{time.strftime('%H:%M:%S', time.localtime(rollout.begun_at))}.",
-            "Continue it with its own branch, or turn it back first: ./p12 rollback",
+            f"Go on with it: ./p12 release --branch {rollout.release}"
+            + ("; or turn it back first: ./p12 rollback" if rollout.from_slot else ""),
         )
     if rollout and not rollout.ended:
         return rollout.slot

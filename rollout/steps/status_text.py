@@ -43,7 +43,8 @@ def status_text(answer: Mapping[str, Any]) -> str:
     lines.append(f"  guard       {_guard(answer)}")
     backup = answer["backup"]
     if backup:
-        lines.append(f"  backup      {backup['id']}, verified {_ago(backup['at'])} ago")
+        held = "there was nothing to lose" if backup.get("nothing_to_lose") else "verified"
+        lines.append(f"  backup      {backup['id']}, {held} {_ago(backup['at'])} ago")
     lines += _care(answer)
     for release, why in answer["quarantined"].items():
         lines.append(f"  quarantine  {release}: {one_line(why)}")

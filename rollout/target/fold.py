@@ -9,6 +9,8 @@ from rollout.target.wanted_flags import READ_ONLY
 
 # What a later release may be compared with or go back to; older ones are in the journal alone.
 GOOD_KEPT = 50
+# These verdicts are asked for before a rollout begins; any other is of the one before.
+BEFORE_A_ROLLOUT = ("backup", "way back")
 BEGUN = ("release", "slot", "from_slot", "from_release")
 
 
@@ -64,7 +66,10 @@ def _begun(state: State, entry: Entry) -> State:
     )
     released = {release: why for release, why in state.quarantined.items() if release != begun.release}
     state = _rehearsal_over(state)
-    return replace(state, rollout=begun, windows=unfinished, quarantined=released, rollback=None)
+    kept = tuple(row for row in state.verdicts if row["check"] in BEFORE_A_ROLLOUT)
+    return replace(
+        state, verdicts=kept, rollout=begun, windows=unfinished, quarantined=released, rollback=None
+    )
 
 
 def _opened(state: State, entry: Entry) -> State:

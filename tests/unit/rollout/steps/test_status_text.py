@@ -238,3 +238,11 @@ def test_a_summary_of_a_first_release_promises_no_way_back() -> None:
     assert last.startswith(
         "  there is no way back from a first release; its flags go off with: ./p12 rollback --flags-only"
     )
+
+
+def test_where_there_was_nothing_to_lose_no_backup_is_called_verified() -> None:
+    backup = {"id": "b1", "at": time.time(), "nothing_to_lose": True}
+
+    assert (
+        line(status_text(answer(backup=backup)), "backup") == "backup b1, there was nothing to lose 0 s ago"
+    )

@@ -252,6 +252,16 @@ def test_verdicts_keep_the_newest_of_each_check_in_the_order_they_came() -> None
     ]
 
 
+def test_a_rollout_does_not_begin_with_the_verdicts_of_the_one_before() -> None:
+    earlier = (*SECOND, opened("w1"), closed("w1"), rolled_back(NEW))
+    burst = ("check.judged", {"check": "burst", "verdict": "passed", "summary": "no deadlock"})
+    backup = ("backup.verified", {"id": "b1", "summary": "restored"})
+
+    state = after(*FIRST, *earlier, burst, backup, begun("green", NEW, "blue", OLD))
+
+    assert [row["check"] for row in state.verdicts] == ["backup"]
+
+
 def test_a_window_is_told_by_its_share_and_the_long_one_by_its_name() -> None:
     state = after(
         opened("w1", share=5), closed("w1"), opened("w2", share=100, kind="monitor"), closed("w2", "failed")
