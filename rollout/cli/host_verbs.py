@@ -156,6 +156,7 @@ TABLE = (
     verb("evidence", "host.programs:evidence", "collect logs, health and diagnostics"),
     verb("processes ensure", "host.supervisord:ensure_as_owner", "make what runs equal to what is described",
          NAMES, as_root=True),
+    verb("processes watch", "host.supervisord:watch", "kill a guard that hangs"),
     verb("processes stop", "host.supervisord:stop", "stop every process", as_root=True),
     verb("reload", "host.supervisord:reload", "have a process read its configuration", option("name"),
          option("--signal", default="HUP"), as_root=True),

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,30 @@ def down(inventory: Path, purge: bool) -> int:
             raise RolloutError(answer.get("error") or done.stderr.strip(), answer.get("hint", ""))
         said = answer.get("say", said)
     if purge:
-        for directory in (root, run, CHECKOUT / ".p12", Path(host["p12_secrets_directory"])):
-            shutil.rmtree(directory, ignore_errors=True)
+        _remove((root, run, CHECKOUT / ".p12", Path(host["p12_secrets_directory"])))
         said += f"; {root} is gone"
     print(said)
     return 0
+
+
+def _remove(directories: Iterable[Path]) -> None:
+    """Remove directories with all in them.
+
+    :raises RolloutError: something is left; says what, and why.
+    """
+    left: dict[str, str] = {}
+
+    def note(_: Any, path: str, failed: Any) -> None:
+        if not isinstance(failed[1], FileNotFoundError):
+            left[path] = f"{path}: {failed[1].strerror}"
+
+    for directory in directories:
+        shutil.rmtree(directory, onerror=note)
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        raise RolloutError(
+            f"Not removed: {'; '.join(list(left.values())[:3])}{more}.", "As its owner: ./p12 down --purge"
+        )
 
 
 def fingerprint(inventory: Path, hosts: Mapping[str, Mapping[str, Any]], variables: Sequence[str]) -> str:

@@ -5,10 +5,13 @@ It runs on the balancer as a service of its own. No controller is needed for any
 
 import os
 import signal
+import socket
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
@@ -25,10 +28,11 @@ from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
-from rollout.target.target import Target
+from rollout.target.target import Target, heartbeat
 
 OWNER = "guard"
 RATE_SECONDS = 60.0
+REPEAT_SECONDS = 3600.0
 
 
 @dataclass
@@ -63,16 +67,35 @@ class Guard:
     healed_at: float = 0.0
     database: database_reader.PressureReader | None = None
     rate: RequestRate = field(default_factory=RequestRate)
+    # When each kind of failure, by its type and place, was last told.
+    told: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def run(self, stop: Event) -> None:
+        """Look again and again; whatever a round fails with, the next one comes."""
         settings = self.steering.target.settings["guard"]
         while not stop.is_set():
             started = time.monotonic()
             try:
                 self.look()
-            except (RolloutError, OSError, ValueError) as error:
-                _say(f"this round failed: {error}")
+            except Exception as error:
+                self.tell(error)
+            self.alive("READY=1\nWATCHDOG=1")
             stop.wait(max(0.05, settings["interval_seconds"] - (time.monotonic() - started)))
+
+    def tell(self, error: Exception) -> None:
+        """Log a failed round, one kind of failure once an hour; one that nobody foresaw with its place."""
+        place, now = traceback.extract_tb(error.__traceback__)[-1], time.monotonic()
+        kind = (type(error).__name__, f"{Path(place.filename).name}:{place.lineno}")
+        if now - self.told.get(kind, -REPEAT_SECONDS) >= REPEAT_SECONDS:
+            self.told[kind] = now
+            foreseen = isinstance(error, RolloutError | OSError)
+            _say(f"this round failed: {error if foreseen else f'{kind[0]}: {error} ({kind[1]})'}")
+
+    def alive(self, words: str = "WATCHDOG=1") -> None:
+        """Show whoever would restart a guard that hangs that this one does not, full disk or not."""
+        with suppress(OSError):
+            heartbeat(self.steering.target).touch(mode=0o600)
+        _notify(words)
 
     def look(self) -> None:
         """Judge the open window, if there is one; heal now and then; leave a heartbeat."""
@@ -88,6 +111,7 @@ class Guard:
             self.watch(window)
         else:
             self.turn_back_late(state)
+        self.alive()
         settings = self.steering.target.settings["guard"]
         if self.clock() - self.healed_at >= settings["heal_seconds"]:
             self.healed_at = self.clock()
@@ -156,8 +180,14 @@ class Guard:
         if not path.exists():
             _keep(path, question.to_line())
         judging = question.judge()
+        last = 0.0
         for taken in read_samples(path):
             judging.add(taken)
+            last = taken.get("at") or last
+        if last and self.clock() - last > self.steering.target.settings["guard_hung_seconds"]:
+            # The guard before this one hung: what nobody judged is missing, however well it went.
+            judging.add({})
+            _keep(path, samples.to_line({}))
         return judging
 
     def close(self, window: Window, judgement: judge.Judgement) -> None:
@@ -187,6 +217,7 @@ class Guard:
 
     def turn_back(self, why: str, closing: Mapping[str, Any] | None = None) -> str:
         """Roll back for a failed window, or go on with what somebody began; return what came of it."""
+        self.alive()
         try:
             said = str(roll_back(self.steering, OWNER, why, closing)["say"])
         except RolloutError as error:
@@ -253,6 +284,15 @@ def _keep(path: Path, line: str) -> None:
             file.write(line + "\n")
     except OSError as error:
         _say(f"{path} cannot be written: {error}")
+
+
+def _notify(words: str) -> None:
+    """Tell systemd, where it started us; see sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_systemd:
+            to_systemd.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+            to_systemd.sendall(words.encode())
 
 
 def _say(line: str) -> None:

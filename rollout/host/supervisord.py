@@ -6,6 +6,7 @@
 import re
 import subprocess
 import sys
+import time
 import xmlrpc.client
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,10 +22,11 @@ from rollout.host.owner import become_owner
 from rollout.host.ports import holder, listening_pid
 from rollout.host.slot import telling_part
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, Target, root_directory
+from rollout.target.target import SLOTS, Target, heartbeat, root_directory
 from rollout.waiting import attempts
 
 START_SECONDS = 20.0
+WATCH_SECONDS = 1.0
 RUNNING = "RUNNING"
 
 
@@ -86,12 +88,48 @@ def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, A
         started = _ensure_daemon(root)
         with _connected(root) as supervisor:
             changed = _apply_files(supervisor, names)
+            if f"p12-{target.name}-guard" in {*names} - changed:
+                changed |= _end_hung_guard(supervisor, target)
             resumed = [name for name in names if _state(supervisor, name) != RUNNING]
             for name in resumed:
                 _start(supervisor, name)
             _await_running(supervisor, needed)
     touched = sorted({*changed, *resumed}) or (names if started else [])
     return {"changed": bool(touched), "started": touched}
+
+
+def watch(target: Target) -> int:
+    """Kill the target's guard whenever it hangs, as systemd's watchdog does; supervisord starts it anew."""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        try:
+            with _connected(root_directory()) as supervisor:
+                ended = _end_hung_guard(supervisor, target)
+        except (OSError, xmlrpc.client.Error) as error:
+            print(f"watcher: supervisord does not answer: {error}", file=sys.stderr, flush=True)
+            return 1
+        if ended:
+            print("watcher: the guard hung and was killed", file=sys.stderr, flush=True)
+
+
+def _end_hung_guard(supervisor: Any, target: Target) -> set[str]:
+    """Kill a guard that shows no sign of life though supervisord says that it runs; return its name then.
+
+    ``supervisor`` alone knows which process that is now: a pid from a file may be somebody else's.
+    """
+    name = f"p12-{target.name}-guard"
+    try:
+        info = supervisor.getProcessInfo(name)
+        seen = max(heartbeat(target).stat().st_mtime, info["start"])
+        if info["statename"] != RUNNING or time.time() - seen <= target.settings["guard_hung_seconds"]:
+            return set()
+        supervisor.signalProcess(name, "KILL")
+    except (FileNotFoundError, xmlrpc.client.Fault):  # it was never there, or is gone by now
+        return set()
+    for _ in attempts(START_SECONDS):
+        if not Path(f"/proc/{info['pid']}").exists():
+            break
+    return {name}
 
 
 def port_of(target: Target, name: str) -> int:

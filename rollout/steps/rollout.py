@@ -64,11 +64,14 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
     return answer | {"say": _plan_words(steering.target.name, answer)}
 
 
-def serving(steering: Steering, new: Mapping[str, Any], reuse: bool = False) -> dict[str, Any]:
+def serving(
+    steering: Steering, new: Mapping[str, Any], reuse: bool = False, token: int | None = None
+) -> dict[str, Any]:
     """Say which release a backup would be of, ``none`` before the first, and whether one is to be made.
 
     ``new`` is the release that is to come, if one is: its way back is proven with the backup, of what
-    ``releases`` names. With ``reuse`` the last backup is enough, if a rollout would begin on it.
+    ``releases`` names. With ``reuse`` the last backup is enough, if a rollout would begin on it. The lock of
+    ``token`` is held as long as a backup may take: it is made on another host, which cannot renew it.
     """
     state = steering.state()
     held = state.slots.get(state.serving or "")
@@ -76,9 +79,12 @@ def serving(steering: Steering, new: Mapping[str, Any], reuse: bool = False) -> 
     complaint = backup_complaint(steering, state)
     if coming and not complaint:
         complaint = way_back_complaint(steering, state, **coming)
+    is_due = not reuse or bool(complaint)
+    if is_due and token is not None:
+        steering.lock.renew(token, 3600 * steering.target.settings["backup"]["longest_hours"])
     return {
         "release": held.release if held else "none",
-        "backup_due": not reuse or bool(complaint),
+        "backup_due": is_due,
         "artifact": artifact_name(held.release, held.sha256) if held and coming else "",
         "releases": {
             "new": coming,

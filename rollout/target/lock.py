@@ -70,8 +70,8 @@ class Lock:
                 )
             return self._write(current, owner, session, now)
 
-    def renew(self, token: int) -> Holder:
-        """Show that the holder of ``token`` is alive, and push the expiry on.
+    def renew(self, token: int, seconds: float = 0) -> Holder:
+        """Show that the holder of ``token`` is alive, and push the expiry on, by ``seconds`` if longer.
 
         :raises Refused: the token is no longer the current one.
         """
@@ -82,7 +82,9 @@ class Lock:
                     f"You lost the lock, by {current.lost_to()}.", "See what happened: ./p12 status"
                 )
             now = self.clock()
-            renewed = Holder(**asdict(current) | {"heartbeat": now, "expires": now + self.seconds})
+            renewed = Holder(
+                **asdict(current) | {"heartbeat": now, "expires": now + max(self.seconds, seconds)}
+            )
             write_json(self.path, asdict(renewed))
             return renewed
 

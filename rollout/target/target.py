@@ -92,3 +92,8 @@ def artifact_name(release: str, sha256: str) -> str:
 def root_directory() -> Path:
     """The directory that ``provision`` filled on this host: ``$P12_ROOT``."""
     return Path(os.environ.get("P12_ROOT", "/var/lib/p12"))
+
+
+def heartbeat(target: Target) -> Path:
+    """The file whose time says when the guard last showed that it does not hang."""
+    return target.steering / "guard.alive"

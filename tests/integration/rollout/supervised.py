@@ -51,6 +51,7 @@ class Machine:
             ],
             "process_manager": "supervisord",
             "lock_seconds": 900,
+            "guard_hung_seconds": 1,
             **{"haproxy_socket": "none", "haproxy_state": "none", "haproxy_backend": "paste12"},
         }
         (root / "staging" / "target.json").write_text(json.dumps(settings))
@@ -64,7 +65,10 @@ class Machine:
     def describe(self, name: str, program: str, *words: object) -> None:
         script = self.root / f"{name}.py"
         script.write_text(program)
-        command = " ".join(map(str, (sys.executable, script, *words)))
+        self.describe_command(name, sys.executable, script, *words)
+
+    def describe_command(self, name: str, *words: object) -> None:
+        command = " ".join(map(str, words))
         text = self.render("process", "program.ini", p12_processes=[{"name": name, "command": command}])
         # One try: how long supervisord goes on trying is its own affair.
         text = text.replace("startretries=3", "startretries=0")

@@ -113,6 +113,22 @@ def test_purging_removes_what_the_site_wrote_and_nothing_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["ansible.cfg"]
 
 
+def test_what_cannot_be_removed_is_named(
+    inventory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(local_site, "CHECKOUT", tmp_path)
+    shutil.copy(CHECKOUT / "ansible.cfg", tmp_path)
+    (tmp_path / ".p12").write_text("no directory, which even root cannot remove as one")
+
+    with pytest.raises(RolloutError, match=rf"^Not removed: {tmp_path}/\.p12: Not a directory\.$"):
+        local_site.down(inventory, purge=True)
+
+    assert "is gone" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_site_of_real_servers_is_not_taken_down(tmp_path: Path, purge: bool) -> None:
     with pytest.raises(RolloutError, match="is not a local site; only such a site can be taken down"):

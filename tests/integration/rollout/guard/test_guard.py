@@ -2,6 +2,7 @@
 
 import errno
 import json
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ from rollout.target.haproxy import Balancer
 from rollout.target.journal import Journal
 from rollout.target.lock import Lock
 from rollout.target.state import Window
+from rollout.target.target import heartbeat
 from rollout.target.wanted_flags import WantedFlags
 from tests.integration.rollout.small import SmallInstance
 from tests.integration.rollout.steered import LIMITS, NEW, OLD, Steered, reply_on
@@ -654,6 +656,66 @@ def test_the_service_survives_a_round_that_fails_and_goes_on(live: Steered) -> N
         wait_for(lambda: live.ask().status == 200, "traffic is healed")
 
         assert process.poll() is None
+
+
+class Rounds:
+    """Counts rounds, as the event that would stop the guard, and stops it after so many."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def is_set(self) -> bool:
+        return self.left <= 0
+
+    def wait(self, _: float) -> None:
+        self.left -= 1
+
+
+@pytest.mark.parametrize("unforeseen", [KeyError("share"), TypeError("no number"), ZeroDivisionError()])
+def test_the_guard_goes_on_after_an_error_that_nobody_foresaw_and_says_so_once(
+    live: Steered,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unforeseen: Exception,
+) -> None:
+    def fails(_: Guard) -> None:
+        raise unforeseen
+
+    monkeypatch.setattr(Guard, "heal_flags", fails)
+    live.settings["guard"]["heal_seconds"] = 0
+
+    live.guard.run(Rounds(5))  # type: ignore[arg-type]
+
+    said = [line for line in capsys.readouterr().err.splitlines() if "this round failed" in line]
+    assert len(said) == 1
+    assert f"this round failed: {type(unforeseen).__name__}: {unforeseen} (test_guard.py:" in said[0]
+
+
+def test_systemd_is_told_that_the_guard_is_ready_and_alive_also_when_its_rounds_fail(
+    live: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(live.home / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(live.home / "notify"))
+        monkeypatch.setattr(Guard, "look", lambda _: 1 / 0)
+        heartbeat(live.target).unlink(missing_ok=True)
+        try:
+            live.guard.run(Rounds(2))  # type: ignore[arg-type]
+            assert [systemd.recv(100) for _ in range(2)] == [b"READY=1\nWATCHDOG=1"] * 2
+        finally:
+            (live.home / "notify").unlink()
+    assert heartbeat(live.target).exists()
+
+
+def test_what_a_guard_that_hung_did_not_judge_is_not_watched(stepping: Steered) -> None:
+    stepping.watch(12, 10)
+    stepping.guard = Guard(stepping.steering, clock=lambda: stepping.now)
+
+    stepping.watch(12, 12, rounds=2)
+
+    assert newest(stepping).verdict == ""
+    beat = json.loads((stepping.target.steering / "guard.json").read_bytes())
+    assert beat["standing"]["watched_seconds"] == 12
 
 
 def test_the_service_ends_when_it_is_told_to(live: Steered) -> None:

@@ -1,8 +1,10 @@
 """Processes kept by a real supervisord, configured by the roles' own templates."""
 
 import getpass
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -10,7 +12,7 @@ import pytest
 
 from rollout.errors import Refused, RolloutError
 from rollout.host import supervisord
-from rollout.target.target import Target
+from rollout.target.target import Target, heartbeat
 from tests.integration.rollout.supervised import LISTEN, Machine
 from tests.running import CHECKOUT, is_listening, wait_for
 
@@ -131,6 +133,47 @@ def test_under_systemd_the_unit_is_told_and_what_systemd_refuses_is_told_on(
         assert supervisord.reload(target, "redis", "TERM")["changed"]
 
     assert (tmp_path / "called").read_text() == "reload-or-restart p12-staging-redis.service\n"
+
+
+def guarding(machine: Machine, *described: str) -> int:
+    """Have a program called guard run that once showed a sign of life, and stop it as if it hung."""
+    kit = [f"P12_ROOT={machine.root}", f"PYTHONPATH={CHECKOUT}", sys.executable, "-m", "rollout", "host"]
+    machine.describe("guard", LISTEN, machine.port)
+    if described:
+        machine.describe_command("watcher", "/usr/bin/env", *kit, "staging", "processes", "watch")
+    heartbeat(machine.target).touch()
+    machine.ensure()
+    pid = wait_for(lambda: pid_of(machine.port), "the guard")
+    psutil.Process(pid).suspend()
+    return pid
+
+
+def test_a_guard_that_hangs_is_killed_and_started_anew_within_seconds(machine: Machine) -> None:
+    pid = guarding(machine, "watcher")
+
+    wait_for(lambda: pid_of(machine.port) not in (0, pid), "another guard", seconds=10)
+
+    assert not psutil.pid_exists(pid)
+    assert "the guard hung and was killed" in machine.log("watcher")
+
+
+def test_a_guard_that_shows_signs_of_life_is_left_alone(machine: Machine) -> None:
+    pid = guarding(machine)
+    heartbeat(machine.target).touch()
+
+    assert not machine.ensure()["changed"]
+    assert pid_of(machine.port) == pid
+
+
+def test_provisioning_starts_a_guard_anew_that_hangs_though_it_is_said_to_run(machine: Machine) -> None:
+    pid = guarding(machine)
+    os.utime(heartbeat(machine.target), (1, 1))
+    wait_for(lambda: time.time() - psutil.Process(pid).create_time() > 3, "the guard being silent for long")
+
+    answer = machine.ensure()
+
+    assert answer["started"] == ["p12-staging-guard"]
+    assert wait_for(lambda: pid_of(machine.port), "another guard") != pid
 
 
 def test_stopping_ends_everything_and_says_how_many(machine: Machine) -> None:

@@ -595,6 +595,16 @@ def test_a_backup_is_of_the_release_that_serves_and_not_of_the_one_that_is_about
     assert rollout.serving(offered.steering, {})["release"] == NEW
 
 
+def test_the_lock_is_held_as_long_as_a_backup_may_take_and_no_longer(offered: Steered) -> None:
+    lock = offered.steering.lock
+
+    rollout.serving(offered.steering, {}, token=offered.token)
+    assert lock.holder().expires - lock.holder().heartbeat == 12 * 3600
+
+    offered.back_up(NEW)
+    assert lock.holder().expires - lock.holder().heartbeat == 900
+
+
 def test_before_the_first_release_a_backup_is_of_none(target: Steered) -> None:
     assert rollout.serving(target.steering, {}, reuse=True)["backup_due"]
 
