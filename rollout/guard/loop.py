@@ -243,18 +243,27 @@ class Guard:
                 self.steering.balancer.shift(wanted)
 
     def heal_flags(self) -> None:
-        """Push a slot's wanted flags to every instance that answers with an older generation."""
+        """Push a slot's wanted flags to every instance that answers with an older generation.
+
+        One with a newer generation than is wanted shows that the balancer lost its count: it goes above that.
+        """
         for wanted in self.steering.flags.all().values():
             if not wanted.generation:
                 continue
             instances = self.steering.target.instances_of(wanted.slot)
             answers = wanted_flags.fetch(instances)
-            behind = [
-                instance
-                for instance in instances
-                if answers[instance.name].status == 200
-                and (answers[instance.name].document.get("generation") or 0) < wanted.generation
-            ]
+            has = {
+                name: answer.document.get("generation") or 0
+                for name, answer in answers.items()
+                if answer.status == 200
+            }
+            if max(has.values(), default=0) > wanted.generation:
+                with self.steering.change():
+                    if self.steering.flags.of(wanted.slot) == wanted:
+                        self.steering.push_flags(wanted, OWNER)
+                        _say(f"{wanted.slot} had flags newer than generation {wanted.generation}: set anew")
+                continue
+            behind = [i for i in instances if has.get(i.name, wanted.generation) < wanted.generation]
             for name, answer in wanted_flags.push(self.steering.target, wanted, behind).items():
                 _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
 

@@ -78,7 +78,8 @@ def set_flags(
             refuse_while_restoring(steering.target.name, state)
         before = steering.flags.of(slot)
         wanted = steering.flags.put(slot, {**before.flags, **changes})
-        answers = steering.push_flags(wanted)
+        answers = steering.push_flags(wanted, owner)
+        wanted = steering.flags.of(slot)
         refused = next((a for a in answers.values() if a.status == 422), None)
         if refused is not None:
             steering.flags.put(slot, before.flags)
@@ -121,7 +122,8 @@ def return_to(steering: Steering, owner: str, generation: int) -> dict[str, Any]
         now = steering.flags.of(old.slot).flags
         stays = {name: value for name, value in now.items() if name == wanted_flags.READ_ONLY}
         wanted = steering.want_flags(old.slot, {**old.flags, **stays}, owner)
-        steering.push_flags(wanted)
+        steering.push_flags(wanted, owner)
+        wanted = steering.flags.of(old.slot)
     state = steering.state()
     if state.serving == old.slot:
         prove_serving(steering, old.slot, state.slots[old.slot].release)

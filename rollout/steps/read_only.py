@@ -78,7 +78,7 @@ def _want(steering: Steering, slot: str, held: Slot, on: bool, owner: str) -> bo
     if differs:
         wanted = steering.want_flags(slot, {**wanted.flags, READ_ONLY: value}, owner)
     if wanted.generation:
-        steering.push_flags(wanted)
+        steering.push_flags(wanted, owner)
     return differs
 
 

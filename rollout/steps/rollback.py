@@ -208,7 +208,7 @@ def lower_flags(
     names = wanted_flags.to_lower(wanted.flags, defaults, only)
     if names:
         wanted = steering.want_flags(slot, wanted_flags.lowered(wanted.flags, defaults, names), owner)
-    answers = steering.push_flags(wanted) if wanted.generation else {}
+    answers = steering.push_flags(wanted, owner) if wanted.generation else {}
     return names, {name: answer.status for name, answer in answers.items() if answer.status != 200}
 
 

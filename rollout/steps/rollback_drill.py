@@ -111,7 +111,7 @@ def undo(steering: Steering, token: int) -> None:
             wanted = steering.flags.of(slot)
             if dict(wanted.flags) != values:
                 wanted = steering.want_flags(slot, values, owner)
-            steering.push_flags(wanted)
+            steering.push_flags(wanted, owner)
         if not steering.balancer.holds(begun["shares"]):
             steering.balancer.shift(begun["shares"])
             release = begun["kept"]["rollout"].release

@@ -52,7 +52,11 @@ class Lock:
         self.clock = clock
 
     def holder(self) -> Holder:
-        return Holder(**(read_json(self.path) or {}))
+        """Return who has it; where the file is damaged nobody has, under a token above all there were."""
+        try:
+            return Holder(**(read_json(self.path) or {}))
+        except (ValueError, TypeError):
+            return Holder(token=int(self.clock()))
 
     def take(self, owner: str, session: str, dead_session: str = "") -> Holder:
         """Take the lock, or take it again in the same session.

@@ -13,7 +13,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.lock import Holder, Lock
 from rollout.target.state import State
 from rollout.target.target import Target
-from rollout.target.wanted_flags import Wanted, WantedFlags, push
+from rollout.target.wanted_flags import Remembered, Wanted, WantedFlags, push
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,20 @@ class Steering:
     @classmethod
     def of(cls, target: Target) -> "Steering":
         target.steering.mkdir(mode=0o700, exist_ok=True)
+        history = History(target.steering / "journal.jsonl")
+
+        def remembered() -> Remembered:
+            try:
+                return history.state().flags
+            except BrokenJournal:
+                return history.readable_state().flags
+
         return cls(
             target,
             Balancer(target),
-            History(target.steering / "journal.jsonl"),
+            history,
             Lock(target.steering / "lock.json", target.settings["lock_seconds"]),
-            WantedFlags(target),
+            WantedFlags(target, remembered),
         )
 
     def state(self) -> State:
@@ -64,9 +72,18 @@ class Steering:
         self.journal.append(owner, "flags.wanted", **entry)
         return wanted
 
-    def push_flags(self, wanted: Wanted) -> dict[str, Reply]:
-        """Send what a slot should have to all its instances."""
-        return push(self.target, wanted, self.target.instances_of(wanted.slot))
+    def push_flags(self, wanted: Wanted, owner: str) -> dict[str, Reply]:
+        """Send what a slot should have to all its instances.
+
+        Where one has seen a higher generation, since the balancer lost its count, they are sent above that.
+        """
+        instances = self.target.instances_of(wanted.slot)
+        answers = push(self.target, wanted, instances)
+        seen = max((_generation(answer) for answer in answers.values() if answer.status == 409), default=0)
+        if seen < wanted.generation or not seen:
+            return answers
+        self.flags.raise_counter(seen)
+        return push(self.target, self.want_flags(wanted.slot, wanted.flags, owner), instances)
 
     @contextmanager
     def change(self, token: int | None = None) -> Iterator[str]:
@@ -97,3 +114,8 @@ class Steering:
                     words.append(f"{release} was rolled back: {why}.")
                     hint = "./p12 status; to release it all the same: ./p12 release --why '…'"
             raise Refused(" ".join(words), hint) from error
+
+
+def _generation(answer: Reply) -> int:
+    said = answer.document.get("generation")
+    return said if isinstance(said, int) else 0

@@ -7,7 +7,8 @@ The document that is signed, sent and written to the slot's flags file is one an
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ from rollout.target.target import SLOTS, Instance, Target
 PUSH_TIMEOUT_SECONDS = 0.5
 # A state of the target, for maintenance or a restore: no release raises it, and none takes it away.
 READ_ONLY = "P12_READ_ONLY"
+# Each slot's generation and flags.
+Remembered = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ class Wanted:
 class WantedFlags:
     """The wanted flags of a target's slots. Callers hold the target's mutex while they change them."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, remembered: Callable[[], Remembered] = dict) -> None:
         self.target = target
+        self.remembered = remembered
         self.path = target.steering / "flags.json"
 
     def of(self, slot: str) -> Wanted:
@@ -81,7 +85,14 @@ class WantedFlags:
             write_json(self.path, stored | {"generation": generation})
 
     def _stored(self) -> dict[str, Any]:
-        return read_json(self.path) or {"generation": 0, "slots": {}, "history": []}
+        """What is on file; where that is lost or damaged, what the journal remembers."""
+        with suppress(ValueError):
+            if stored := read_json(self.path):
+                return dict(stored)
+        slots = {slot: dict(wanted) for slot, wanted in self.remembered().items()}
+        history = [{"slot": slot, **wanted} for slot, wanted in slots.items()]
+        highest = max((wanted["generation"] for wanted in slots.values()), default=0)
+        return {"generation": highest, "slots": slots, "history": history}
 
 
 def signature(secret: str, document: bytes) -> str:

@@ -8,8 +8,10 @@ from rollout.cli.host_verbs import EVERYWHERE, VERBS
 from rollout.cli.verb_table import parse
 from rollout.errors import Refused, Unproven
 from rollout.steps import rollback
+from rollout.steps.flags import off, set_flags
 from rollout.steps.rollback import flags_off
 from rollout.target import wanted_flags
+from rollout.target.wanted_flags import Wanted, push
 from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered, timed
 
 LOCKS, QUEUE, LEGACY, READ_ONLY = (
@@ -314,3 +316,47 @@ def test_flags_of_a_slot_that_is_being_filled_anew_keep_their_defaults(target: S
     flags_off(target.steering, "bob@tower", slot="blue")
 
     assert target.steering.flags.of("blue").flags[LEGACY] == "1"
+
+
+LOST = pytest.mark.parametrize("content", [None, b"", b'{"generation": '], ids=["lost", "empty", "cut short"])
+
+
+def lose_flags(target: Steered, content: bytes | None) -> None:
+    """Lose or damage what the balancer wants, after instances were given more than the journal knows of."""
+    wanted = target.steering.flags.of("blue")
+    ahead = Wanted("blue", wanted.generation + 5, wanted.flags)
+    push(target.target, ahead, target.target.instances_of("blue"))
+    path = target.target.steering / "flags.json"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@LOST
+def test_the_guard_learns_the_highest_generation_and_goes_above_it(
+    target: Steered, content: bytes | None
+) -> None:
+    target.serve(OLD, {LOCKS: "1"})
+    lose_flags(target, content)
+    seen = max(instance.generation for instance in target.of("blue"))
+
+    target.heal()
+
+    wanted = target.steering.flags.of("blue")
+    assert (wanted.generation, wanted.flags[LOCKS]) == (seen + 1, "1")
+    assert {instance.generation for instance in target.of("blue")} == {wanted.generation}
+
+
+@LOST
+def test_flags_off_and_flags_set_work_with_the_wanted_flags_lost(
+    target: Steered, content: bytes | None
+) -> None:
+    target.serve(OLD, {LOCKS: "1"})
+    lose_flags(target, content)
+
+    assert off(target.steering, "bob@tower", [], "", None)["lowered"] == [LOCKS]
+    assert {instance.flags[LOCKS] for instance in target.of("blue")} == {"0"}
+
+    lose_flags(target, content)
+    assert set_flags(target.steering, "bob@tower", [f"{LOCKS}=1"], "blue")["unreached"] == []
+    assert {instance.flags[LOCKS] for instance in target.of("blue")} == {"1"}

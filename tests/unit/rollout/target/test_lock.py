@@ -263,3 +263,15 @@ class Takers(RuleBasedStateMachine):
 
 TestTakers = Takers.TestCase
 TestTakers.settings = settings(max_examples=30, stateful_step_count=30)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"token": ', b"[1]", b'{"tokem": 1}', b"\xff"])
+def test_a_damaged_file_keeps_nobody_from_taking_it_and_lets_no_old_token_through(
+    lock: Lock, content: bytes
+) -> None:
+    before = lock.take("ann", "one")
+    lock.path.write_bytes(content)
+
+    assert lock.take("bob", "two").token > before.token
+    with pytest.raises(Refused, match="You lost the lock"):
+        lock.renew(before.token)
