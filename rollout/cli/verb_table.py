@@ -10,6 +10,7 @@ from rollout.text import did_you_mean
 
 USAGE_STATUS = 2
 HELP = ("-h", "--help")
+SHOWING = (" list", " show")
 # A name, or two as `-i|--inventory`, and argparse's settings for it.
 Option = tuple[str, Mapping[str, Any]]
 Row = TypeVar("Row")
@@ -75,7 +76,7 @@ def find(
 ) -> tuple[Row, list[str]]:
     """Return the row that the first words name, and the words after it.
 
-    With ``first_is_meant`` a first word alone means the first row that begins with it.
+    With ``first_is_meant`` a first word alone means the first row that begins with it, if that only shows.
 
     :raises Misspelt: they name none; says what is meant or accepted.
     """
@@ -83,9 +84,10 @@ def find(
         if row := table.get(" ".join(words[:count])):
             return row, list(words[count:])
     siblings = [name for name in table if words and name.split()[0] == words[0]]
-    if siblings and first_is_meant and (len(words) == 1 or words[1].startswith("-")):
+    alone = all(word.startswith("-") for word in words[1:2])
+    if siblings and alone and first_is_meant and siblings[0].endswith(SHOWING):
         return table[siblings[0]], list(words[1:])
-    if siblings and len(words) == 1:
+    if siblings and alone:
         raise Misspelt(f"{words[0]!r} needs a word more. Accepted: {', '.join(siblings)}.", f"{prog} --help")
     typed = " ".join(words if siblings else words[:1])
     raise Misspelt(f"{prog} has no verb {typed!r}.{did_you_mean(typed, siblings or table)}", f"{prog} --help")

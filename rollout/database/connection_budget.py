@@ -33,7 +33,8 @@ def require(target: Target, coming: Mapping[str, int]) -> dict[str, Any]:
         raise Refused(
             f"{target.name}: connections would run out, so nothing was restarted or reloaded: "
             f"{' '.join(str(finding) for finding in over)}",
-            f"Set other values in the site's group_vars, then: {command_hint('maintenance', target.name)}",
+            "Set other values in the site's group_vars, then: "
+            + command_hint("maintenance apply", target.name),
         )
     return {"say": f"{target.name}: connections stay within the budget"}
 

@@ -175,7 +175,7 @@ def _try_out(target: Target, pending: Mapping[str, str]) -> None:
     except CannotMeasure as error:
         raise Refused(
             f"{target.name}: Postgres does not start with {tried}, so it was not restarted: {error}",
-            "Set other values in the inventory's group_vars, then: ./p12 maintenance",
+            "Set other values in the inventory's group_vars, then: ./p12 maintenance apply",
         ) from error
 
 

@@ -135,7 +135,7 @@ def test_fewer_connections_than_are_promised_are_refused_before_postgres_is_rest
         file.write_text(good)
         site.cluster.run("SELECT pg_reload_conf()")
 
-    assert refused.value.hint.endswith("./p12 maintenance")
+    assert refused.value.hint.endswith("./p12 maintenance apply")
     assert "nothing was restarted or reloaded" in str(refused.value)
     assert (site.server.pid, _is_paused(site)) == (before, False)
 

@@ -219,7 +219,7 @@ def test_a_reason_reaches_the_task_as_it_was_typed(playbooks: Path) -> None:
         ),
         (["backup", "--prune"], {"target": "production"}),
         (["backup", "--prune", "--dry-run"], {"target": "production", "dry_run": "true"}),
-        (["maintenance"], {"target": "production", "words": "apply"}),
+        (["maintenance", "apply"], {"target": "production", "words": "apply"}),
         (["maintenance", "restart", "postgres"], {"target": "production", "words": "restart postgres"}),
         (["maintenance", "restart", "pgbouncer"], {"target": "production", "words": "restart pgbouncer"}),
         (["maintenance", "off"], {"target": "production", "words": "off"}),
@@ -283,6 +283,16 @@ def test_a_site_is_a_name_or_a_path(ran: Ran, tmp_path: Path) -> None:
         ran.commands.clear()
         command.main(["status", "-i", name])
         assert ran.commands[0][ran.commands[0].index("-i") + 1] == str(meant.resolve())
+
+
+@pytest.mark.parametrize("words", [["maintenance"], ["maintenance", "--target=staging"]])
+def test_a_verb_that_acts_is_not_meant_by_its_first_word_alone(
+    ran: Ran, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert command.main(words) == 2
+
+    assert "maintenance apply, maintenance restart postgres" in capsys.readouterr().err
+    assert ran.commands == []
 
 
 def test_a_site_that_is_not_there_is_refused_with_those_that_are(
