@@ -4,6 +4,7 @@ Exits 0 passed, 3 failed, 4 unknown; 1 crash, 2 usage.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from difflib import get_close_matches
 from checks.base.command import USAGE_STATUS
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.report import EXIT_STATUS, Verdict
+from checks.base.secrets import SECRET_PLACES
 
 CHECKS: Mapping[str, tuple[str, str]] = {
     "backup": ("checks.backup.cli", "dump the database, prove the dump by restoring it, keep it"),
@@ -37,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
         said = f"{argv[0]} is not a check.{f' Did you mean {meant[0]}?' if meant else ''}\n" if argv else ""
         sys.stderr.write(said + usage())
         return USAGE_STATUS
+    # Where a check connects to and how, its DSN says alone; libpq would ask the environment, too.
+    for name in [name for name in os.environ if name.startswith("PG") and name not in SECRET_PLACES]:
+        del os.environ[name]
     module = importlib.import_module(CHECKS[argv[0]][0])
     try:
         return int(module.main(argv[1:]))

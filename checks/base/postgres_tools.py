@@ -11,6 +11,7 @@ import psycopg2.extensions
 from checks.base.errors import CannotMeasure, Misused
 from checks.base.pipeline import Program, run
 from checks.base.postgres import parse
+from checks.base.secrets import SECRET_PLACES
 
 # libpq takes all of these from the environment, so nothing of a DSN needs to be on a command line.
 NAMED_ALIKE = (
@@ -20,7 +21,7 @@ NAMED_ALIKE = (
 VARIABLES = {name: f"PG{name.replace('_', '').upper()}" for name in NAMED_ALIKE} | {
     **{"dbname": "PGDATABASE", "application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}
 }
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "PGPASSFILE", "PGSSLROOTCERT")
+KEPT = ("PATH", "HOME", *SECRET_PLACES)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Tools:
 def environment(url: str = "", **more: str) -> dict[str, str]:
     """The environment of a program that connects to a DSN; raises Misused for a DSN it cannot carry."""
     made = {name: os.environ[name] for name in KEPT if name in os.environ}
-    made |= {"LC_MESSAGES": "C", "PGAPPNAME": "p12 backup", "PGCONNECT_TIMEOUT": "10"}
+    made |= {"LC_ALL": "C.UTF-8", "PGAPPNAME": "p12 backup", "PGCONNECT_TIMEOUT": "10"}
     for name, value in parse(url).items():
         if name not in VARIABLES:
             raise Misused(f"DATABASE_URL has {name}=…, which cannot be handed on. Leave it out.")

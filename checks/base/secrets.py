@@ -8,6 +8,9 @@ from pathlib import Path
 
 from checks.base.errors import Misused
 
+# The only thing that libpq may take from our environment: where secrets are kept.
+SECRET_PLACES = ("PGPASSFILE", "PGSSLROOTCERT")
+
 
 def secret(name: str, env_file: Path | None = None) -> str:
     """Return a secret; a file that is given is asked first. Raises Misused if it is nowhere."""

@@ -21,6 +21,7 @@ options:
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -96,7 +97,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         if self.plain:
             super().v2_playbook_on_stats(stats)
         elif self.get_option("p12_output") == "json":
-            self._display.display(json.dumps(self.answers, indent=2))
+            self._say(json.dumps(self.answers, indent=2))
 
     def _show(self, outcome: Mapping[str, Any]) -> None:
         answer = _answer(outcome)
@@ -109,7 +110,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             self.said.add(line)
             elapsed = int(time.monotonic() - self.started)
             stamp = "" if "\n" in line else f"{elapsed // 60:2d}:{elapsed % 60:02d}  "
-            self._display.display(_shown(f"{stamp}{line}"))
+            self._say(f"{stamp}{line}")
 
     def _show_failure(self, result: Any) -> None:
         answer = _answer(result.result)
@@ -120,12 +121,22 @@ class CallbackModule(Default):  # type: ignore[misc]
         where = "" if answer.get("error") else f"{result.host.get_name()}: {result.task.get_name()}: "
         self._stop(f"{where}{reason}", C.COLOR_ERROR)
         if answer.get("hint"):
-            self._display.display(_shown(f"next     {answer['hint']}"), stderr=True)
+            self._say(f"next     {answer['hint']}", stderr=True)
 
     def _stop(self, reason: str, color: str) -> None:
         # Ansible asks NO_COLOR and whether standard output is a terminal; this goes elsewhere.
         shown = color if sys.stderr.isatty() else None
-        self._display.display(_shown(f"\nstopped  {reason}"), color=shown, stderr=True)
+        self._say(f"\nstopped  {reason}", color=shown, stderr=True)
+
+    def _say(self, text: str, color: str | None = None, stderr: bool = False) -> None:
+        """Show it; where nobody listens any more, what is under way goes on all the same."""
+        stream = sys.stderr if stderr else sys.stdout
+        try:
+            shown = OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+            self._display.display(shown, color=color, stderr=stderr)
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _only_when_plain(name: str) -> Any:
@@ -140,10 +151,6 @@ def _only_when_plain(name: str) -> Any:
 
 for _name in QUIET:
     setattr(CallbackModule, _name, _only_when_plain(_name))
-
-
-def _shown(text: str) -> str:
-    return OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _own_words(outcome: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The engineer's ``p12`` command: each verb prints the ``ansible-playbook`` line it is, and runs it."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.cli import restore_options
+from rollout.cli.controller_environment import for_ansible
 from rollout.cli.engineer_verbs import VERBS, Verb
 from rollout.cli.verb_table import HELP, USAGE_STATUS, Misspelt, find, parse, usage
 from rollout.errors import RolloutError
@@ -34,11 +36,13 @@ def main(arguments: list[str]) -> int:
             print(usage("usage: p12 VERB …   (each has --help)", {n: verb.help for n, verb in VERBS.items()}))
             return 0 if arguments else USAGE_STATUS
         verb, words = find(VERBS, arguments, "./p12", first_is_meant=True)
+        # A check is told where and with which secrets by its environment.
+        checks = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
         match verb.name:
             case "check":
-                return _become([sys.executable, "-P", "-m", "checks", *words], {})
+                return _become([sys.executable, "-P", "-m", "checks", *words], checks)
             case "replay":
-                return _become([sys.executable, "-P", "-m", "checks", *arguments], {})
+                return _become([sys.executable, "-P", "-m", "checks", *arguments], checks)
             case "test":
                 from rollout.cli import run_tests
 
@@ -99,14 +103,15 @@ def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[s
     if verb == "backup" and options.dry_run:
         raise RolloutError("--dry-run shows what --prune would remove.", "./p12 backup --prune --dry-run")
     extra = [word for variable in variables for word in ("-e", variable)]
-    environment = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "P12_CHECKOUT": str(CHECKOUT)}
+    environment = for_ansible()
     if getattr(options, "json", False):
         environment["P12_OUTPUT"] = "json"
     else:
         shown = os.path.relpath(inventory) if Path.cwd() == CHECKOUT else str(inventory)
         line = ["ansible-playbook", "-i", shown, f"playbooks/{verb}.yml", *extra, *options.ansible]
-        sys.stderr.write(f"$ {shlex.join(line)}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody may read it, and what was asked for is done all the same
+            sys.stderr.write(f"$ {shlex.join(line)}\n")
+            sys.stderr.flush()
     playbook = str(CHECKOUT / "playbooks" / f"{verb}.yml")
     command = [sys.executable, "-P", "-m", "ansible.cli.playbook", "-i", str(inventory), playbook]
     return [*command, *extra, *options.ansible], environment
@@ -114,21 +119,17 @@ def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[s
 
 def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Go on as another program: its exit status is ours, and Ctrl-C reaches it directly."""
-    os.execve(command[0], list(command), _environment(environment))
+    os.execve(command[0], list(command), dict(environment))
 
 
 def _wait(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a program to its end; Ctrl-C reaches it directly, and we wait for what it makes of it."""
-    running = subprocess.Popen(command, env=_environment(environment))
+    running = subprocess.Popen(command, env=environment)
     while True:
         try:
             return running.wait()
         except KeyboardInterrupt:
             continue
-
-
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(CHECKOUT), **more}
 
 
 def _variables(options: argparse.Namespace) -> list[str]:

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rollout.cli.controller_environment import for_ansible
 from rollout.errors import RolloutError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -113,7 +113,7 @@ def variables_in(options: Sequence[str]) -> list[str]:
 def _hosts(inventory: Path) -> dict[str, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "ansible", "inventory", "-i", str(inventory), "--list"],
-        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "P12_CHECKOUT": str(CHECKOUT)},
+        env=for_ansible(),
         capture_output=True,
         text=True,
         check=False,

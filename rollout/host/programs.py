@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rollout.environment import environment as clean_environment
 from rollout.errors import RolloutError
 from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
@@ -113,7 +114,7 @@ def initialise_cluster(target: Target) -> dict[str, Any]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, **more}
+    return clean_environment(("HOME", "USER", "LOGNAME", "TZ", "TMPDIR", "PYTHONPATH", "P12_ROOT"), **more)
 
 
 def _answer_of(done: subprocess.CompletedProcess[str]) -> Mapping[str, Any]:

@@ -123,7 +123,7 @@ def _clone(site: Site) -> None:
 def test_bare_hosts_are_provisioned_and_a_second_time_changes_nothing(site: Site) -> None:
     site.p12("provision")
 
-    said = site.p12("provision", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default")
+    said = site.p12("provision", "--ansible=-v")
 
     assert re.findall(r"changed=(\d+)", said) == ["0"] * len(lab.hosts()), said
 

@@ -116,6 +116,20 @@ def test_whatever_holds_a_row_is_dumped_whatever_the_environment_says(
     assert (status, report["nothing_to_lose"]) == (0, False), said
 
 
+def test_where_it_connects_and_how_is_said_by_the_dsn_alone(out: Path, notes: str) -> None:
+    confused = {"PGSSLMODE": "require", "PGSERVICE": "nowhere", "PGHOSTADDR": "192.0.2.1", "LC_ALL": "xx_XX"}
+    wrong = {
+        "PGTZ": "Mars/Phobos",
+        "PGCLIENTENCODING": "nothing",
+        "PGTARGETSESSIONATTRS": "standby",
+        "LANG": "x",
+    }
+
+    status, report, said = backup(out, notes, **confused, **wrong)
+
+    assert (status, report["nothing_to_lose"]) == (0, False), said
+
+
 def test_a_backup_is_proven_by_a_restore_and_its_manifest_says_what_it_holds(
     out: Path, postgres: Cluster, kept: dict[str, Any]
 ) -> None:

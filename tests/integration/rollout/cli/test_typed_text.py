@@ -1,61 +1,9 @@
 """Text that people type, from the command line through the real playbooks to a host: data all the way."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from tests.integration.rollout.cli.recorded import Host
 
-import pytest
-
-from tests.running import CHECKOUT
-
-# What stands on the host: it notes how it was called, and says what it was given.
-PROGRAM = f"""#!{sys.executable}
-import json, pathlib, sys
-pathlib.Path(sys.argv[0]).with_name("called").write_text(json.dumps(sys.argv[1:]))
-print(json.dumps({{"changed": False, "say": "said " + " ".join(sys.argv[1:])}}))
-"""
-HOSTS = """\
-all:
-  vars:
-    {{ansible_connection: local, ansible_python_interpreter: {python}, p12_become: false, p12_root: {root}}}
-production: {{hosts: {{balancer-1: {{p12_target: production}}}}}}
-balancer: {{hosts: {{balancer-1: }}}}
-"""
 SHARP = """it's "slow" {{ $labels.instance }} {{ 7*7 }} {% if x %} {# y #} !unsafe @/etc/passwd --why=--help
 $HOME `id` ; $(id) 😀 \\ # = \x1b[2J\x9b1A"""
-
-
-@dataclass(frozen=True)
-class Host:
-    """A balancer of production with ``PROGRAM`` where the kit is."""
-
-    home: Path
-
-    def p12(self, *verb: str, given: Sequence[str] = (), **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [CHECKOUT / "p12", *verb, "-i", self.home / "hosts.yml", *given],
-            env={**os.environ, **more},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def called(self) -> list[str]:
-        words: list[str] = json.loads((self.home / "bin" / "called").read_text())
-        return words
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    (tmp_path / "hosts.yml").write_text(HOSTS.format(python=sys.executable, root=tmp_path))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "p12").write_text(PROGRAM)
-    (tmp_path / "bin" / "p12").chmod(0o755)
-    return Host(tmp_path)
 
 
 def test_a_reason_and_a_name_reach_the_host_as_they_are_and_run_nothing(host: Host) -> None:
