@@ -12,6 +12,7 @@ from typing import Any
 
 from rollout.cli.controller_environment import for_ansible
 from rollout.errors import RolloutError
+from rollout.target.site_processes import of_site
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +66,9 @@ def down(inventory: Path, purge: bool) -> int:
         if done.returncode:
             raise RolloutError(answer.get("error") or done.stderr.strip(), answer.get("hint", ""))
         said = answer.get("say", said)
+    if left := of_site(root):
+        named = ", ".join(f"{name} (pid {pid})" for pid, name in sorted(left.items()))
+        raise RolloutError(f"Still running: {named}.", "End it, then the same command again")
     if purge:
         _remove((root, run, CHECKOUT / ".p12", Path(host["p12_secrets_directory"])))
         said += f"; {root} is gone"

@@ -3,13 +3,15 @@
 ``provision`` and ``deploy`` leave one program file a process; ``ensure`` makes what runs equal to the files.
 """
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rollout.files import file_lock
 from rollout.host.owner import become_owner
 from rollout.host.ports import holder, listening_pid
 from rollout.host.slot import telling_part
+from rollout.target.site_processes import of_site
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS, Target, heartbeat, root_directory
 from rollout.waiting import attempts
@@ -28,14 +31,23 @@ from rollout.waiting import attempts
 START_SECONDS = 20.0
 WATCH_SECONDS = 1.0
 RUNNING = "RUNNING"
+STOP_SIGNAL = re.compile(r"^\[program:(.+)\]$(?:\n.+)*?\nstopsignal=(\w+)$", re.MULTILINE)
 
 
 def ensure_as_owner(target: Target, names: list[str]) -> dict[str, Any]:
     """Do as ``ensure``, where root started us: only root can name who holds a port."""
     refuse_systemd(target)
-    require_ports(root_directory(), target, names)
+    root = root_directory()
+    # No supervisord can take over what another one started.
+    orphans = {} if daemon_pid(root) else of_site(root)
+    end(root, orphans)
+    require_ports(root, target, names)
     become_owner(target.directory)
-    return ensure(root_directory(), target, names)
+    answer = ensure(root, target, names)
+    if not orphans:
+        return answer
+    count = len(orphans)
+    return {**answer, "changed": True, "say": f"supervisord was gone: {count} of its processes were ended"}
 
 
 def stop(target: Target) -> dict[str, Any]:
@@ -163,15 +175,48 @@ def reload(target: Target, name: str, signal: str) -> dict[str, Any]:
 
 def stop_all(root: Path, seconds: float = 60.0) -> dict[str, Any]:
     """Stop everything and supervisord itself, in reverse order of priority; wait until it is gone."""
-    pid = daemon_pid(root)
-    if not pid:
+    pid, count = daemon_pid(root), 0
+    if pid:
+        with _connected(root) as supervisor:
+            count = len(_running(supervisor))
+            supervisor.shutdown()
+        if all(Path(f"/proc/{pid}").exists() for _ in attempts(seconds)):
+            raise RolloutError(
+                f"supervisord (pid {pid}) is still stopping after {seconds:g} s.", "./p12 down"
+            )
+    orphans = of_site(root)
+    end(root, orphans, seconds)
+    if not pid and not orphans:
         return {"changed": False, "say": "nothing was running"}
-    with _connected(root) as supervisor:
-        count = len(_running(supervisor))
-        supervisor.shutdown()
-    if all(Path(f"/proc/{pid}").exists() for _ in attempts(seconds)):
-        raise RolloutError(f"supervisord (pid {pid}) is still stopping after {seconds:g} s.", "./p12 down")
-    return {"changed": True, "say": f"{count} {'process' if count == 1 else 'processes'} stopped"}
+    count += len(orphans)
+    without = f", {len(orphans)} of them without a supervisord" if orphans else ""
+    return {"changed": True, "say": f"{count} {'process' if count == 1 else 'processes'} stopped{without}"}
+
+
+def end(root: Path, processes: Mapping[int, str], seconds: float = 30.0) -> None:
+    """End processes of a site, each by its own signal, then by force.
+
+    :raises RolloutError: one is still there; names what is left.
+    """
+    files = (root / "supervisor" / "programs").glob("*.ini")
+    signals = dict(STOP_SIGNAL.findall("".join(file.read_text() for file in files)))
+    for pid, name in processes.items():
+        _send(pid, signals.get(name, "INT" if name == "postgres" else "TERM"))
+    left = dict(processes)
+    for by_force in (False, True):
+        for pid in left if by_force else ():
+            _send(pid, "KILL")
+        for _ in attempts(seconds):
+            left = {pid: name for pid, name in of_site(root).items() if pid in processes}
+            if not left:
+                return
+    named = ", ".join(f"{name} (pid {pid})" for pid, name in sorted(left.items()))
+    raise RolloutError(f"Still running: {named}.", "End it, then: ./p12 down")
+
+
+def _send(pid: int, name: str) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, getattr(signal, f"SIG{name}"))
 
 
 def daemon_pid(root: Path) -> int:

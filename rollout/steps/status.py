@@ -9,6 +9,7 @@ from rollout.files import read_json
 from rollout.steps.status_text import status_text, summary_text
 from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
+from rollout.target.site_processes import has_supervisord, of_site
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS
@@ -69,6 +70,7 @@ def status(steering: Steering) -> dict[str, Any]:
         "rehearsal": state.rehearsal["at"] if state.rehearsal and "at" in state.rehearsal else None,
         "quarantined": dict(state.quarantined),
         "guard": beat,
+        "orphans": orphans(steering),
         "visitors": _visitors(steering),
     }
 
@@ -83,6 +85,14 @@ def _state(steering: Steering) -> tuple[State, str]:
     if state.unknown:
         wrong += f"{wrong and '; '}holds what this kit does not know: {', '.join(state.unknown)}"
     return state, wrong
+
+
+def orphans(steering: Steering) -> int:
+    """Count a local site's processes that live on without the supervisord that would start them again."""
+    root = steering.target.directory.parent
+    if steering.target.settings.get("process_manager") != "supervisord" or has_supervisord(root):
+        return 0
+    return len(of_site(root))
 
 
 def _slot(steering: Steering, slot: str, held: Slot | None) -> dict[str, Any] | None:

@@ -95,6 +95,9 @@ def _care(answer: Mapping[str, Any]) -> list[str]:
     """What is between releases: a restore under way, the last rehearsal."""
     restoration, rehearsal = answer.get("restoration"), answer.get("rehearsal")
     lines = []
+    if answer.get("orphans"):
+        gone = f"supervisord is gone, {answer['orphans']} processes live on and are not started again"
+        lines.append(f"  processes   {gone}: ./p12 provision")
     if restoration and not restoration["ended"]:
         lines.append(f"  restore     {restore_words(answer['target'], restoration['backup'])}")
     return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines

@@ -12,6 +12,8 @@ import pytest
 
 from rollout.errors import Refused, RolloutError
 from rollout.host import supervisord
+from rollout.steps.status import orphans
+from rollout.target.steering import Steering
 from rollout.target.target import Target, heartbeat
 from tests.integration.rollout.supervised import LISTEN, Machine
 from tests.running import CHECKOUT, is_listening, wait_for
@@ -174,6 +176,42 @@ def test_provisioning_starts_a_guard_anew_that_hangs_though_it_is_said_to_run(ma
 
     assert answer["started"] == ["p12-staging-guard"]
     assert wait_for(lambda: pid_of(machine.port), "another guard") != pid
+
+
+def orphaned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Kill the supervisord of a program that goes on listening; return the program's pid."""
+    monkeypatch.setattr(supervisord, "become_owner", lambda _: None)
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.ensure()
+    pid = wait_for(lambda: pid_of(machine.port), "the program listening")
+    daemon = psutil.Process(supervisord.daemon_pid(machine.root))
+    daemon.kill()
+    wait_for(lambda: not supervisord.daemon_pid(machine.root), "no supervisord")
+    return pid
+
+
+def test_what_lives_on_without_its_supervisord_is_stopped_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphaned(machine, monkeypatch)
+
+    answer = supervisord.stop_all(machine.root)
+
+    assert answer["say"] == "1 process stopped, 1 of them without a supervisord"
+    assert not pid_of(machine.port)
+
+
+def test_what_lives_on_without_its_supervisord_is_started_anew_under_another(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = orphaned(machine, monkeypatch)
+    assert orphans(Steering.of(machine.target)) == 1
+
+    answer = supervisord.ensure_as_owner(machine.target, [])
+
+    assert answer["say"] == "supervisord was gone: 1 of its processes were ended"
+    assert wait_for(lambda: pid_of(machine.port), "the program listening") != pid
+    assert orphans(Steering.of(machine.target)) == 0
 
 
 def test_stopping_ends_everything_and_says_how_many(machine: Machine) -> None:
