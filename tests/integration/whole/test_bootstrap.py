@@ -159,7 +159,7 @@ def test_a_later_run_is_quick_quiet_and_needs_no_network(
     made: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     offline = environment(
-        PIP_NO_INDEX="1", UV_OFFLINE="1", UV_CACHE_DIR="/nonexistent", P12_PYTHON="/nonexistent"
+        PIP_NO_INDEX="1", UV_OFFLINE="1", UV_CACHE_DIR="/dev/null/none", P12_PYTHON="/dev/null/none"
     )
     started = time.monotonic()
     later = run(made[0] / "p12", env=offline)
@@ -330,7 +330,8 @@ class TestWithoutAUsablePython:
         self.fake(checkout, "python3", 'exec /usr/bin/python3 "$@"')
         old = self.fake(checkout, "old", "echo Python 3.8")
         assert f"{old} is Python 3.8" in self.answer(checkout, P12_PYTHON=str(old))
-        assert "P12_PYTHON=/nonexistent is not a program" in self.answer(checkout, P12_PYTHON="/nonexistent")
+        none = checkout / "none"
+        assert f"P12_PYTHON={none} is not a program" in self.answer(checkout, P12_PYTHON=str(none))
 
     def incomplete(self, checkout: Path) -> Path:
         """A Debian Python without venv, which ``bin/installed`` completes."""

@@ -41,7 +41,6 @@ CONFUSING = {
     "GIT_INDEX_FILE": "/nonexistent",
     "GIT_OBJECT_DIRECTORY": "/nonexistent",
     "GIT_REPLACE_REF_BASE": "refs/heads/",
-    "HOME": "/nonexistent",
     "SOURCE_DATE_EPOCH": "1",
 }
 NO_CONFIGURATION = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
@@ -203,7 +202,7 @@ def test_what_the_engineer_has_set_changes_no_byte(
     checkout: Checkout, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = built(checkout, cache)
-    for name, value in CONFUSING.items():
+    for name, value in {**CONFUSING, "HOME": str(tmp_path / "home")}.items():
         monkeypatch.setenv(name, value)
 
     assert built(checkout, tmp_path / "another-cache").sha256 == here.sha256

@@ -98,7 +98,7 @@ def test_maintenance_is_written_down_before_the_lock_is_given_back(host: Host) -
 def test_a_database_that_is_not_dropped_gives_the_lock_back(host: Host, refused: str) -> None:
     assert host.play(PLAYBOOKS / "restore_drop.yml", refused=refused) == 2
 
-    assert host.asked()[1] == "restore drop old"
+    assert host.asked()[1] == "restore drop -- old"
     assert host.asked()[-1] == "lock drop --token=7"
 
 

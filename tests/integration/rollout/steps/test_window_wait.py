@@ -413,9 +413,11 @@ def test_nobody_waits_on_and_renews_the_lock_for_an_engineer_who_is_gone(steppin
         wait_for(lambda: stepping.steering.lock.holder().heartbeat, "it waits")
 
         driver.kill()
-        driver.communicate()
+        driver.wait()
 
         wait_for(lambda: not waiting(waiter), "it ends")
+        assert "Who took the lock is gone" in driver.stdout.read()
+    driver.stdout.close()
 
 
 def waiting(process: psutil.Process) -> bool:
