@@ -428,7 +428,7 @@ class TestWhenItCannotInstall:
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
     def test_no_right_to_write(self, tmp_path: Path) -> None:
         checkout = copy_checkout(tmp_path / "checkout")
-        for directory in [checkout, *list(tmp_path.parents)[:2], tmp_path]:
+        for directory in [checkout, *list(tmp_path.parents)[:3], tmp_path]:
             directory.chmod(0o755)
         as_nobody: list[str | Path] = [
             "setpriv",

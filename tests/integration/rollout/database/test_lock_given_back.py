@@ -108,7 +108,7 @@ def test_a_backup_alone_is_of_the_release_in_service_builds_nothing_and_gives_th
     assert host.play(PLAYBOOKS / "backup.yml") == 0
 
     assert host.asked() == [
-        *("lock take --try", "serving --reuse=false --new={}", BACKUP),
+        *("lock take --try", "serving --reuse=false --new={} --token=7", BACKUP),
         *("record backup --token=7", "lock drop --token=7"),
     ]
 
@@ -140,4 +140,4 @@ def test_a_stage_by_itself_builds_first_and_gives_the_lock_back_last(name: str) 
 def test_a_release_builds_once_and_keeps_the_lock_until_every_stage_is_over() -> None:
     stages = [f"stage_{name}.yml" for name in LOCKING]
 
-    assert imported("release") == ["preflight.yml", "build.yml", *stages, "unlock.yml", ""]
+    assert imported("release") == ["", "preflight.yml", "build.yml", *stages, "unlock.yml", ""]
