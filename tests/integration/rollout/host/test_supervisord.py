@@ -1,5 +1,6 @@
 """Processes kept by a real supervisord, configured by the roles' own templates."""
 
+import contextlib
 import getpass
 import os
 import subprocess
@@ -146,7 +147,9 @@ def guarding(machine: Machine, *described: str) -> int:
     heartbeat(machine.target).touch()
     machine.ensure()
     pid = wait_for(lambda: pid_of(machine.port), "the guard")
-    psutil.Process(pid).suspend()
+    # On a busy machine the watcher may have found it silent, and killed it, before this.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).suspend()
     return pid
 
 
