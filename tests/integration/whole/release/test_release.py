@@ -47,6 +47,12 @@ def text_of(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr
 
 
+def changes(site):
+    """What the journal says was done to production; who held its lock meanwhile changed nothing."""
+    entries = site.host("production", "journal")["entries"]
+    return [entry for entry in entries if not entry["event"].startswith("lock.")]
+
+
 def test_a_first_release_proves_itself_and_says_how_to_go_back(site):
     done = site.p12("release")
 
@@ -122,16 +128,12 @@ def test_a_release_goes_up_in_steps_while_its_branch_moves_and_a_second_one_is_r
 
 
 def test_releasing_it_again_changes_nothing(site):
-    def changes():
-        entries = site.host("production", "journal")["entries"]
-        return [entry for entry in entries if not entry["event"].startswith("lock.")]
-
-    release, before = site.live(), changes()
+    release, before = site.live(), changes(site)
 
     done = site.p12("release", "--branch", release)
 
     assert done.returncode == 0, text_of(done)
-    assert changes() == before
+    assert changes(site) == before
     assert site.live() == release
 
 
@@ -284,14 +286,14 @@ def test_the_guard_turns_a_bad_release_back_with_no_controller_alive(site, event
 
 def test_a_release_that_the_guard_turned_back_is_refused_before_anything_changes(site):
     (release,) = site.status()["quarantined"]
-    before = site.host("production", "journal")["entries"]
+    before = changes(site)
 
     done = site.p12("release", "--branch", release)
 
     assert done.returncode != 0
     assert f"{release} was rolled back" in text_of(done)
     assert "--why" in text_of(done)
-    assert site.host("production", "journal")["entries"] == before
+    assert changes(site) == before
 
 
 def test_preflight_names_what_is_missing_and_nothing_is_changed(site):
@@ -317,7 +319,7 @@ def redis_pid(site):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
 @pytest.mark.parametrize("name", ["artifacts", "backups"])
 def test_a_full_directory_stops_the_release_before_anything_changed_and_names_itself(site, name):
-    before, directory = site.host("production", "journal"), site.root / "production" / name
+    before, directory = changes(site), site.root / "production" / name
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory], check=True)
     try:
         done = site.p12("release")
@@ -326,7 +328,7 @@ def test_a_full_directory_stops_the_release_before_anything_changed_and_names_it
 
     assert done.returncode != 0
     assert f"{directory} has 8 MB free" in text_of(done)
-    assert site.host("production", "journal")["entries"] == before["entries"]
+    assert changes(site) == before
 
 
 def test_evidence_is_collected_for_a_target_without_its_secrets(site):
