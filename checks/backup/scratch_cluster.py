@@ -67,7 +67,7 @@ def scratch(
         with _running(tools, data, sockets, {**SETTINGS, **(settings or {})}) as url:
             yield url
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        _remove(home)
         shutil.rmtree(sockets, ignore_errors=True)
 
 
@@ -87,7 +87,8 @@ def _running(tools: Tools, data: Path, sockets: Path, settings: Mapping[str, str
                 raise CannotMeasure(f"The scratch cluster does not start: {lines[-1]}")
             yield url
         finally:
-            _stop(server)
+            _stop(data)
+            server.wait()
 
 
 def _answers(url: str) -> bool:
@@ -113,21 +114,22 @@ def furnish(url: str, roles: str, extensions: Sequence[str]) -> None:
         )
 
 
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGQUIT, signal.SIGKILL):
-        server.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-            return
-
-
 def clear(place: Path) -> None:
     """Stop and remove the scratch clusters of backups that were killed; to be called under their lock."""
     for home in place.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
-            pid = int((home / "data/postmaster.pid").read_text().split()[0])
-            server = psutil.Process(pid)
-            if str(home / "data") in server.cmdline():
-                server.send_signal(signal.SIGQUIT)
-                server.wait(10)
-        shutil.rmtree(home, ignore_errors=True)
+        _remove(home)
+
+
+def _remove(home: Path) -> None:
+    _stop(home / "data")
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _stop(data: Path) -> None:
+    # Looked for by what it runs: whoever started it may have been stopped before its number was known.
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if str(data) in process.cmdline():
+                process.send_signal(signal.SIGQUIT)
+                psutil.wait_procs([process], 10)
+                process.kill()

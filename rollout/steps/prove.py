@@ -30,7 +30,7 @@ def prove(
         release cannot be.
     :raises Unproven: an instance is away, not ready, or runs something else; says which.
     """
-    steering.lock.renew(token)
+    steering.renew(token)
     slot = slot_for(steering.state(), release)
     instances = steering.target.instances_of(slot)
     ready = _ready(steering.target.name, slot, instances, commit)

@@ -81,7 +81,7 @@ def serving(
         complaint = way_back_complaint(steering, state, **coming)
     is_due = not reuse or bool(complaint)
     if is_due and token is not None:
-        steering.lock.renew(token, 3600 * steering.target.settings["backup"]["longest_hours"])
+        steering.renew(token, 3600 * steering.target.settings["backup"]["longest_hours"])
     return {
         "release": held.release if held else "none",
         "backup_due": is_due,

@@ -97,13 +97,13 @@ class Steering:
         with file_lock(self.target.mutex):
             yield self.renew(token).owner if token is not None else ""
 
-    def renew(self, token: int) -> Holder:
-        """Show that the lock's holder is alive.
+    def renew(self, token: int, seconds: float = 0) -> Holder:
+        """Show that the lock's holder is alive, and will be for ``seconds`` if that is longer than usual.
 
         :raises Refused: it lost the lock; says to whom and when, what is true now, and how to go on.
         """
         try:
-            return self.lock.renew(token)
+            return self.lock.renew(token, seconds)
         except Refused as error:
             state = self.state()
             serving = state.slots.get(state.serving or "")

@@ -155,17 +155,14 @@ def test_a_private_umask_still_makes_an_environment_that_server_users_can_read(
     assert [p for p, mode in modes.items() if mode & 0o755 != 0o755 or mode & 0o022] == []
 
 
-def test_a_later_run_is_quick_quiet_and_needs_no_network(
+def test_a_later_run_is_quiet_and_needs_no_network(
     made: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     offline = environment(
         PIP_NO_INDEX="1", UV_OFFLINE="1", UV_CACHE_DIR="/dev/null/none", P12_PYTHON="/dev/null/none"
     )
-    started = time.monotonic()
     later = run(made[0] / "p12", env=offline)
-    elapsed_seconds = time.monotonic() - started
     assert (later.returncode, later.stderr) == (0, "")
-    assert elapsed_seconds < 0.3
 
 
 def test_it_runs_through_a_symlink_and_keeps_the_callers_directory(

@@ -314,6 +314,37 @@ def test_a_stopped_backup_takes_everything_of_its_own_with_it(out: Path, notes: 
     wait_for(lambda: not server.is_running(), "the scratch server's end")
 
 
+STOPPED_WHILE_THE_SERVER_STARTS = """
+import subprocess, sys, time
+from pathlib import Path
+from checks.backup import cli
+
+class Popen(subprocess.Popen):
+    def __init__(self, command, **more):
+        super().__init__(command, **more)
+        if str(command[0]).endswith("/postgres"):
+            state = Path(command[2], "postmaster.pid")
+            while not state.exists() or "ready" not in state.read_text():
+                time.sleep(0.01)
+            sys.exit(143)
+
+subprocess.Popen = Popen
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_backup_stopped_before_it_knows_its_server_still_ends_it(out: Path, notes: str) -> None:
+    given = command(out)
+    at = given.index("backup")
+    stopped = [*given[: at - 2], "-c", STOPPED_WHILE_THE_SERVER_STARTS, *given[at + 1 :]]
+
+    done = subprocess.run(stopped, env=environment(notes), cwd="/", timeout=60, check=False)
+
+    assert done.returncode == 143
+    assert files(out) == set()
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or [])]
+
+
 def scratch_server(out: Path) -> psutil.Process | None:
     for pid_file in out.glob(".scratch-*/data/postmaster.pid"):
         pid = int(pid_file.read_text().split()[0])
