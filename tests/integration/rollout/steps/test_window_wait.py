@@ -23,6 +23,7 @@ from tests.running import wait_for
 # Who drives, as Ansible does: it starts what waits, says its number, and may be killed.
 DRIVER = """
 import subprocess, sys
+sys.stdin.read()
 told, *words = sys.argv[1:]
 process = subprocess.Popen([sys.executable, "-m", "rollout", *words], stdin=subprocess.PIPE, text=True)
 print(process.pid, flush=True)
@@ -398,17 +399,23 @@ def test_one_process_waits_as_long_as_it_takes_and_shows_that_the_engineer_is_al
 def test_nobody_waits_on_and_renews_the_lock_for_an_engineer_who_is_gone(stepping: Steered) -> None:
     window = stepping.open()
     words = ["host", "production", "window", "wait", f"--token={stepping.token}"]
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, json.dumps({"id": window.id}), *words],
-        env=stepping.environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    holder = stepping.steering.lock.holder()
-    session = f"{socket.gethostname()}:{driver.pid}:1.0"
-    write_json(stepping.steering.lock.path, asdict(holder) | {"session": session, "heartbeat": 0.0})
-    with stepping.guarding():
+    with (
+        stepping.guarding(),
+        subprocess.Popen(
+            [sys.executable, "-c", DRIVER, json.dumps({"id": window.id}), *words],
+            env=stepping.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as driver,
+    ):
+        assert driver.stdin is not None
         assert driver.stdout is not None
+        holder = stepping.steering.lock.holder()
+        session = f"{socket.gethostname()}:{driver.pid}:1.0"
+        write_json(stepping.steering.lock.path, asdict(holder) | {"session": session, "heartbeat": 0.0})
+        # Whom to wait for is read once, at its start.
+        driver.stdin.close()
         waiter = psutil.Process(int(driver.stdout.readline()))
         wait_for(lambda: stepping.steering.lock.holder().heartbeat, "it waits")
 
@@ -417,7 +424,6 @@ def test_nobody_waits_on_and_renews_the_lock_for_an_engineer_who_is_gone(steppin
 
         wait_for(lambda: not waiting(waiter), "it ends")
         assert "Who took the lock is gone" in driver.stdout.read()
-    driver.stdout.close()
 
 
 def waiting(process: psutil.Process) -> bool:

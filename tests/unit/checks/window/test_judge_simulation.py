@@ -42,7 +42,7 @@ def minutes_found(
     return [w.elapsed_seconds / 60 if w.verdict is Verdict.FAILED else math.inf for w in windows]
 
 
-@pytest.mark.parametrize("runs", [100, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [40, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("per_minute", [(100, 100), (10, 190)])
 def test_healthy_windows_looked_at_every_minute_alarm_falsely_in_at_most_one_of_a_hundred(
     per_minute: tuple[int, int], runs: int

@@ -149,7 +149,7 @@ def test_its_status_is_ansibles(ran: Ran) -> None:
     assert command.main(["status"]) == 2
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @pytest.mark.parametrize(("verb", "name"), FREE, ids=map(" ".join, FREE))
 @given(texts=st.lists(TEXTS, min_size=1, max_size=3))
 def test_what_is_typed_reaches_the_playbook_as_it_was_typed(
