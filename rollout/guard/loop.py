@@ -231,16 +231,18 @@ class Guard:
                 self.steering.journal.append(OWNER, "window.closed", **closing)
 
     def heal_traffic(self) -> None:
-        """Give HAProxy the shares that the journal holds, e.g. after it lost its state file."""
-        wanted = self.steering.state().shares
-        if not wanted or self.steering.balancer.holds(wanted):
+        """Give HAProxy the shares that the journal holds, and keep them where a start finds them."""
+        balancer, wanted = self.steering.balancer, self.steering.state().shares
+        if not wanted or (balancer.holds(wanted) and balancer.is_kept()):
             return
         with self.steering.change():
             wanted = self.steering.state().shares
-            if not self.steering.balancer.holds(wanted):
+            if balancer.holds(wanted):
+                balancer.keep()
+            else:
                 # A rollback on a full disk is not in the journal: what cannot be journaled is not healed.
                 self.steering.journal.append(OWNER, "traffic.healed", shares=wanted)
-                self.steering.balancer.shift(wanted)
+                balancer.shift(wanted)
 
     def heal_flags(self) -> None:
         """Push a slot's wanted flags to every instance that answers with an older generation.

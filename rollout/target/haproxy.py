@@ -35,6 +35,7 @@ class Balancer:
         self.instances = target.instances
         self.socket_path: Path = target.path("haproxy_socket")
         self.state_path: Path = target.path("haproxy_state")
+        self.weights_path = self.state_path.with_name("0-weights.cfg")
         self.backend: str = target.settings["haproxy_backend"]
         self.timeout_seconds = timeout_seconds
 
@@ -101,8 +102,16 @@ class Balancer:
         self.keep()
 
     def keep(self) -> None:
-        """Write the state file that HAProxy reads when it reloads or restarts."""
+        """Write what HAProxy starts with: its weights, and its state in case they are missing."""
+        weights = self._weights()
+        slots = {i.slot.upper(): weights[i.name] for i in self.instances if i.name in weights}
+        lines = [f"  setenv P12_WEIGHT_{slot} {weight}\n" for slot, weight in sorted(slots.items())]
+        write_bytes(self.weights_path, "".join(["global\n", *lines]).encode(), 0o644)
         write_bytes(self.state_path, self.command(f"show servers state {self.backend}").encode(), 0o644)
+
+    def is_kept(self) -> bool:
+        """Say whether what HAProxy would start with is there."""
+        return self.weights_path.exists() and self.state_path.exists()
 
     def _wake(self, weights: Mapping[str, int]) -> None:
         """Have idle servers take from the line of waiting requests, if there is one.

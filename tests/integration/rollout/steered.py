@@ -81,7 +81,7 @@ class Haproxy:
     def __init__(self, servers: Servers, home: Path, variables: dict[str, Any]) -> None:
         self.binary, self.home = servers.path("haproxy"), home
         self.config = home / "haproxy.cfg"
-        self.state = home / "state"
+        self.state, self.weights = home / "state", home / "0-weights.cfg"
         self.socket = home / f"{variables['p12_target']}-haproxy.sock"
         self.port = variables["p12_front_port"]
         self.stack = ExitStack()
@@ -97,12 +97,17 @@ class Haproxy:
         self.state.touch()
 
     def start(self) -> None:
-        command = [self.binary, "-W", "-db", "-f", self.config]
+        command = [self.binary, "-W", "-db", "-f", self.home]
         self.process = self.stack.enter_context(running(command, self.home))
         wait_for(lambda: self.worker() and self.connect(), "HAProxy listening")
 
     def stop(self) -> None:
         self.stack.close()
+
+    def forget(self) -> None:
+        """Lose all that a start would find of the shares."""
+        self.state.write_text("")
+        self.weights.unlink(missing_ok=True)
 
     def reload(self) -> None:
         """Reload as the role's handler does: USR2 to the master, once more where it came too soon."""
@@ -199,7 +204,7 @@ class Steered:
             instance.reset()
         self.forget()
         if self.haproxy.process.poll() is not None:
-            self.haproxy.state.write_text("")
+            self.haproxy.forget()
             self.haproxy.start()
         balancer = self.steering.balancer
         for name in self.instances:

@@ -525,7 +525,7 @@ def test_a_full_disk_keeps_no_guard_from_turning_traffic_back(
 
 def test_traffic_is_healed_after_haproxy_lost_its_state(stepping: Steered) -> None:
     stepping.haproxy.stop()
-    stepping.haproxy.state.write_text("")
+    stepping.haproxy.forget()
     stepping.haproxy.start()
     assert stepping.ask().status == 503
 
@@ -537,7 +537,7 @@ def test_traffic_is_healed_after_haproxy_lost_its_state(stepping: Steered) -> No
 
 def test_healed_traffic_survives_the_next_restart_too(live: Steered) -> None:
     live.haproxy.stop()
-    live.haproxy.state.write_text("")
+    live.haproxy.forget()
     live.haproxy.start()
     live.guard.look()
 
@@ -545,6 +545,17 @@ def test_healed_traffic_survives_the_next_restart_too(live: Steered) -> None:
     live.haproxy.start()
 
     assert live.ask_many(4) == {OLD: 4}
+
+
+def test_weights_that_a_start_would_not_find_are_kept_again(live: Steered) -> None:
+    live.haproxy.forget()
+
+    live.heal()
+    live.haproxy.stop()
+    live.haproxy.start()
+
+    assert live.ask_many(4) == {OLD: 4}
+    assert "traffic.healed" not in live.events()
 
 
 def test_what_has_not_drifted_is_left_alone(stepping: Steered) -> None:
@@ -651,7 +662,7 @@ def test_the_service_survives_a_round_that_fails_and_goes_on(live: Steered) -> N
         live.haproxy.stop()
         log = live.home / "guard.log"
         wait_for(lambda: b"this round failed" in log.read_bytes(), "a round that failed")
-        live.haproxy.state.write_text("")
+        live.haproxy.forget()
         live.haproxy.start()
         wait_for(lambda: live.ask().status == 200, "traffic is healed")
 

@@ -105,6 +105,30 @@ def test_a_restart_keeps_the_shares(both: Steered) -> None:
     assert both.steering.balancer.shares() == {"green": 25, "blue": 75}
 
 
+@pytest.mark.parametrize("left", ["no state file", "an old state file"])
+def test_a_start_after_a_kill_serves_what_served(both: Steered, left: str) -> None:
+    balancer, haproxy = both.steering.balancer, both.haproxy
+    haproxy.stop()
+    haproxy.start()
+    balancer.shift({"green": 100, "blue": 0})
+    old = haproxy.state.read_bytes()
+    balancer.shift({"green": 25, "blue": 75})
+    with both.visitors() as visitors:
+        visitors.come()
+        haproxy.process.kill()
+        haproxy.process.wait()
+        if left == "an old state file":
+            haproxy.state.write_bytes(old)
+        else:
+            haproxy.state.unlink()
+        haproxy.start()
+        visitors.come()
+
+    assert balancer.shares() == {"green": 25, "blue": 75}
+    # While nothing listens a visitor gets no answer at all; "nobody serves" would be a 503.
+    assert {status for _, status in visitors.failed} <= {0}
+
+
 def test_the_kept_state_is_the_newest_share_not_the_first(both: Steered) -> None:
     both.steering.balancer.shift({"green": 25, "blue": 75})
     both.steering.balancer.shift({"green": 0, "blue": 100})
