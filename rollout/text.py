@@ -14,6 +14,10 @@ def one_line(typed: str) -> str:
     return OBEYED.sub(lambda found: ascii(found[0])[1:-1], typed)
 
 
+# What to type for a release of which nothing more is known than that it is another one.
+RELEASE_ANOTHER = "./p12 release --branch NAME"
+
+
 def command_hint(verb: str, target: str) -> str:
     """What to type for a verb on a target; the default one is not named."""
     return f"./p12 {verb}" + (f" --target {target}" if target != "production" else "")
@@ -26,8 +30,14 @@ OF_ONE_TARGET = re.compile(
 )
 
 
+# What takes a release to production; where it is about another target it goes there and no further.
+TO_PRODUCTION = re.compile(r"\./p12 (release|promote|monitor)(?![\w-])")
+
+
 def aimed(hint: str, target: str) -> str:
-    """A hint whose commands name the target, where without ``--target`` they would work on another."""
+    """A hint whose commands work on the target, where without more words they would on another."""
+    if target != "production":
+        hint = TO_PRODUCTION.sub("./p12 deploy", hint)
     return OF_ONE_TARGET.sub(lambda found: command_hint(found[0][6:], target), hint)
 
 

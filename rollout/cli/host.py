@@ -46,8 +46,12 @@ def main(arguments: Sequence[str]) -> int:
         return _print({"error": f"{target}: {verb.name}: {reason}", "hint": ""}, 1)
     if isinstance(answer, int):
         return answer
-    hint = {"hint": aimed(answer["hint"], target)} if answer and answer.get("hint") else {}
-    return _print({**(answer or {}), **hint}, 0)
+    shown = dict(answer or {})
+    for name in ("hint", "say"):
+        if said := shown.get(name):
+            is_text = isinstance(said, str)
+            shown[name] = aimed(said, target) if is_text else [aimed(line, target) for line in said]
+    return _print(shown, 0)
 
 
 def _print(answer: Mapping[str, Any], code: int) -> int:

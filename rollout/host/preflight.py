@@ -38,7 +38,8 @@ def preflight(target: Target, kit: str) -> dict[str, Any]:
             problems += roles[role](target)
     if problems:
         raise Refused(
-            f"{target.name} is not ready: {' '.join(problems)}", "./p12 provision, then ./p12 release"
+            f"{target.name} is not ready: {' '.join(problems)}",
+            "./p12 provision, then the same command again",
         )
     return {
         "roles": target.settings["roles"],

@@ -27,7 +27,9 @@ def burst(target: Target, release: str) -> dict[str, Any]:
     state = Steering.of(target).state()
     serving_release = state.slots[state.serving].release if state.serving else "nothing"
     if serving_release != release:
-        raise Refused(f"{target.name} serves {serving_release}, not {release}.", "./p12 deploy")
+        raise Refused(
+            f"{target.name} serves {serving_release}, not {release}.", f"./p12 deploy --branch {release}"
+        )
     report = target.steering / "burst-report.json"
     report.unlink(missing_ok=True)
     log = target.directory / "log" / "postgres.log"

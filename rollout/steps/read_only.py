@@ -5,7 +5,7 @@ from typing import Any
 
 from rollout.errors import Refused, Unproven
 from rollout.steps.rollback import PROOF_SECONDS, prove_serving, unproven_words
-from rollout.steps.rules import refuse_while_restoring
+from rollout.steps.rules import refuse_while_restoring, turn_back_hint
 from rollout.target import wanted_flags
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
@@ -61,7 +61,7 @@ def refuse(target: str, state: State) -> None:
     if window is not None and state.rollout and not state.rollout.ended:
         raise Refused(
             f"{target}: a window of {window.release} is open, and it would count every 503 as an error.",
-            "Let it close, or turn it back first: ./p12 rollback",
+            turn_back_hint(state, "Let it close, or turn it back first: ", "Let it close: ./p12 status"),
         )
     for slot, share in state.shares.items():
         if share and READ_ONLY not in state.slots[slot].known:

@@ -87,7 +87,9 @@ def write_certificate(steering: Steering, release: str, token: int) -> dict[str,
         slot = state.serving
         held = state.slots.get(slot) if slot else None
         if held is None or slot is None or held.release != release or state.shares.get(slot) != FULL_SHARE:
-            raise Refused(f"{release} does not serve all of {steering.target.name}.", "./p12 deploy")
+            raise Refused(
+                f"{release} does not serve all of {steering.target.name}.", f"./p12 deploy --branch {release}"
+            )
         report = read_json(steering.target.steering / "burst.json")
         _require_passed(report, release, steering.target.steering / "burst.json")
         now = time.time()
@@ -113,7 +115,7 @@ def write_certificate(steering: Steering, release: str, token: int) -> dict[str,
 
 def _require_passed(report: Mapping[str, Any] | None, release: str, path: Path) -> None:
     if report is None or report.get("inputs", {}).get("release") != release:
-        raise Refused(f"No burst of {release} is on record.", "./p12 verify")
+        raise Refused(f"No burst of {release} is on record.", f"./p12 verify --branch {release}")
     if report.get("verdict") != "passed":
         raise Refused(report["summary"], f"All of it: {path}. Once it is mended: the same command again")
 

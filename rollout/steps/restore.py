@@ -8,7 +8,7 @@ from typing import Any
 
 from rollout.errors import Refused
 from rollout.steps import read_only
-from rollout.steps.rules import refuse_while_restoring
+from rollout.steps.rules import refuse_while_restoring, turn_back_hint
 from rollout.target.state import Restoration, State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE
@@ -112,7 +112,8 @@ def _refuse(target: str, state: State, backup: str) -> None:
     restoration, rollout = state.restoration, state.rollout
     if restoration and restoration.backup != backup:
         refuse_while_restoring(target, state)
-    if rollout and not rollout.ended and rollout.share < FULL_SHARE:
+    if rollout and rollout.share < FULL_SHARE and not state.is_replaceable:
         raise Refused(
-            f"{rollout.release} is going up, at {rollout.share} %.", "Turn it back first: ./p12 rollback"
+            f"{rollout.release} is going up, at {rollout.share} %.",
+            turn_back_hint(state, "Turn it back first: "),
         )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rollout.errors import Refused, Unproven
-from rollout.steps.rules import refuse_while_restoring
+from rollout.steps.rules import no_way_back_hint, refuse_while_restoring
 from rollout.target import wanted_flags
 from rollout.target.instances import Reply
 from rollout.target.journal import BrokenJournal
@@ -48,12 +48,12 @@ def rollback_route(state: State) -> RollbackRoute:
     if to is None or to == leave or before is None:
         raise Refused(
             f"Nothing served before {rollout.release} took over: there is nothing before it to go back to.",
-            "To lower its flags: ./p12 rollback --flags-only",
+            no_way_back_hint(state),
         )
     if before.release != rollout.from_release or not before.proven:
         raise Refused(
             f"{to} no longer holds {rollout.from_release}, which served before; it has {before.release}.",
-            f"{rollout.release} still serves. To lower its flags: ./p12 rollback --flags-only",
+            f"{rollout.release} still serves. {no_way_back_hint(state)}",
         )
     return RollbackRoute(leave, to, rollout.release, before.release)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rollout.errors import Refused
 from rollout.steps.rollback import flags_off, prove_serving, roll_back, rollback_route
-from rollout.steps.rules import is_admitting
+from rollout.steps.rules import go_on_hint, is_admitting
 from rollout.target.state import State
 from rollout.target.steering import Steering
 from rollout.target.target import Target
@@ -70,7 +70,8 @@ def serving(steering: Steering) -> str:
     if is_admitting(steering):
         raise Refused(f"{name} is not for rehearsals.", "./p12 rehearse")
     if state.rollout and not state.rollout.ended:
-        raise Refused(f"{state.rollout.release} is going up in {name}.", "./p12 status")
+        going = state.rollout.release
+        raise Refused(f"{going} is going up in {name}.", go_on_hint(state, going))
     if not state.serving:
         raise Refused(f"{name} serves nothing yet.", "./p12 deploy")
     return state.slots[state.serving].release

@@ -15,19 +15,21 @@ from rollout.steps.rollback import prove_serving
 from rollout.steps.rules import (
     backup_complaint,
     certificate_complaint,
+    go_on_hint,
     is_admitting,
     refuse_half_turned_back,
     refuse_quarantined,
     refuse_skipped_steps,
     refuse_unadmitted,
     refuse_while_restoring,
+    turn_back_hint,
     way_back_complaint,
 )
 from rollout.target import certificate
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, SLOTS, artifact_name, other
-from rollout.text import command_hint, count_text
+from rollout.text import RELEASE_ANOTHER, command_hint, count_text
 from rollout.waiting import attempts
 
 
@@ -45,7 +47,7 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
         raise Refused(
             f"{release} is finished in the journal, and HAProxy gives {slot} "
             f"{steering.balancer.shares().get(slot, 0)} % of the requests.",
-            "The guard mends it within a minute: ./p12 status; or turn it back: ./p12 rollback",
+            "The guard mends it within a minute: ./p12 status" + turn_back_hint(state, "; or turn it back: "),
         )
     before = rollout.from_slot if rollout else _before(state, slot)
     left = [s for s in steering.target.settings["steps"] if s < FULL_SHARE and not (rollout and s in passed)]
@@ -107,14 +109,13 @@ def slot_for(state: State, release: str) -> str:
     """
     rollout = state.rollout
     refuse_half_turned_back(state)
-    if rollout and not rollout.ended and rollout.release != release:
+    if rollout and rollout.release != release and not state.is_replaceable:
         raise Refused(
             f"The rollout of {rollout.release} is at {rollout.share} %, begun "
             f"{time.strftime('%H:%M:%S', time.localtime(rollout.begun_at))}.",
-            f"Go on with it: ./p12 release --branch {rollout.release}"
-            + ("; or turn it back first: ./p12 rollback" if rollout.from_slot else ""),
+            go_on_hint(state, rollout.release),
         )
-    if rollout and not rollout.ended:
+    if rollout and not rollout.ended and rollout.release == release:
         return rollout.slot
     serving = state.serving
     if serving and state.slots[serving].release == release:
@@ -135,9 +136,12 @@ def claim(steering: Steering, release: str, sha256: str, token: int, why: str) -
         if is_admitting(steering):
             refuse_unadmitted(steering, state, release, sha256, why)
         if state.shares.get(slot):
+            is_up = state.rollout is not None and not state.rollout.ended
+            watch = f"Watch it as it is: ./p12 monitor --branch {release}"
             raise Refused(
-                f"{slot} serves {state.shares[slot]} % of the requests; refusing to install into it.",
-                "./p12 status",
+                f"{slot} serves {state.shares[slot]} % of the requests, from other bytes of {release}; "
+                "refusing to install into it.",
+                turn_back_hint(state, "Turn it back: ", watch) if is_up else RELEASE_ANOTHER,
             )
         steering.journal.append(owner, "slot.claimed", slot=slot, release=release)
         return {"changed": True, "slot": slot}
@@ -150,7 +154,10 @@ def admit(steering: Steering, shown: Mapping[str, Any], token: int) -> dict[str,
     """
     release, paper = shown["release"], shown.get("certificate")
     if not paper:
-        raise Refused(f"Staging has no certificate of {release}: {shown.get('reason')}.", "./p12 verify")
+        raise Refused(
+            f"Staging has no certificate of {release}: {shown.get('reason')}.",
+            f"./p12 verify --branch {release}",
+        )
     with steering.change(token) as owner:
         key = certificate.trusted_key(steering.target)
         certificate.check(paper, key, release, shown["sha256"], time.time())
@@ -175,7 +182,7 @@ def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         refuse_quarantined(state, release, why)
         held = state.slots.get(slot)
         if held is None or not held.proven or held.release != release:
-            raise Refused(f"{release} is not proven in {slot}.", "./p12 promote")
+            raise Refused(f"{release} is not proven in {slot}.", f"./p12 promote --branch {release}")
         if is_admitting(steering):
             refuse_unadmitted(steering, state, release, held.sha256, why)
         source = _before(state, slot)
@@ -198,7 +205,8 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
         read-only.
     """
     with steering.change(token):
-        if read_only.is_on(steering, steering.state()):
+        state = steering.state()
+        if read_only.is_on(steering, state):
             raise Refused(
                 f"{steering.target.name} is read-only, and a window would count every 503 as an error.",
                 f"{command_hint('maintenance off', steering.target.name)}, then the same command again",
@@ -215,7 +223,7 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
     if dead:
         raise Unproven(
             f"{steering.target.name}: {', '.join(dead)} stopped answering after the shift to {share} %.",
-            "./p12 rollback",
+            turn_back_hint(state, "", "See who: ./p12 status; start them: ./p12 provision"),
         )
     return {
         "changed": True,
@@ -245,10 +253,12 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
                 "say": f"{steering.target.name}: {release} is good already",
             }
         if steering.balancer.shares().get(rollout.slot) != FULL_SHARE:
-            raise Refused(f"{release} does not have all traffic yet.", "./p12 promote")
+            raise Refused(f"{release} does not have all traffic yet.", f"./p12 promote --branch {release}")
         windows = [w for w in state.windows_of(release) if w.kind == "monitor" and w.verdict == "passed"]
         if is_admitting(steering) and not windows:
-            raise Refused(f"The monitor window of {release} has not passed.", "./p12 monitor")
+            raise Refused(
+                f"The monitor window of {release} has not passed.", f"./p12 monitor --branch {release}"
+            )
         steering.journal.append(owner, "finished", release=release, slot=rollout.slot)
     return {"changed": True, "keep": keep, "say": f"{steering.target.name}: {release} is good"}
 
@@ -262,7 +272,8 @@ def _running(steering: Steering, release: str, share: int) -> Rollout:
         raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
     if rollout.from_slot is None and share != FULL_SHARE:
         raise Refused(
-            f"Nothing serves beside {release}, so it gets all requests, not {share} %.", "./p12 promote"
+            f"Nothing serves beside {release}, so it gets all requests, not {share} %.",
+            f"./p12 promote --branch {release}",
         )
     refuse_skipped_steps(steering, state, share)
     return rollout

@@ -8,7 +8,9 @@ from rollout.errors import Refused
 from rollout.target import certificate
 from rollout.target.state import State
 from rollout.target.steering import Steering
-from rollout.text import one_line, restore_words, rollback_words
+from rollout.text import RELEASE_ANOTHER, one_line, restore_words, rollback_words
+
+DECIDE = "./p12 decide --pass --why '…', or: ./p12 decide --fail --why '…'"
 
 
 def refuse_quarantined(state: State, release: str, why: str) -> None:
@@ -17,8 +19,31 @@ def refuse_quarantined(state: State, release: str, why: str) -> None:
     if reason and not why:
         raise Refused(
             f"{release} was rolled back ({one_line(reason)}) and is quarantined.",
-            "To release it all the same: ./p12 release --why '…'",
+            f"To release it all the same: ./p12 release --branch {release} --why '…'",
         )
+
+
+def turn_back_hint(state: State, before: str, otherwise: str = "") -> str:
+    """Name the rollback after ``before``, unless there is nothing to go back to."""
+    return f"{before}./p12 rollback" if state.can_turn_back else otherwise
+
+
+def no_way_back_hint(state: State) -> str:
+    """What can be done about the newest release where no rollback can."""
+    lower = "Lower its flags: ./p12 rollback --flags-only; "
+    if state.rollout and not state.is_replaceable:
+        return f"{lower}go on with it: ./p12 release --branch {state.rollout.release}"
+    return f"{lower}replace it: {RELEASE_ANOTHER}"
+
+
+def go_on_hint(state: State, release: str) -> str:
+    """How to end a rollout that is in the way: going on, if it can still become good, or turning it back."""
+    if state.failed_window:
+        return turn_back_hint(state, "Its window failed; turn it back: ", no_way_back_hint(state))
+    last = [(window.verdict, window.share) for window in state.windows_of(release)][-1:]
+    if state.rollout and last == [("unknown", state.rollout.share)]:
+        return f"Its window is undecided: {DECIDE}"
+    return f"Go on with it: ./p12 release --branch {release}" + turn_back_hint(state, "; or turn it back: ")
 
 
 def refuse_half_turned_back(state: State) -> None:
@@ -52,7 +77,9 @@ def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: st
         raise Refused(complaint, "The release before must run on what its migrations leave: mend them.")
     if complaint and not why:
         raise Refused(
-            complaint, "Try it on a copy: ./p12 release does, with its backup; or go on with --why '…'"
+            complaint,
+            f"Try it on a copy: ./p12 release --branch {release} does, with its backup; "
+            "or go on with --why '…'",
         )
 
 
@@ -90,7 +117,7 @@ def certified_flags(steering: Steering, state: State, release: str, sha256: str)
     """
     complaint = certificate_complaint(steering, state, release, sha256)
     if complaint or state.certificate is None:
-        raise Refused(complaint, "Prove it in staging: ./p12 verify")
+        raise Refused(complaint, f"Prove it in staging: ./p12 verify --branch {release}")
     return dict(state.certificate["flags"])
 
 
@@ -129,5 +156,5 @@ def refuse_skipped_steps(steering: Steering, state: State, share: int) -> None:
     if before:
         raise Refused(
             f"The step of {before[0]} % has no passed window, so {rollout.release} does not get {share} %.",
-            "See the window's verdict: ./p12 status; continue: ./p12 promote",
+            f"See the window's verdict: ./p12 status; continue: ./p12 promote --branch {rollout.release}",
         )

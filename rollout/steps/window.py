@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from checks.base.report import Verdict
 from checks.window.baseline import Baseline
 from checks.window.detectable import claim
 from checks.window.limits import WindowLimits
@@ -15,7 +14,13 @@ from checks.window.metrics import scrape
 from checks.window.samples import Question, samples_in
 from rollout.errors import Refused
 from rollout.files import read_json
-from rollout.steps.rules import is_admitting, refuse_quarantined
+from rollout.steps.rules import (
+    is_admitting,
+    no_way_back_hint,
+    refuse_half_turned_back,
+    refuse_quarantined,
+    turn_back_hint,
+)
 from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
@@ -37,17 +42,20 @@ def open_window(
         rollout = state.rollout
         if rollout is None or rollout.ended or not rollout.share:
             raise Refused("No rollout has traffic, so there is nothing to watch.", "./p12 status")
+        refuse_half_turned_back(state)
+        if failed := state.failed_window:
+            raise Refused(
+                f"Window {failed.id} of {rollout.release} failed: {failed.summary}.",
+                turn_back_hint(
+                    state, "The guard goes on trying to turn traffic back; or: ", no_way_back_hint(state)
+                ),
+            )
         if kind == "monitor" and rollout.share != FULL_SHARE:
             raise Refused(
                 f"The monitor window needs all traffic on the release; it has {rollout.share} %.",
-                "Go on to all of it: ./p12 promote",
+                f"Go on to all of it: ./p12 promote --branch {rollout.release}",
             )
         for window in state.windows_of(rollout.release):
-            if window.verdict == Verdict.FAILED:
-                raise Refused(
-                    f"Window {window.id} of {rollout.release} failed: {window.summary}.",
-                    "The guard goes on trying to turn traffic back; ./p12 rollback, or ./p12 status",
-                )
             same = window.kind == kind and window.share == rollout.share
             if same and window.verdict in ("", "passed"):
                 return window

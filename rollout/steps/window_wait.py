@@ -10,6 +10,7 @@ import psutil
 from rollout.errors import Refused, RolloutError
 from rollout.files import read_json
 from rollout.steps.rollback import roll_back
+from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
 from rollout.steps.status_text import guard_trouble
 from rollout.steps.window import find_window, open_window
 from rollout.target.lock import Holder
@@ -59,7 +60,15 @@ def decide(steering: Steering, owner: str, passed: bool, why: str) -> dict[str, 
     said = f"{steering.target.name}: {window.share} % on {window.release}: {verdict}"
     said += f", decided by {owner}: {one_line(why)}"
     if passed:
-        return {"changed": True, "id": window.id, "say": f"{said}. Go on with: ./p12 release"}
+        return {
+            "changed": True,
+            "id": window.id,
+            "say": f"{said}. Go on with: ./p12 release --branch {window.release}",
+        }
+    state = steering.state()
+    if not state.can_turn_back:
+        said += f". Nothing is there to turn back to. {no_way_back_hint(state)}"
+        return {"changed": True, "id": window.id, "say": said}
     done = roll_back(steering, owner, f"window {window.id}: decided: {why}")
     return {**done, "changed": True, "id": window.id, "say": f"{said}\n{done['say']}"}
 
@@ -78,7 +87,7 @@ def undecided(state: State) -> Window:
     if not window.verdict:
         raise Refused(
             f"The window at {window.share} % is still being watched; the guard decides first.",
-            "See how it stands: ./p12 status; to turn back now: ./p12 rollback",
+            "See how it stands: ./p12 status" + turn_back_hint(state, "; to turn back now: "),
         )
     if window.verdict != "unknown" or window.share != rollout.share:
         raise Refused(
@@ -140,16 +149,14 @@ def _words(steering: Steering, window: Window) -> str:
 
 def _next(steering: Steering, window: Window) -> str:
     with steering.change():  # in which the guard journals a failure and turns traffic back
-        rollout = steering.state().rollout
-    if rollout and rollout.ended:
+        state = steering.state()
+    if state.rollout and state.rollout.ended:
         who = "The guard has turned traffic back." if window.verdict == "failed" else "Traffic is back."
         return f"{who} See: ./p12 status"
     if window.verdict == "failed":
-        return "The guard could not turn traffic back yet. See why: ./p12 status; try: ./p12 rollback"
-    return (
-        "Traffic stays. Look (./p12 status), then decide: ./p12 decide --pass --why '…' or --fail --why '…'; "
-        "or watch again with the same command"
-    )
+        could_not = "The guard could not turn traffic back yet. See why: ./p12 status; try: "
+        return turn_back_hint(state, could_not, no_way_back_hint(state))
+    return f"Traffic stays. Look (./p12 status), then decide: {DECIDE}; or watch again with the same command"
 
 
 def _require_guard(steering: Steering) -> None:

@@ -58,24 +58,25 @@ def check(certificate: Mapping[str, Any], public: str, release: str, digest: str
 
     :raises Refused: it is forged, expired, for another artifact, or holds a verdict other than passed.
     """
+    again = f"Prove it again: ./p12 verify --branch {release}"
     missing = [name for name in (*FIELDS, "signature") if name not in certificate]
     if missing:
-        raise Refused(f"The certificate has no {', '.join(missing)}.", "Prove it again: ./p12 verify")
+        raise Refused(f"The certificate has no {', '.join(missing)}.", again)
     body = {name: certificate[name] for name in FIELDS}
     if not _is_signed(public, body, str(certificate["signature"])):
-        raise Refused("The certificate's signature is wrong.", "Prove it again: ./p12 verify")
+        raise Refused("The certificate's signature is wrong.", f"Trust it again: ./p12 provision. {again}")
     if certificate["release"] != release or certificate["sha256"] != digest:
         raise Refused(
             f"The certificate is for {certificate['release']} ({str(certificate['sha256'])[:12]}), "
             f"not for {release} ({digest[:12]}).",
-            "Prove this one: ./p12 verify",
+            again,
         )
     if now >= certificate["expires_at"]:
         age = round((now - certificate["issued_at"]) / 60)
-        raise Refused(f"The certificate of {release} is {age} min old and has expired.", "./p12 verify")
+        raise Refused(f"The certificate of {release} is {age} min old and has expired.", again)
     bad = [verdict for verdict in certificate["verdicts"] if verdict["verdict"] != "passed"]
     if bad or not certificate["verdicts"]:
-        raise Refused(f"The certificate of {release} proves nothing: {bad or 'no verdict'}.", "./p12 verify")
+        raise Refused(f"The certificate of {release} proves nothing: {bad or 'no verdict'}.", again)
 
 
 def _is_signed(public: str, body: Mapping[str, Any], signature: str) -> bool:

@@ -108,6 +108,28 @@ class State:
         live = {slot: share for slot, share in self.shares.items() if share > 0}
         return max(live, key=lambda slot: live[slot]) if live else None
 
+    @property
+    def can_turn_back(self) -> bool:
+        """Whether what served before the newest rollout is still where it was."""
+        rollout = self.rollout
+        before = self.slots.get(rollout.from_slot or "") if rollout else None
+        return bool(rollout and before and before.proven and before.release == rollout.from_release)
+
+    @property
+    def failed_window(self) -> Window | None:
+        """A window for which the rollout in progress can only be turned back."""
+        rollout = self.rollout
+        windows = self.windows_of(rollout.release) if rollout and not rollout.ended else ()
+        return next((window for window in windows if window.verdict == "failed"), None)
+
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether another release may take the place of the newest one, which nothing need wait for."""
+        rollout = self.rollout
+        if rollout is None or rollout.ended:
+            return True
+        return not rollout.from_slot and (self.failed_window is not None or not rollout.share)
+
     def windows_of(self, release: str) -> tuple[Window, ...]:
         """The windows of the newest rollout of ``release``."""
         first = self.rollout.first_window if self.rollout and self.rollout.release == release else 0

@@ -112,7 +112,8 @@ class Steering:
             for release, why in state.quarantined.items():
                 if state.rollout and state.rollout.release == release:
                     words.append(f"{release} was rolled back: {why}.")
-                    hint = "./p12 status; to release it all the same: ./p12 release --why '…'"
+                    again = f"./p12 release --branch {release} --why '…'"
+                    hint = f"./p12 status; to release it all the same: {again}"
             raise Refused(" ".join(words), hint) from error
 
 

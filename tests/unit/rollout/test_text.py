@@ -38,6 +38,7 @@ def test_what_was_typed_neither_begins_a_line_nor_steers_a_terminal(typed: str, 
         ("./p12 restore --backup a --target staging", "./p12 restore --backup a --target staging"),
         ("./p12 maintenance restart postgres", "./p12 maintenance restart postgres --target staging"),
         ("Prove it in staging: ./p12 verify", "Prove it in staging: ./p12 verify"),
+        ("Go on with it: ./p12 release --branch a", "Go on with it: ./p12 deploy --branch a"),
     ],
 )
 def test_a_hint_works_on_the_target_that_it_is_about(hint: str, shown: str) -> None:

@@ -21,7 +21,7 @@ def changed(target: Target, **settings: Any) -> Target:
 def refusal(target: Target, kit: str = "") -> str:
     with pytest.raises(Refused) as raised:
         preflight.preflight(target, kit)
-    assert raised.value.hint == "./p12 provision, then ./p12 release"
+    assert raised.value.hint == "./p12 provision, then the same command again"
     return str(raised.value)
 
 

@@ -115,7 +115,7 @@ def test_a_burst_at_another_release_than_the_one_that_serves_is_refused_before_i
     with pytest.raises(Refused, match=f"production serves {LIVE}, not bbbbbbbbbbbb") as raised:
         run_checks.burst(with_burst(live), "b" * 12)
 
-    assert raised.value.hint == "./p12 deploy"
+    assert raised.value.hint.startswith("./p12 deploy --branch ")
     assert not (live.target.steering / "burst-report.json").exists()
 
 

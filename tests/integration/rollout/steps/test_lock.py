@@ -41,7 +41,7 @@ def test_who_lost_it_to_a_rollback_is_told_who_what_is_true_and_how_to_go_on(liv
 
     assert "You lost the lock, by rollback: to bob@tower" in str(raised.value)
     assert f"{OLD} serves production. {NEW} was rolled back: notes vanish." in str(raised.value)
-    assert "./p12 release --why" in raised.value.hint
+    assert "./p12 release --branch" in raised.value.hint
     begun = next(e for e in live.steering.journal.entries() if e.event == "rollback.begun")
     assert begun.data["taken_from"]["owner"] == "ann@desk"
 

@@ -81,7 +81,7 @@ def test_after_a_rollback_the_token_of_the_release_is_worth_nothing(offered: Ste
     error = refused(offered, move)
 
     assert "You lost the lock, by rollback: to bob@tower" in str(error)
-    assert error.hint.startswith("./p12 status; to release it all the same: ./p12 release --why")
+    assert error.hint.startswith("./p12 status; to release it all the same: ./p12 release --branch")
 
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)

@@ -38,7 +38,7 @@ def test_stray_words_are_named_for_they_would_do_nothing(words: str) -> None:
         left(words)
 
     assert "Accepted: apply, restart postgres, restart pgbouncer, on, off." in str(refused.value)
-    assert refused.value.hint == "./p12 maintenance restart postgres"
+    assert refused.value.hint == "./p12 --help"
 
 
 def test_the_command_offers_just_these_words() -> None:
