@@ -156,8 +156,12 @@ def names() -> Iterator[tuple[str, str, int, str]]:
         for move, (_, shares) in MOVES.items():
             for share in shares:
                 partial = share == 25 or "turned back" in move
+                # A restore is not begun there.
+                going_up = (
+                    share == 25 or move in ("watched", "half turned back") or (has_old and move == "begun")
+                )
                 for trouble in TROUBLES:
-                    if has_old or not partial:
+                    if (has_old or not partial) and not (going_up and trouble == "restoring"):
                         yield origin, move, share, trouble
 
 
@@ -372,10 +376,7 @@ def open_the_way(at: Steered, pick: int) -> list[str]:
 @pytest.fixture(params=list(names()), ids=lambda state: "-".join(map(str, state)))
 def kept(request: pytest.FixtureRequest, target: Steered, monkeypatch: pytest.MonkeyPatch) -> Kept:
     monkeypatch.setattr("rollout.steps.rollback.PROOF_SECONDS", 0.5)
-    try:
-        return Kept.of(target, *request.param)
-    except RolloutError as error:
-        pytest.skip(f"there is no such state: {error}")
+    return Kept.of(target, *request.param)
 
 
 def test_every_hint_from_every_state_names_what_works_there(kept: Kept) -> None:
