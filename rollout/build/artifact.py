@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rollout.build import git
-from rollout.build.attestation import PROVENANCE, SBOM, attest
+from rollout.build.attestation import attest
+from rollout.build.cache import RECORD, scratch
 from rollout.build.commit import SHIPPED, Commit
-from rollout.build.tarball import Platform, compose, dependencies, files_below, scratch
+from rollout.build.tarball import Platform, compose, dependencies, files_below
 from rollout.errors import Refused, RolloutError
 from rollout.files import content_sha256, read_json, write_json
-
-ARTIFACTS_KEPT = 10
-RECORD = ".artifact.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ def build(
     record = directory / f"{commit.release}-{platform.python}-{platform.machine}{RECORD}"
     kept = _kept(record)
     if kept and kept.judged_after == live:
+        record.touch()  # the newest are kept
         return kept, False
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -64,7 +63,6 @@ def build(
     artifact = Artifact(commit.release, commit.commit, str(path), digest, path.stat().st_size, head, live)
     attest(path, commit, digest, platform, packed)
     write_json(record, asdict(artifact), 0o644)
-    _forget_old(directory)
     return artifact, True
 
 
@@ -75,15 +73,6 @@ def _kept(record: Path) -> Artifact | None:
         return kept if content_sha256(Path(kept.path)) == kept.sha256 else None
     except (OSError, TypeError, ValueError):
         return None
-
-
-def _forget_old(directory: Path) -> None:
-    """Keep the newest artifacts; an older one can be built again from its commit."""
-    newest_first = sorted(directory.glob(f"*{RECORD}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for record in newest_first[ARTIFACTS_KEPT:]:
-        stem = read_json(record)["path"].removesuffix(".tar.gz")
-        for written in (*(Path(stem + ending) for ending in (".tar.gz", SBOM, PROVENANCE)), record):
-            written.unlink(missing_ok=True)
 
 
 def _export(checkout: Path, commit: str, tree: Path) -> None:

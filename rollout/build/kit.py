@@ -3,7 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from rollout.build.tarball import Platform, compiled, compose, dependencies, files_below, scratch
+from rollout.build.cache import scratch
+from rollout.build.tarball import Platform, compiled, compose, dependencies, files_below
 
 PACKAGES = ("checks", "rollout")
 
@@ -23,6 +24,7 @@ def build(checkout: Path, cache: Path, platform: Platform) -> tuple[Path, str, b
     name = kit_id(checkout, platform)
     path = cache / f"kit-{name}.tar.gz"
     if path.exists():
+        path.touch()  # the newest are kept
         return path, name, False
     packed = dependencies(cache, checkout, "kit", platform, with_byte_code=True)
     with scratch(cache) as tree:
@@ -32,8 +34,6 @@ def build(checkout: Path, cache: Path, platform: Platform) -> tuple[Path, str, b
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(content)
         compose(path, packed, compiled(tree, "lib", platform))
-    for older in sorted(cache.glob("kit-*.tar.gz"), key=lambda p: p.stat().st_mtime)[:-3]:
-        older.unlink()
     return path, name, True
 
 

@@ -12,18 +12,16 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rollout.build.cache import scratch
 from rollout.environment import environment
 from rollout.errors import RolloutError
 from rollout.files import content_sha256, file_lock, write_bytes
 
 BLOCK = 512
-DEPENDENCIES_KEPT = 4
 WRITTEN_BY_INSTALLERS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 # Where packages come from is for whoever builds to say; what they are, the lock says.
 FOR_UV = (
@@ -78,14 +76,7 @@ def dependencies(
                 write_bytes(packed, pack(files_below(directory, "lib"), last=False), 0o644)
                 write_bytes(digest, content_sha256(packed).encode(), 0o644)
         packed.touch()
-        for older in sorted(cache.glob(f"dependencies-{extra}-*.tar.gz"), key=_age)[DEPENDENCIES_KEPT:]:
-            older.with_suffix(".sha256").unlink(missing_ok=True)
-            older.unlink()
     return packed
-
-
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime
 
 
 def _is_as_it_was_made(packed: Path, digest: Path) -> bool:
@@ -129,17 +120,6 @@ def compiled(directory: Path, prefix: str, platform: Platform) -> dict[str, byte
     """Return our own files with their byte code."""
     _compile(directory / prefix, platform)
     return files_below(directory, prefix)
-
-
-@contextmanager
-def scratch(cache: Path) -> Iterator[Path]:
-    """A directory beside the cache, so that a rename out of it never crosses file systems."""
-    cache.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _install(lib: Path, lock: Path, project: Path, extra: str, platform: Platform) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rollout.build import artifact, kit
+from rollout.build import artifact, cache, kit
 from rollout.build.commit import Commit, resolve
 from rollout.build.tarball import Platform
 from rollout.cli import session
@@ -17,10 +17,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rollout.cli.controller")
-    parser.add_argument("question", choices=("resolve", "build", "kit", "session"))
+    parser.add_argument("question", choices=("resolve", "build", "kit", "room", "session"))
     parser.add_argument("--branch", default="")
     parser.add_argument("--fetch", action="store_true", help="take the branch from origin")
     parser.add_argument("--cache", type=Path, default=CHECKOUT / ".p12" / "cache")
+    parser.add_argument("--keep", type=int, default=0, help="so many of each kind built; 0 is all")
     parser.add_argument("--python", default="", help="the hosts' Python, such as 3.11; empty is ours")
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--seen", default="")
@@ -50,6 +51,7 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
             document = json.load(sys.stdin)
             commit = Commit(document["commit"], document["branch"])
             built, changed = artifact.build(CHECKOUT, options.cache, commit, platform)
+            cache.prune(options.cache, options.keep)
             said = "built" if changed else "already built"
             return {
                 "document": document | {"sha256": built.sha256, "artifact": built.path},
@@ -60,7 +62,10 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
             if options.name_only:
                 return {"id": kit.kit_id(CHECKOUT, platform)}
             path, name, changed = kit.build(CHECKOUT, options.cache, platform)
+            cache.prune(options.cache, options.keep)
             return {"path": str(path), "id": name, "python": platform.python, "changed": changed}
+        case "room":
+            return {"say": cache.show(options.cache, options.keep)}
     return {
         "owner": session.owner(),
         "session": session.session(),

@@ -22,9 +22,9 @@ from rollout.text import did_you_mean
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOCAL = CHECKOUT / "inventories" / "local"
 # These options are playbooks of their own.
-PLAYBOOKS = {"prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"}
+PLAYBOOKS = {"room": "room", "prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"}
 # They are no variables of a playbook, but the command's own.
-OWN = ("verb", "second", "inventory", "ansible", "json", "prune", "give_up")
+OWN = ("verb", "second", "inventory", "ansible", "json", "room", "prune", "give_up")
 # YAML takes these in no text, or for the end of a line.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 

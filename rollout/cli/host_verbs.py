@@ -136,8 +136,10 @@ TABLE = (
     verb("decide pass", "steps.window_wait:decide", "let an unknown window pass", passed=True),
     verb("decide fail", "steps.window_wait:decide", "turn traffic back after an unknown one", passed=False),
     verb("finish", "steps.rollout:finish", "mark the release good", reads=NAME),
-    verb("prune", "host.slot:prune", "remove releases that nobody needs",
+    verb("prune", "host.room:prune", "remove releases and samples that nobody needs",
          option("--keep", required=True, type=lambda names: names.split(","), metavar="COMMIT12,…")),
+    verb("prune-kits", "host.room:prune_kits", "remove kits that nobody needs", as_root=True),
+    verb("room", "host.room:show", "name what takes room, and what bounds it"),
 
     verb("burst", "host.run_checks:burst", "burst the front door", reads=NAME),
     verb("counters", "host.run_checks:counters", "hold counters against the visitors' ledger"),

@@ -75,7 +75,7 @@ def await_instances(target: Target, slot: str, release: str, host: str, seconds:
     )
 
 
-def prune(target: Target, keep: Iterable[str]) -> dict[str, Any]:
+def prune(target: Target, keep: Iterable[str]) -> list[str]:
     """Remove every release and artifact that is neither in ``keep`` nor pointed at by a slot."""
     keep = set(keep)
     pointed = {link.resolve() for link in target.directory.glob("slots/*/release")}
@@ -87,7 +87,7 @@ def prune(target: Target, keep: Iterable[str]) -> dict[str, Any]:
     for artifact in sorted((target.directory / "artifacts").glob("*.tar.gz")):
         if artifact.name.split("-")[0] not in keep:
             artifact.unlink()
-    return {"changed": bool(removed), "removed": removed}
+    return removed
 
 
 def log_tail(target: Target, instance: str) -> str:

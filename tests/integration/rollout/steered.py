@@ -184,6 +184,7 @@ class Steered:
             "backup_valid_minutes": 60,
             "certificate_valid_minutes": 60,
             "keep_releases": 3,
+            "keep_windows": 3,
         }
         write_json(self.directory / "secrets.json", SECRETS)
         self.forget()

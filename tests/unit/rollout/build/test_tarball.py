@@ -145,17 +145,6 @@ def test_kept_dependencies_that_are_not_as_they_were_made_are_made_again(
     assert tarball.dependencies(tmp_path / "cache", tree, "service", OURS).read_bytes() == before
 
 
-def test_only_the_newest_dependencies_are_kept(tree: Path, tmp_path: Path) -> None:
-    for number in range(6):
-        with (tree / "requirements.lock").open("a") as lock:
-            lock.write(f"# {number}\n")
-        newest = tarball.dependencies(tmp_path / "cache", tree, "nothing", OURS)
-
-    kept = [*(tmp_path / "cache").glob("dependencies-*.tar.gz")]
-    assert len(kept) == 4
-    assert newest in kept
-
-
 def test_dependencies_are_built_once_a_lock(tree: Path, tmp_path: Path) -> None:
     first = tarball.dependencies(tmp_path / "cache", tree, "service", OURS)
     written = first.stat().st_ino
