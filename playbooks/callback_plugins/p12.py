@@ -26,11 +26,17 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
 from ansible import context
 from ansible.plugins.callback.default import CallbackModule as Default
+
+# A playbook that is started by hand has no path to the kit.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from rollout.cli.site import on_site, site_name
 
 # What a terminal obeys instead of showing it; text that people and tools gave us has no say there.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -67,6 +73,12 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Whether Ansible's own output was asked for."""
         asked = context.CLIARGS
         return bool(self._display.verbosity or asked.get("check") or asked.get("diff"))
+
+    @property
+    def site(self) -> str:
+        """What commands that are named have to say of the site, if anything."""
+        inventories = context.CLIARGS.get("inventory") or ()
+        return site_name(Path(inventories[0])) if len(inventories) == 1 else ""
 
     def v2_runner_on_ok(self, result: Any) -> None:
         if self.plain:
@@ -113,7 +125,8 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._say(f"{stamp}{line}")
 
     def _show_failure(self, result: Any) -> None:
-        answer = _answer(result.result)
+        self._show(result.result)
+        answer = _answer(result.result) or _no_kit(result)
         reason = answer.get("error") or _own_words(result.result)
         if reason in self.stopped:
             return
@@ -128,11 +141,14 @@ class CallbackModule(Default):  # type: ignore[misc]
         shown = color if sys.stderr.isatty() else None
         self._say(f"\nstopped  {reason}", color=shown, stderr=True)
 
+    def _named(self, text: str) -> str:
+        return text if self.get_option("p12_output") == "json" else on_site(text, self.site)
+
     def _say(self, text: str, color: str | None = None, stderr: bool = False) -> None:
         """Show it; where nobody listens any more, what is under way goes on all the same."""
         stream = sys.stderr if stderr else sys.stdout
         try:
-            shown = OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+            shown = OBEYED.sub(lambda found: ascii(found[0])[1:-1], self._named(text))
             self._display.display(shown, color=color, stderr=stderr)
             stream.flush()
         except OSError:
@@ -156,6 +172,17 @@ for _name in QUIET:
 def _own_words(outcome: Mapping[str, Any]) -> str:
     parts = [str(outcome.get(name, "")).strip() for name in ("msg", "stderr", "stdout")]
     return "\n".join(part for part in parts if part)[-1500:] or "no reason given"
+
+
+def _no_kit(result: Any) -> Mapping[str, Any]:
+    """Say what it is that cannot be executed where nothing was provisioned."""
+    asked = result.result.get("cmd") or ""
+    program = asked if isinstance(asked, str) else " ".join(asked)
+    if result.result.get("rc") != 2 or "Error executing command" not in str(result.result.get("msg")):
+        return {}
+    if not program.partition(" ")[0].endswith("/bin/p12"):
+        return {}
+    return {"error": f"{result.host.get_name()} has no kit yet.", "hint": "./p12 provision"}
 
 
 def _answer(outcome: Mapping[str, Any]) -> Mapping[str, Any]:

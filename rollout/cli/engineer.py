@@ -15,12 +15,12 @@ from typing import Any
 from rollout.cli import restore_options
 from rollout.cli.controller_environment import for_ansible
 from rollout.cli.engineer_verbs import VERBS, Verb
-from rollout.cli.verb_table import HELP, USAGE_STATUS, Misspelt, find, parse, usage
+from rollout.cli.site import LOCAL, on_site
+from rollout.cli.verb_table import HELP, OUTAGE_STATUS, USAGE_STATUS, Misspelt, find, parse, usage
 from rollout.errors import RolloutError
-from rollout.text import did_you_mean
+from rollout.text import aimed, did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LOCAL = CHECKOUT / "inventories" / "local"
 # These options are playbooks of their own.
 PLAYBOOKS = {"room": "room", "prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"}
 # They are no variables of a playbook, but the command's own.
@@ -52,7 +52,13 @@ def main(arguments: list[str]) -> int:
 
                 print(completion.script(" ".join(words), sites()), end="")
                 return 0
-        return _run(verb, _options(verb, words))
+        options = _options(verb, words)
+        try:
+            return _run(verb, options)
+        except RolloutError as error:
+            aim = aimed(error.hint, getattr(options, "target", "production"))
+            error.hint = aim if isinstance(error, Misspelt) else on_site(aim, options.inventory)
+            raise
     except Misspelt as error:
         return _stopped(error, USAGE_STATUS)
     except RolloutError as error:
@@ -92,6 +98,9 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
             return status
     if verb.name == "restore" and restore_options.is_over(options):
         return restore_options.restore_over(options, lambda: _wait(*_playbook("restore", options)))
+    if verb.name == "status":
+        status = _wait(*_playbook("status", options))
+        return OUTAGE_STATUS if status == USAGE_STATUS else status  # Ansible has one for whatever stopped
     return _become(*_playbook(options.verb, options))
 
 
@@ -167,7 +176,7 @@ def _inventory(options: argparse.Namespace) -> Path:
     meant = did_you_mean(options.inventory, sites())
     raise Misspelt(
         f"{options.inventory} is not an inventory: neither a path nor a site.{meant} Nothing was done.",
-        f"./p12 {options.verb} --help",
+        f"./p12 {options.verb} {options.second}".strip() + " --help",
     )
 
 

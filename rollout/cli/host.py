@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rollout.cli.host_verbs import EVERYWHERE, VERBS
-from rollout.cli.verb_table import HELP, USAGE_STATUS, find, parse, usage
+from rollout.cli.verb_table import HELP, OUTAGE_STATUS, USAGE_STATUS, find, parse, usage
 from rollout.errors import RolloutError
 from rollout.host.owner import become_owner
 from rollout.target.target import Target, root_directory
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         if said := shown.get(name):
             is_text = isinstance(said, str)
             shown[name] = aimed(said, target) if is_text else [aimed(line, target) for line in said]
-    return _print(shown, 0)
+    return _print(shown, OUTAGE_STATUS if "error" in shown else 0)
 
 
 def _print(answer: Mapping[str, Any], code: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from checks.backup.age import PRIVATE
+from rollout.cli.site import on_site
 from rollout.errors import Refused
 
 # What each kind of restore takes; without any of the first three it is one beside the live database.
@@ -108,5 +109,6 @@ def restore_over(
     require_typed(options.target, options.confirm, again)
     status = play()
     if status:
-        sys.stderr.write("         Where it stands, and how to go on: ./p12 status\n")
+        there = on_site("./p12 status", options.inventory)
+        sys.stderr.write(f"         Where it stands, and how to go on: {there}\n")
     return status

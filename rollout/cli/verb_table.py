@@ -9,6 +9,8 @@ from rollout.errors import Refused
 from rollout.text import did_you_mean
 
 USAGE_STATUS = 2
+# Of an answer that says that what it is about does not serve.
+OUTAGE_STATUS = 3
 HELP = ("-h", "--help")
 SHOWING = (" list", " show")
 # A name, or two as `-i|--inventory`, and argparse's settings for it.

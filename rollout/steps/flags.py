@@ -48,7 +48,7 @@ def flags_text(answer: Mapping[str, Any]) -> str:
             lines.append(f"  {name:<28} {value}{'  raised' if name in held['raised'] else ''}")
         for name, generation in held["instances"].items():
             lines.append(f"  {name:<28} has {generation}")
-    return "\n".join(lines) or f"{answer['target']}: no release yet"
+    return "\n".join(lines) or f"{answer['target']}: no release yet: ./p12 release"
 
 
 def set_flags(

@@ -17,10 +17,14 @@ from rollout.waiting import attempts
 def by_hand(steering: Steering, *, on: bool, token: int) -> dict[str, Any]:
     """Do as an engineer asks, who may not take writes again in the middle of a restore; see ``switch``.
 
-    :raises Refused: a restore is under way, and writes would be lost with the database it replaces.
+    :raises Refused: nothing serves, or a restore is under way, and writes would be lost with the database
+        it replaces.
     """
+    state = steering.state()
+    if not state.serving:
+        raise Refused(f"{steering.target.name} serves nothing yet, so nobody can write.", "./p12 release")
     if not on:
-        refuse_while_restoring(steering.target.name, steering.state())
+        refuse_while_restoring(steering.target.name, state)
     return switch(steering, on=on, token=token)
 
 

@@ -63,7 +63,7 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
         "quarantined": state.quarantined.get(release),
         "certified": not certificate_complaint(steering, state, release, sha256),
     }
-    return answer | {"say": _plan_words(steering.target.name, answer)}
+    return answer | {"say": _plan_words(steering, answer)}
 
 
 def serving(
@@ -95,9 +95,15 @@ def serving(
     }
 
 
-def _plan_words(target: str, answer: Mapping[str, Any]) -> str:
+def _ended_words(steering: Steering, release: str) -> str:
+    """What a finished rollout came to: where nothing is watched, it is live and no more is known."""
+    return f"{release} is {'good' if is_admitting(steering) else 'live'}"
+
+
+def _plan_words(steering: Steering, answer: Mapping[str, Any]) -> str:
+    target = steering.target.name
     if answer["finished"]:
-        return f"{target}: {answer['release']} is live and good already"
+        return f"{target}: {_ended_words(steering, answer['release'])} already"
     steps = ", ".join(str(step) for step in (*answer["steps"], FULL_SHARE))
     return f"{target}: {answer['release']} goes to {answer['slot']}, then {steps} %"
 
@@ -250,7 +256,7 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
             return {
                 "changed": False,
                 "keep": keep,
-                "say": f"{steering.target.name}: {release} is good already",
+                "say": f"{steering.target.name}: {_ended_words(steering, release)} already",
             }
         if steering.balancer.shares().get(rollout.slot) != FULL_SHARE:
             raise Refused(f"{release} does not have all traffic yet.", f"./p12 promote --branch {release}")
@@ -260,7 +266,11 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
                 f"The monitor window of {release} has not passed.", f"./p12 monitor --branch {release}"
             )
         steering.journal.append(owner, "finished", release=release, slot=rollout.slot)
-    return {"changed": True, "keep": keep, "say": f"{steering.target.name}: {release} is good"}
+    return {
+        "changed": True,
+        "keep": keep,
+        "say": f"{steering.target.name}: {_ended_words(steering, release)}",
+    }
 
 
 def _running(steering: Steering, release: str, share: int) -> Rollout:

@@ -1,11 +1,13 @@
 """What is true of a target right now, read from HAProxy, the instances and the journal."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from rollout.errors import RolloutError
 from rollout.files import read_json
+from rollout.steps.rules import is_admitting
 from rollout.steps.status_text import status_text, summary_text
 from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
@@ -18,7 +20,19 @@ from rollout.target.target import SLOTS
 def report(steering: Steering) -> dict[str, Any]:
     """Return the whole picture, and say it."""
     answer = status(steering)
-    return {**answer, "say": status_text(answer)}
+    return {**answer, "say": status_text(answer)} | (_outage(answer) if is_admitting(steering) else {})
+
+
+def _outage(answer: Mapping[str, Any]) -> dict[str, str]:
+    """What keeps production from serving, as an error for whoever only looks at the exit status."""
+    name, live = answer["target"], answer["live"]
+    if answer["balancer_error"]:
+        return {"error": f"{name} cannot be seen to serve.", "hint": "./p12 provision"}
+    if not live["slot"]:
+        return {"error": f"{name} serves nothing.", "hint": "./p12 release"}
+    if not any(each["up"] for each in answer["instances"] if each["slot"] == live["slot"]):
+        return {"error": f"{name} serves nothing: {live['slot']} is down.", "hint": "./p12 provision"}
+    return {}
 
 
 def summary(steering: Steering) -> dict[str, Any]:

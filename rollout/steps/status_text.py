@@ -13,7 +13,11 @@ MARKS = {"passed": "✓", "failed": "✗", "unknown": "?"}
 def status_text(answer: Mapping[str, Any]) -> str:
     """Return the status of one target as lines for a terminal."""
     live = answer["live"]
-    away = "unknown: HAProxy does not answer" if answer["balancer_error"] else "nothing is live yet"
+    away = (
+        "unknown: HAProxy does not answer"
+        if answer["balancer_error"]
+        else "nothing is live yet: ./p12 release"
+    )
     head = f"{live['release']} ({live['slot']})" if live["release"] else away
     lines = [f"{answer['target']:<10} {head}  {answer['address']}"]
     if answer["balancer_error"]:

@@ -16,6 +16,9 @@ STOPS = """
   gather_facts: false
   tasks:
     - ansible.builtin.command:
+        argv: [/nowhere/bin/p12, production, status]
+      ignore_errors: "{{ is_provisioned | default(true) }}"
+    - ansible.builtin.command:
         argv: [echo, '{"say": "it was seen", "more": 1}']
     - ansible.builtin.command:
         argv: [echo, '{"say": ["one line", "another"]}']
@@ -24,13 +27,13 @@ STOPS = """
 """
 
 
-def said(tmp_path: Path, *, errors_on_terminal: bool, **environment: str) -> str:
+def said(tmp_path: Path, *words: str, errors_on_terminal: bool = False, **environment: str) -> str:
     """What a person reads of a playbook that stops, standard output being a terminal."""
     (tmp_path / "stops.yml").write_text(STOPS)
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (tmp_path / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"localhost": host}}}))
     configured = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "TERM": "xterm"}
-    playbook = ["-i", tmp_path / "hosts.yml", tmp_path / "stops.yml"]
+    playbook = ["-i", tmp_path / "hosts.yml", tmp_path / "stops.yml", *words]
     terminal, end = pty.openpty()
     try:
         done = subprocess.run(
@@ -57,5 +60,12 @@ def test_only_a_terminal_that_wants_colours_gets_them(
     text = said(tmp_path, errors_on_terminal=errors_on_terminal, **environment)
 
     assert "stopped  it was seen" in text
-    assert "next     ./p12 status" in text
+    assert f"next     ./p12 status -i {tmp_path / 'hosts.yml'}" in text
     assert ("\x1b[" in text) is coloured
+
+
+def test_a_host_that_was_never_provisioned_says_what_to_type(tmp_path: Path) -> None:
+    text = said(tmp_path, "-e", '{"is_provisioned": false}')
+
+    assert "stopped  localhost has no kit yet." in text
+    assert "next     ./p12 provision -i " in text

@@ -84,6 +84,23 @@ def test_after_a_rollback_the_reason_is_on_the_screen(live: Steered) -> None:
     assert f"rollout     {NEW} rolled back" in answer["say"]
 
 
+def test_where_nothing_serves_the_exit_status_says_so(target: Steered) -> None:
+    target.save_settings()
+    empty = target.host("status")
+    target.serve(OLD)
+    serving = target.host("status")
+    for instance in target.of("blue"):
+        instance.die()
+    target.await_up(*(instance.name for instance in target.of("blue")), up=False)
+    down = target.host("status")
+
+    assert [status for status, _ in (empty, serving, down)] == [3, 0, 3]
+    assert empty[1]["error"] == "production serves nothing."
+    assert empty[1]["hint"] == "./p12 release"
+    assert down[1]["error"] == "production serves nothing: blue is down."
+    assert all("say" in answer for _, answer in (empty, serving, down))
+
+
 def test_status_holds_no_secret_and_changes_nothing(live: Steered) -> None:
     events = live.events()
 

@@ -101,6 +101,7 @@ def as_ansible_reads(*words: str) -> dict[str, Any]:
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     instead = Ran()
     monkeypatch.setattr(command, "_become", instead)
+    monkeypatch.setattr(command, "_wait", instead)
     monkeypatch.setattr(local_site, "provision", lambda *_: None)
     return instead
 
@@ -146,7 +147,14 @@ def test_the_line_is_printed_so_that_it_can_be_run_by_hand(
 def test_its_status_is_ansibles(ran: Ran) -> None:
     ran.status = 2
 
-    assert command.main(["status"]) == 2
+    assert command.main(["rollback"]) == 2
+
+
+@pytest.mark.parametrize(("ansibles", "status"), [(0, 0), (2, 3), (4, 4)])
+def test_a_script_can_tell_whether_production_serves(ran: Ran, ansibles: int, status: int) -> None:
+    ran.status = ansibles
+
+    assert command.main(["status"]) == status
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
@@ -285,6 +293,24 @@ def test_a_site_is_a_name_or_a_path(ran: Ran, tmp_path: Path) -> None:
         assert ran.commands[0][ran.commands[0].index("-i") + 1] == str(meant.resolve())
 
 
+@pytest.mark.usefixtures("ran")
+@pytest.mark.parametrize(
+    ("words", "next_line"),
+    [
+        ("restore -i lab --over", "./p12 restore -i lab; then: ./p12 restore -i lab --target production"),
+        ("restore -i lab --into x --target staging", "./p12 restore -i lab --target staging"),
+        ("backup -i lab --dry-run", "./p12 backup -i lab --prune --dry-run"),
+        ("maintenance on -i laab", "./p12 maintenance on --help"),
+    ],
+)
+def test_what_to_type_next_is_for_the_same_site_and_target(
+    capsys: pytest.CaptureFixture[str], words: str, next_line: str
+) -> None:
+    assert command.main(words.split()) in (1, 2)
+
+    assert f": {next_line}" in capsys.readouterr().err.replace("next     ", ": ")
+
+
 @pytest.mark.parametrize("words", [["maintenance"], ["maintenance", "--target=staging"]])
 def test_a_verb_that_acts_is_not_meant_by_its_first_word_alone(
     ran: Ran, capsys: pytest.CaptureFixture[str], words: list[str]
@@ -320,7 +346,7 @@ def test_ctrl_c_is_130_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(command, "_become", interrupted)
 
-    assert command.main(["status"]) == 130
+    assert command.main(["rollback"]) == 130
 
 
 def status_of(arguments: list[str]) -> int:

@@ -24,7 +24,8 @@ class Playing:
 
 def given(**changes: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"target": "production", "backup": "b1", "confirm": "", "ask": False, "identity": ""} | changes
+        inventory="",
+        **{"target": "production", "backup": "b1", "confirm": "", "ask": False, "identity": ""} | changes,
     )
 
 

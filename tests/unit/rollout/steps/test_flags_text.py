@@ -25,4 +25,4 @@ def test_flags_are_listed_for_each_slot_with_those_raised_marked() -> None:
 
 
 def test_flags_before_the_first_release_say_so() -> None:
-    assert flags_text(flags()) == "production: no release yet"
+    assert flags_text(flags()) == "production: no release yet: ./p12 release"
