@@ -38,8 +38,10 @@ def ensure_as_owner(target: Target, names: list[str]) -> dict[str, Any]:
     """Do as ``ensure``, where root started us: only root can name who holds a port."""
     refuse_systemd(target)
     root = root_directory()
-    # No supervisord can take over what another one started.
-    orphans = {} if daemon_pid(root) else of_site(root)
+    # No supervisord can take over what another one started. Asked in this order: another target's call may
+    # start a supervisord meanwhile, and what that one starts is no orphan.
+    alive = of_site(root)
+    orphans = {} if daemon_pid(root) else alive
     end(root, orphans)
     require_ports(root, target, names)
     become_owner(target.directory)
@@ -73,11 +75,10 @@ def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None
     :raises Refused: a port is taken; says by whom.
     """
     names = tuple(named) or tuple(_described(root, target))
-    ours = _our_pids(root)
     for name in names:
         port = port_of(target, name)
         pid = listening_pid("127.0.0.1", port) if port else None
-        if pid is not None and pid not in ours:
+        if pid is not None and pid not in _our_pids(root):
             raise Refused(
                 f"{target.name}: port {port}, wanted for {name}, is held by {holder('127.0.0.1', port)}.",
                 "End that program, or choose other ports: p12_port in the inventory's group_vars",
@@ -202,6 +203,7 @@ def end(root: Path, processes: Mapping[int, str], seconds: float = 30.0) -> None
     signals = dict(STOP_SIGNAL.findall("".join(file.read_text() for file in files)))
     for pid, name in processes.items():
         _send(pid, signals.get(name, "INT" if name == "postgres" else "TERM"))
+        _send(pid, "CONT")  # what was stopped ends when it goes on
     left = dict(processes)
     for by_force in (False, True):
         for pid in left if by_force else ():

@@ -105,6 +105,39 @@ def test_a_port_held_by_our_own_process_is_no_obstacle(machine: Machine) -> None
     supervisord.require_ports(machine.root, machine.target)
 
 
+def test_a_port_that_our_supervisord_takes_meanwhile_is_no_obstacle(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+    look = supervisord.listening_pid
+
+    def after_another_start(address: str, port: int) -> int | None:
+        machine.ensure()
+        wait_for(lambda: is_listening(machine.port), "the program listening")
+        return look(address, port)
+
+    monkeypatch.setattr(supervisord, "listening_pid", after_another_start)
+
+    supervisord.require_ports(machine.root, machine.target)
+
+
+def test_what_another_call_starts_meanwhile_is_no_orphan(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisord, "become_owner", lambda _: None)
+    machine.describe("haproxy", LISTEN, machine.port)
+    look = supervisord.of_site
+
+    def after_another_start(root: Path) -> dict[int, str]:
+        machine.ensure()
+        wait_for(lambda: is_listening(machine.port), "the program listening")
+        return look(root)
+
+    monkeypatch.setattr(supervisord, "of_site", after_another_start)
+
+    assert not supervisord.ensure_as_owner(machine.target, [])["changed"]
+
+
 def test_a_reload_reaches_what_runs_and_nothing_else(machine: Machine) -> None:
     assert not supervisord.reload(machine.target, "haproxy", "HUP")["changed"]
     machine.describe("haproxy", LISTEN, machine.port)
@@ -201,6 +234,19 @@ def test_what_lives_on_without_its_supervisord_is_stopped_too(
     answer = supervisord.stop_all(machine.root)
 
     assert answer["say"] == "1 process stopped, 1 of them without a supervisord"
+    assert not pid_of(machine.port)
+
+
+def test_what_was_stopped_by_a_signal_ends_as_soon_as_what_runs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = orphaned(machine, monkeypatch)
+    psutil.Process(pid).suspend()
+    started = time.monotonic()
+
+    supervisord.stop_all(machine.root)
+
+    assert time.monotonic() - started < 20
     assert not pid_of(machine.port)
 
 
