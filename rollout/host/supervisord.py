@@ -88,8 +88,9 @@ def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None
 def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, Any]:
     """Start supervisord when it is not up, then make processes of the target run as their files say.
 
-    ``named`` are names such as ``haproxy`` or ``blue-1.HOST``; none means every one that has a file. Then a
-    slot without traffic is started too but not waited for: what was left broken there stops nobody.
+    ``named`` are names such as ``haproxy`` or ``blue-1.HOST``; none means every one that has a file, and no
+    other. Then a slot without traffic is started too but not waited for: what was left broken there stops
+    nobody.
 
     :raises RolloutError: a process does not stay up; shows the end of its log.
     """
@@ -100,7 +101,7 @@ def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, A
     with file_lock(root / "supervisor" / "ensure.lock", wait_seconds=60):
         started = _ensure_daemon(root)
         with _connected(root) as supervisor:
-            changed = _apply_files(supervisor, names)
+            changed = _apply_files(supervisor, names, "" if named else f"p12-{target.name}-")
             if f"p12-{target.name}-guard" in {*names} - changed:
                 changed |= _end_hung_guard(supervisor, target)
             resumed = [name for name in names if _state(supervisor, name) != RUNNING]
@@ -263,16 +264,20 @@ def _ensure_daemon(root: Path) -> bool:
     return True
 
 
-def _apply_files(supervisor: Any, names: Iterable[str]) -> set[str]:
-    """Take in the program files that changed; other targets' changes are left for their own call."""
+def _apply_files(supervisor: Any, names: Iterable[str], prefix: str) -> set[str]:
+    """Take in the program files that changed; other targets' changes are left for their own call.
+
+    What has a ``prefix`` and no file any more ends.
+    """
     added, changed, removed = supervisor.reloadConfig()[0]
     mine = set(names)
-    for name in (set(changed) | set(removed)) & mine:
+    ended = {name for name in removed if prefix and name.startswith(prefix)}
+    for name in (set(changed) & mine) | ended:
         supervisor.stopProcessGroup(name)
         supervisor.removeProcessGroup(name)
     for name in (set(added) | set(changed)) & mine:
         supervisor.addProcessGroup(name)
-    return (set(added) | set(changed)) & mine
+    return (set(added) | set(changed)) & mine | ended
 
 
 def _idle_slots(target: Target) -> list[str]:

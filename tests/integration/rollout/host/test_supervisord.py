@@ -81,6 +81,23 @@ def test_a_changed_file_restarts_its_own_process_alone(machine: Machine) -> None
     assert pid_of(machine.port) == before[0]
 
 
+def test_what_is_not_described_any_more_ends_alone(machine: Machine) -> None:
+    other = machine.target.settings["ports"]["redis"]
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.describe("visitors", LISTEN, other)
+    machine.ensure()
+    wait_for(lambda: is_listening(other) and is_listening(machine.port), "both listening")
+    before = pid_of(machine.port)
+
+    (machine.root / "supervisor" / "programs" / "p12-staging-visitors.ini").unlink()
+    named, whole = machine.ensure("haproxy"), machine.ensure()
+
+    wait_for(lambda: not pid_of(other), "the visitors gone")
+    assert (named["changed"], whole["changed"]) == (False, True)
+    assert pid_of(machine.port) == before
+    assert machine.ensure()["changed"] is False
+
+
 def test_a_port_that_is_taken_is_named_with_its_holder(machine: Machine) -> None:
     machine.describe("haproxy", LISTEN, machine.port)
     with subprocess.Popen([sys.executable, "-c", LISTEN, str(machine.port)], stdout=subprocess.PIPE) as taker:
