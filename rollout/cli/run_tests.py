@@ -29,7 +29,6 @@ TEST_PROGRAMS = ("chromium", "shellcheck")
 COUNTS = "P12_TEST_COUNTS"
 LEFT_OUT = "slow ones left out"
 RELEASES = "tests/integration/whole/release"
-FAULTS = "tests/integration/whole/test_release_faults.py"
 # More workers than that wait for one disk; a file's tests share what they made, so they stay together.
 SPREAD = ("--numprocesses=logical", "--maxprocesses=4", "--dist=loadfile")
 SLOW_TOO = ("-m", "")
@@ -66,12 +65,9 @@ FORMAT = Part("format", ["ruff", "format", "--check", "."])
 TYPES = Part("types", ["mypy", "app", "checks", "rollout"])
 UNIT = Part("unit tests", ["pytest", "-q", *SPREAD, "tests/unit"])
 PLAYBOOKS = Part("playbooks", ["ansiblelint", "--offline", "-q", "--nocolor", "playbooks", "inventories"])
-TESTS = Part("tests", ["pytest", "-q", *SPREAD, f"--ignore={RELEASES}", f"--ignore={FAULTS}"])
-# Whole sites wait more than they work, so they run beside everything else.
-SITES = (
-    Part("releases", ["pytest", "-q", RELEASES], gives_way=False),
-    Part("faults", ["pytest", "-q", FAULTS], gives_way=False),
-)
+TESTS = Part("tests", ["pytest", "-q", *SPREAD, f"--ignore={RELEASES}"])
+# A whole site waits more than it works, so it runs beside everything else.
+SITE = Part("releases", ["pytest", "-q", "--durations=10", RELEASES], gives_way=False)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,8 +81,8 @@ def main(arguments: Sequence[str]) -> int:
     if words:
         return _run_all((Part("tests", ["pytest", "-q", *slow_too, *words], gives_way=False),))
     _install_test_programs()
-    tests, *sites = (Part(part.name, [*part.words, *slow_too], part.gives_way) for part in (TESTS, *SITES))
-    return _run_all((LINT, FORMAT, tests), (*sites, PLAYBOOKS, TYPES))
+    tests, site = (Part(part.name, [*part.words, *slow_too], part.gives_way) for part in (TESTS, SITE))
+    return _run_all((LINT, FORMAT, tests), (site, PLAYBOOKS, TYPES))
 
 
 def _install_test_programs() -> None:

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Make real hosts on this machine for the site inventories/lab, and take them away again.
 
-``tests/lab/lab.py make`` builds one Debian image (a few minutes, once) and boots a throwaway systemd host
-from it for every host of the inventory, with sshd, on a bridge that leads nowhere else. ``destroy`` powers
-them off and removes everything; ``stop`` keeps the image. All can be repeated. Needs root and a Debian
+``python -m tests.lab.lab make`` builds one Debian image (a few minutes, once) and boots a throwaway systemd
+host from it for every host of the inventory, with sshd, on a bridge that leads nowhere else. ``destroy``
+powers them off and removes everything; ``stop`` keeps the image. All can be repeated. Needs root and a Debian
 mirror: the servers' packages are put into the image while it is made, because the hosts reach no network.
 """
 
@@ -276,7 +275,7 @@ def _run(*command: object, **environment: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests/lab/lab.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.lab", description=__doc__)
     parser.add_argument("verb", choices=("make", "stop", "destroy"))
     verbs: dict[str, Callable[[], None]] = {"make": make, "stop": stop, "destroy": destroy}
     try:

@@ -89,9 +89,9 @@ def eventually(happened: Any, seconds: float = 60) -> None:
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """The lab's hosts, and a clone of what is being tested, working tree included."""
-    maker = [sys.executable, str(CHECKOUT / "tests" / "lab" / "lab.py")]
-    subprocess.run([*maker, "stop"], check=True)
-    made = subprocess.run([*maker, "make"], capture_output=True, text=True, check=False)
+    maker = [sys.executable, "-m", "tests.lab.lab"]
+    subprocess.run([*maker, "stop"], cwd=CHECKOUT, check=True)
+    made = subprocess.run([*maker, "make"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     home = Path(tempfile.mkdtemp(prefix="p12-lab-"))
     clone = Site(home / "checkout")
@@ -100,7 +100,7 @@ def site() -> Iterator[Site]:
         yield clone
     finally:
         shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([*maker, "destroy"], check=True)
+        subprocess.run([*maker, "destroy"], cwd=CHECKOUT, check=True)
 
 
 def _clone(site: Site) -> None:
@@ -208,16 +208,27 @@ def test_a_second_release_goes_up_in_steps_and_back_again_without_a_failed_reque
 def test_a_killed_instance_is_back_by_itself_with_its_flags(site: Site) -> None:  # noqa: ARG001
     before = {i["name"]: i["generation"] for i in status()["instances"]}
     unit = "p12-production-blue-1.lab-app-2.service"
-    pid = lab.ssh("lab-app-2", "systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
+    pid = pid_of("lab-app-2", unit)
 
     lab.ssh("lab-app-2", "kill", "-KILL", pid)
 
-    def is_back() -> bool:
-        shown = lab.ssh("lab-app-2", "systemctl", "show", "--property=MainPID", "--value", unit)
-        return shown.stdout.strip() not in ("0", pid)
-
-    eventually(is_back)
+    eventually(lambda: pid_of("lab-app-2", unit) not in ("0", pid))
     eventually(lambda: {i["name"]: i["generation"] for i in status()["instances"]} == before)
+
+
+def test_a_guard_that_hangs_is_killed_and_started_anew(site: Site) -> None:  # noqa: ARG001
+    unit = "p12-production-guard.service"
+    pid = pid_of("lab-balancer", unit)
+    assert pid != "0"
+
+    lab.ssh("lab-balancer", "kill", "-STOP", pid)
+
+    eventually(lambda: pid_of("lab-balancer", unit) not in ("0", pid))
+    eventually(lambda: status()["guard"]["pid"] == int(pid_of("lab-balancer", unit)))
+
+
+def pid_of(host: str, unit: str) -> str:
+    return lab.ssh(host, "systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
 
 
 def test_the_evidence_of_a_host_has_its_own_logs(site: Site) -> None:

@@ -15,6 +15,10 @@ from collections import Counter
 
 import pytest
 
+from tests.faults.__main__ import is_caught
+from tests.faults.catalogue import BY_NAME
+from tests.faults.shipping import ship
+
 # A release takes one or two minutes; on a machine that others use too, several times that.
 pytestmark = pytest.mark.timeout(1500)
 
@@ -239,17 +243,12 @@ def test_a_release_that_does_not_start_never_leaves_staging(site):
     assert site.failed_requests() == []
 
 
-@pytest.mark.parametrize(
-    "stages", [pytest.param(STAGES, marks=pytest.mark.slow), [STAGES[2], STAGES[-1]]], ids=["every", "two"]
-)
-def test_ended_on_the_way_to_production_the_same_command_goes_on_and_does_nothing_twice(
-    site, stages, request
-):
+@pytest.mark.slow
+def test_ended_on_the_way_to_production_the_same_command_goes_on_and_does_nothing_twice(site, request):
     live = site.live()
-    fault = FAULT + f"# Ended {len(stages)} times on its way.\n"
-    release = site.commit("faulty", "app/factory.py", lambda text: text.replace("    return app\n", fault))
+    release = commit_faulty(site)
 
-    for line, end in stages:
+    for line, end in STAGES:
         running = site.start("release", "--branch", "faulty")
         site.await_line(running, line)
         request.getfixturevalue(end)(running)
@@ -261,17 +260,21 @@ def test_ended_on_the_way_to_production_the_same_command_goes_on_and_does_nothin
     assert site.failed_requests() == []
 
 
+def commit_faulty(site):
+    return site.commit("faulty", "app/factory.py", lambda text: text.replace("    return app\n", FAULT))
+
+
 def release_of(entry):
     return entry["data"].get("release") or entry["data"].get("certificate", {}).get("release")
 
 
 def test_the_guard_turns_a_bad_release_back_with_no_controller_alive(site, eventually, kill_session):
     live = site.live()
+    release = site.git("rev-parse", "faulty")[:12] if "faulty" in site.git("branch") else commit_faulty(site)
     running = site.start("release", "--branch", "faulty")
     eventually(lambda: site.status()["window"], 600, running)
 
     kill_session(running)
-    release = site.git("rev-parse", "faulty")[:12]
     eventually(lambda: release in site.status()["quarantined"], 180)
 
     status = site.status()
@@ -294,6 +297,19 @@ def test_a_release_that_the_guard_turned_back_is_refused_before_anything_changes
     assert f"{release} was rolled back" in text_of(done)
     assert "--why" in text_of(done)
     assert changes(site) == before
+
+
+@pytest.mark.parametrize("name", ["pool_too_large", "index_ddl", "much_slower_route"])
+def test_a_fault_of_the_catalogue_is_stopped_by_its_gate_in_its_words_and_no_visitor_meets_it(site, name):
+    fault = BY_NAME[name]
+
+    outcome = ship(site, fault)
+
+    assert is_caught(outcome, fault.gate, fault.says), outcome
+    assert outcome.requests > 0
+    # Whom the old release sends away, because a disk stood still under all these tests, met no fault.
+    faulty = site.git("rev-parse", f"fault-{name}")[:12]
+    assert [failed for failed in site.visitors()["failures"] if failed["release"] == faulty] == []
 
 
 def test_preflight_names_what_is_missing_and_nothing_is_changed(site):
