@@ -105,6 +105,8 @@ def report(args: argparse.Namespace, book: Ledger) -> Report:
         facts={
             "requests": book.requests,
             "failed": book.failed,
+            "failed_by": book.failed_by,
+            "read_only": book.read_only,
             "unknown_outcomes": book.unknown_outcomes,
             "latency_ms": book.latencies(),
             "releases": book.releases,

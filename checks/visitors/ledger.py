@@ -32,7 +32,9 @@ class Ledger(msgspec.Struct):
 
     A view counts as unknown from before it is sent until its answer is in, so at every moment, and in every
     copy on disk, accepted ≤ what the database may hold of the views sent so far ≤ accepted + unknown.
-    ``updated`` is when the copy was made, ``stopped`` says that nothing more will come.
+    ``failed`` counts every failure, ``failed_by`` those that a release answered for; what is refused because
+    the target is read-only is in ``read_only`` and no failure. ``updated`` is when the copy was made,
+    ``stopped`` says that nothing more will come.
     """
 
     notes: dict[str, NoteViews]
@@ -41,6 +43,8 @@ class Ledger(msgspec.Struct):
     stopped: bool = False
     requests: Count = 0
     failed: Count = 0
+    failed_by: dict[str, Count] = {}
+    read_only: Count = 0
     unknown_outcomes: Count = 0
     in_flight: Count = 0
     failures: list[dict[str, Any]] = []
@@ -77,6 +81,8 @@ class Ledger(msgspec.Struct):
 
     def failure(self, failure: Mapping[str, Any]) -> None:
         self.failed += 1
+        if RELEASE.fullmatch(release := failure.get("release") or ""):
+            self.failed_by[release] = self.failed_by.get(release, 0) + 1
         self.failures = [*self.failures, dict(failure)][-FAILURES_KEPT:]
 
     def latencies(self) -> dict[str, float | None]:

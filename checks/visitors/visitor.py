@@ -132,7 +132,9 @@ class Visits:
         finally:
             self.ledger.in_flight -= 1
         self.ledger.answered((self.clock() - due) * 1000, answer.release)
-        if not is_right(kind, answer):
+        if is_read_only(answer):
+            self.ledger.read_only += 1
+        elif not is_right(kind, answer):
             failure = {"at": round(self.now(), 3), "method": method, "route": route}
             failure |= {"error": answer.error} if answer.status is None else {"status": answer.status}
             self.ledger.failure({**failure, "release": answer.release})
@@ -148,6 +150,11 @@ def is_right(kind: str, answer: Answer) -> bool:
     if not isinstance(answer.body, dict):
         return False
     return answer.body.get("ok") is True if kind == "view" else isinstance(answer.body.get("id"), int)
+
+
+def is_read_only(answer: Answer) -> bool:
+    """Tell whether a write was refused because the target takes none now."""
+    return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("error") == "read_only"
 
 
 def is_unknown(answer: Answer) -> bool:

@@ -43,7 +43,7 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
         said = answer.get("error") or done.stderr.strip()[-600:] or "it said nothing"
         raise RolloutError(f"{target.name}: the migration stopped: {said}", str(answer.get("hint", "")))
     if answer["changed"]:
-        words = f"schema {answer['before'] or 'of Paste12 as found'} → {answer['after']}, expand only"
+        words = f"schema {answer['before'] or 'as found, of no version'} → {answer['after']}, expand only"
         waits = answer.get("waited_for", ())
         waited = f"; tries that a lock was in the way of: {len(waits)}; at last {waits[-1]}" if waits else ""
         return {**answer, "say": f"{target.name}: {words}{waited}"}

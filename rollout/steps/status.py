@@ -126,6 +126,5 @@ def _visitors(steering: Steering) -> dict[str, Any] | None:
     seen = read_json(steering.target.directory / "visitors" / "visitors.json")
     if not seen:
         return None
-    return {
-        name: seen.get(name) for name in ("requests", "failed", "unknown_outcomes", "updated", "latency_ms")
-    }
+    names = ("requests", "failed", "failed_by", "read_only", "unknown_outcomes", "updated", "latency_ms")
+    return {name: seen.get(name) for name in names}

@@ -55,7 +55,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
     lines += _verdicts(answer, width=9)
     seen = answer["visitors"]
     if seen:
-        lines.append(f"  visitors    {seen['requests']} requests, {seen['failed']} failed")
+        lines.append(f"  visitors    {_visitors(seen)}")
     return "\n".join(lines)
 
 
@@ -81,12 +81,20 @@ def summary_text(answer: Mapping[str, Any]) -> str:
     """Return how a release ended: verdicts, address, and the way back."""
     seen, rollout = answer["visitors"], answer["rollout"]
     lines = ["", *_verdicts(answer, width=14)]
-    lines += [f"  visitors: {seen['requests']} requests, {seen['failed']} failed"] if seen else []
+    lines += [f"  visitors: {_visitors(seen)}"] if seen else []
     lines += [f"  {answer['target']}: {answer['live']['release']} at {answer['address']}"]
     if rollout and not rollout["from_slot"]:
         off = "its flags go off with: ./p12 rollback --flags-only"
         return "\n".join([*lines, f"  there is no way back from a first release; {off}"])
     return "\n".join([*lines, "  back again with: ./p12 rollback"])
+
+
+def _visitors(seen: Mapping[str, Any]) -> str:
+    """How many failed, and of which of the newest releases; for the rest no release answered."""
+    newest = list((seen.get("failed_by") or {}).items())[-3:]
+    by = ", ".join(f"{count} of {release}" for release, count in newest)
+    refused = f"; {seen['read_only']} refused while read-only" if seen.get("read_only") else ""
+    return f"{seen['requests']} requests, {seen['failed']} failed{by and f' ({by})'}{refused}"
 
 
 def _verdicts(answer: Mapping[str, Any], width: int) -> list[str]:

@@ -142,6 +142,30 @@ def test_an_answer_lost_after_the_view_was_counted_is_an_unknown_outcome(
     ]
 
 
+def test_what_fails_is_counted_by_release_and_what_is_refused_while_read_only_apart(
+    front_door: FrontDoor, tmp_path: Path
+) -> None:
+    turns = iter(range(10_000))
+
+    def fault(request: web.Request) -> web.StreamResponse | None:
+        if not request.path.endswith("/view"):
+            return None
+        match next(turns) % 3:
+            case 0:
+                return web.json_response({"ok": False, "error": "read_only"}, status=503)
+            case 1:
+                return web.json_response({"ok": False, "error": "db_busy"}, status=503)
+        return None
+
+    front_door.fault = fault
+
+    book = visit(front_door.url, tmp_path / "visitors.json", "--rate", "40", "--seconds", "1")
+
+    assert book["read_only"] > 2
+    assert book["failed_by"] == {RELEASE: book["failed"]}
+    assert 2 < book["failed"] <= book["requests"] - book["read_only"]
+
+
 def test_a_ledger_is_continued(front_door: FrontDoor, database: str, tmp_path: Path) -> None:
     state = tmp_path / "visitors.json"
     first = visit(front_door.url, state, "--rate", "40", "--seconds", "0.5")

@@ -62,7 +62,7 @@ def test_a_migration_says_from_where_to_where_and_a_second_one_says_nothing(
     first = programs.migrate(installed, "blue", empty)
     second = programs.migrate(installed, "blue", empty)
 
-    assert first["say"] == f"staging: schema of Paste12 as found → {HEAD}, expand only"
+    assert first["say"] == f"staging: schema as found, of no version → {HEAD}, expand only"
     assert (second["changed"], second["after"], "say" in second) == (False, HEAD, False)
 
 

@@ -224,6 +224,13 @@ def test_visitors_show_what_they_asked_and_what_failed() -> None:
     assert line(summary_text(answer(visitors=seen)), "visitors") == "visitors: 1234 requests, 0 failed"
 
 
+def test_failed_visitors_are_told_by_release_and_apart_from_read_only_time() -> None:
+    seen = {"requests": 99, "failed": 5, "failed_by": {OLD: 3, NEW: 1}, "read_only": 40}
+
+    told = f"visitors 99 requests, 5 failed (3 of {OLD}, 1 of {NEW}); 40 refused while read-only"
+    assert line(status_text(answer(visitors=seen)), "visitors") == told
+
+
 def test_a_summary_ends_with_the_release_its_address_and_the_way_back() -> None:
     last = summary_text(answer()).splitlines()[-2:]
 
