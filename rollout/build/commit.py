@@ -72,12 +72,13 @@ def _unknown(checkout: Path, named: str) -> Refused:
     if remote:
         return Refused(
             f"{named} is no branch here, but origin/{named} was {remote[:12]} when it was last fetched.",
-            f"Fetch it and release that: --fetch --branch {named}",
+            f"Fetch it and release that: ./p12 release --fetch --branch {named}",
         )
     known = git.run(checkout, "branch", "--format=%(refname:short)").stdout.split("\n")
     branches = ", ".join(filter(None, known)) or "none"
     return Refused(
-        f"{named} is not a branch, tag or commit here. Branches: {branches}.", "./p12 release --branch NAME"
+        f"{named} is not a branch, tag or commit here. Branches: {branches}.",
+        "./p12 release --branch NAME; what only origin has: ./p12 release --fetch --branch NAME",
     )
 
 

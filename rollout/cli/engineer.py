@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rollout.cli import restore_options
+from rollout.cli import restore_options, session
 from rollout.cli.controller_environment import for_ansible
 from rollout.cli.engineer_verbs import VERBS, Verb
 from rollout.cli.site import LOCAL, on_site
@@ -23,6 +24,15 @@ from rollout.text import aimed, did_you_mean
 CHECKOUT = Path(__file__).resolve().parents[2]
 # These options are playbooks of their own.
 PLAYBOOKS = {"room": "room", "prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"}
+# These take locks, which are given back when they stop, whatever stopped them.
+LOCKING = (
+    *("release", "deploy", "verify", "backup", "promote", "monitor"),
+    *("flags", "maintenance", "restore", "rehearse"),
+)
+# What Ansible ends with after Ctrl-C.
+INTERRUPTED = 99
+# What else would end us ends what we run, which then has its end.
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 # They are no variables of a playbook, but the command's own.
 OWN = ("verb", "second", "inventory", "ansible", "json", "room", "prune", "give_up")
 # YAML takes these in no text, or for the end of a line.
@@ -91,17 +101,40 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
         status = local_site.provision(
             _inventory(options),
             options.ansible,
-            lambda: _wait(*_playbook("provision", options)),
+            lambda: _play("provision", options),
             verb.name == "provision",
         )
         if verb.name == "provision" and status is not None:
             return status
     if verb.name == "restore" and restore_options.is_over(options):
-        return restore_options.restore_over(options, lambda: _wait(*_playbook("restore", options)))
+        return restore_options.restore_over(options, lambda: _play("restore", options))
+    if options.verb in LOCKING:
+        return _play(options.verb, options)
     if verb.name == "status":
         status = _wait(*_playbook("status", options))
         return OUTAGE_STATUS if status == USAGE_STATUS else status  # Ansible has one for whatever stopped
     return _become(*_playbook(options.verb, options))
+
+
+def _play(verb: str, options: argparse.Namespace) -> int:
+    """Run a playbook to its end; if it stopped, give back the locks that it had and say what is true.
+
+    Killed with ``kill -9`` it keeps them, until they expire or the next run on this machine takes them over.
+    """
+    stopped: list[str] = []
+    status = _wait(*_playbook(verb, options), stopped.append)
+    if not stopped or verb not in LOCKING:
+        return status
+    book = CHECKOUT / "playbooks" / "unlock.yml"
+    command = [sys.executable, "-P", "-m", "ansible.cli.playbook", "-i", str(_inventory(options)), str(book)]
+    for number in (signal.SIGINT, *PASSED_ON):
+        signal.signal(number, signal.SIG_IGN)  # inherited: this is the end of what they would end
+    subprocess.run(
+        [*command, "-e", f"session={stopped[0]}", *options.ansible], env=for_ansible(), check=False
+    )
+    if status == INTERRUPTED:
+        sys.stderr.write(f"next     the same command goes on: {shlex.join(['./p12', *sys.argv[1:]])}\n")
+    return status
 
 
 def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
@@ -131,14 +164,26 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
     os.execve(command[0], list(command), dict(environment))
 
 
-def _wait(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program to its end; Ctrl-C reaches it directly, and we wait for what it makes of it."""
+def _wait(
+    command: Sequence[str], environment: Mapping[str, str], stopped: Callable[[str], object] = id
+) -> int:
+    """Run a program to its end; when that is no good one, ``stopped`` is told which session it was.
+
+    Ctrl-C reaches it directly, and we wait for what it makes of it; other signals to end are passed on.
+    """
     running = subprocess.Popen(command, env=environment)
+    for number in PASSED_ON:
+        signal.signal(number, lambda *_: running.terminate())
+    named = session.name_of(running.pid)
     while True:
         try:
-            return running.wait()
+            status = running.wait()
+            break
         except KeyboardInterrupt:
             continue
+    if status:
+        stopped(named)
+    return status
 
 
 def _variables(options: argparse.Namespace) -> list[str]:

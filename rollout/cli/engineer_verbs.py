@@ -24,6 +24,7 @@ ANSIBLE = option(
     "--ansible", action="append", default=[], metavar="OPTION", help="of Ansible, e.g. --ansible=-v"
 )
 BRANCH = option("--branch", default="", help="a branch, tag or commit (default: checked out)")
+FETCH = flag("--fetch", help="take the branch from origin, as it is there now")
 WHY = option("--why", default="", help="the reason, where a rule asks for one")
 REASON = option("--why", default="", help="the reason, for the journal")
 TARGET = choice("--target", "production", "staging", default="production")
@@ -39,7 +40,7 @@ def verb(name: str, help: str, *options: Option) -> Verb:
 
 TABLE = (
     verb("release", "release a branch: staging, burst, backup, production in steps, monitor",
-         BRANCH, WHY, MINUTES),
+         BRANCH, FETCH, WHY, MINUTES),
     verb("rollback", "turn traffic back and lower the flags; one command, no questions", TARGET, REASON,
          flag("--flags-only", help="lower flags, leave traffic")),
     verb("status", "show what is true of both targets now", flag("--json", help="print JSON"),
@@ -50,13 +51,13 @@ TABLE = (
          option("names", nargs="*", metavar="NAME"), TARGET, SLOT,
          option("--generation", type=int, help="back to what this generation held")),
     verb("provision", "make hosts ready for releases"),
-    verb("deploy", "put a release on staging", BRANCH, WHY),
-    verb("verify", "burst staging and write the certificate", BRANCH, WHY),
+    verb("deploy", "put a release on staging", BRANCH, FETCH, WHY),
+    verb("verify", "burst staging and write the certificate", BRANCH, FETCH, WHY),
     verb("backup", "back production up, proven by a restore", TARGET,
          flag("--prune", help="remove what p12_backup_keep does not keep"),
          flag("--dry-run", help="with --prune: only say what would go")),
-    verb("promote", "take the certified release to production in steps", BRANCH, WHY),
-    verb("monitor", "watch the release at 100 % and mark it good", BRANCH, WHY, MINUTES),
+    verb("promote", "take the certified release to production in steps", BRANCH, FETCH, WHY),
+    verb("monitor", "watch the release at 100 % and mark it good", BRANCH, FETCH, WHY, MINUTES),
     verb("decide", "say how a window goes on that ended unknown",
          option("--pass", dest="verdict", action="append_const", const="pass", help="go on as if it passed"),
          option("--fail", dest="verdict", action="append_const", const="fail", help="turn traffic back"),

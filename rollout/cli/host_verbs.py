@@ -105,6 +105,8 @@ TABLE = (
          flag("--try", dest="tentative", help="say who has it instead of refusing"),
          reads=("owner", "session", "dead")),
     verb("lock drop", "steps.lock:drop", "give the target back"),
+    verb("lock end", "steps.lock:end", "give back what a session that has ended had",
+         option("--session", required=True)),
     verb("lock break", "steps.lock:break_", "take the target away from whoever has it"),
     verb("journal", "steps.reports:entries", "show everything that changed the target",
          flag("--verify", help="only see whether the whole chain holds")),

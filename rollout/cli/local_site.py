@@ -6,13 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rollout.cli import session
 from rollout.cli.controller_environment import for_ansible
-from rollout.errors import RolloutError
+from rollout.errors import Refused, RolloutError
 from rollout.target.site_processes import of_site
+from rollout.text import aimed
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -25,11 +28,15 @@ def provision(inventory: Path, options: Sequence[str], run: Callable[[], int], a
     Returns the exit status when it was provisioned, ``None`` when that was not needed or the site is not
     a local one.
 
-    :raises RolloutError: provisioning on the way to a release failed; it has said why.
+    :raises RolloutError: provisioning on the way to a release failed; it has said why. Or somebody else has
+        a target, which nothing is changed under.
     """
     hosts = _hosts(inventory)
     if not _is_local(hosts):
         return None
+    if not always:
+        for host in hosts.values():
+            _refuse_locked(host)
     marks = [Path(host["p12_root"]) / host["p12_target"] / "provisioned" for host in hosts.values()]
     wanted = fingerprint(inventory, hosts, variables_in(options))
     is_fresh = all(_read(mark) == wanted for mark in marks)
@@ -136,6 +143,18 @@ def _ensure_running(host: Mapping[str, Any]) -> bool:
     command = [f"{host['p12_root']}/bin/p12", host["p12_target"], "processes", "ensure"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode == 0
+
+
+def _refuse_locked(host: Mapping[str, Any]) -> None:
+    command = Path(host["p12_root"], "bin", "p12")
+    if not command.exists():
+        return
+    asked = [str(command), host["p12_target"], "lock", "show"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    holder = json.loads(done.stdout or "{}") if done.returncode == 0 else {}
+    if holder.get("owner") and holder["expires"] > time.time() and not session.is_dead(holder["session"]):
+        hint = "Wait for it, or when that engineer is gone: ./p12 lock break --why '…'"
+        raise Refused(f"{holder['say']}.", aimed(hint, host["p12_target"]))
 
 
 def _read(path: Path) -> str:

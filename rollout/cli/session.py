@@ -28,7 +28,12 @@ def session() -> str:
             break
         if playbook is not None or _is_playbook(line):
             chosen, playbook = parent, line
-    return f"{socket.gethostname()}:{chosen.pid}:{chosen.create_time():.2f}"
+    return name_of(chosen.pid)
+
+
+def name_of(pid: int) -> str:
+    """Name a process of this machine, one that has just ended included, as a session."""
+    return f"{socket.gethostname()}:{pid}:{psutil.Process(pid).create_time():.2f}"
 
 
 def _is_playbook(line: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from rollout.errors import Refused
+from rollout.errors import Refused, RolloutError
 from rollout.target.steering import Steering
 
 
@@ -36,6 +36,26 @@ def take(steering: Steering, owner: str, session: str, dead: str, tentative: boo
 def drop(steering: Steering, token: int) -> dict[str, Any]:
     """Give it back; nothing changes where it had already passed to somebody else."""
     return {"changed": steering.lock.drop(token)}
+
+
+def end(steering: Steering, session: str) -> dict[str, Any]:
+    """Give back what a session that has ended still had, and say what is true without it."""
+    changed = steering.lock.drop(None, session)
+    holder = steering.lock.holder()
+    words = "the lock is given back" if changed else "the lock is free"
+    if holder.holds(time.time()):
+        words = f"locked by {holder.describe()}"
+    return {"changed": changed, "say": f"{steering.target.name}: {_serving(steering)}; {words}"}
+
+
+def _serving(steering: Steering) -> str:
+    try:
+        shares = steering.balancer.shares()
+        slots = steering.state().slots
+    except RolloutError as error:
+        return str(error).rstrip(".")
+    serving = [f"{slots[s].release} serves {share} %" for s, share in shares.items() if share and s in slots]
+    return ", ".join(serving) or "nothing is live yet"
 
 
 def break_(steering: Steering, owner: str, why: str) -> dict[str, Any]:

@@ -92,11 +92,11 @@ class Lock:
             write_json(self.path, asdict(renewed))
             return renewed
 
-    def drop(self, token: int) -> bool:
-        """Give the lock back; ``False`` when it had already passed to somebody else."""
+    def drop(self, token: int | None, session: str = "") -> bool:
+        """Give back what ``token`` or ``session`` took; ``False`` when it had passed to somebody else."""
         with self._mutex():
             current = self.holder()
-            if current.token != token:
+            if current.token != token and not (session and current.session == session and current.owner):
                 return False
             write_json(self.path, asdict(Holder(token=current.token)))
             return True

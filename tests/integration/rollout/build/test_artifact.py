@@ -282,7 +282,7 @@ def test_a_branch_that_only_the_remote_has_is_named_and_fetched_when_asked_for(
         resolve(clone, "topic")
     found = resolve(clone, "topic", fetch=True)
 
-    assert raised.value.hint == "Fetch it and release that: --fetch --branch topic"
+    assert raised.value.hint == "Fetch it and release that: ./p12 release --fetch --branch topic"
     assert (found.commit, found.named) == (second, "origin/topic")
 
 

@@ -58,6 +58,8 @@ FREE = [
     for option in verb.options
     if not {"type", "action", "const"} & set(option[1]) and option[0] not in ("-i|--inventory",)
 ]
+# Playbooks that are options of a verb.
+OF_VERB = {"backup": ["prune"], "restore": ["restore_give_up", "restore_drop"]}
 ECHO = """
 - hosts: localhost
   connection: local
@@ -75,7 +77,7 @@ class Ran:
         self.environments: list[dict[str, str]] = []
         self.status = 0
 
-    def __call__(self, command: list[str], environment: dict[str, str]) -> int:
+    def __call__(self, command: list[str], environment: dict[str, str], *_: object) -> int:
         self.commands.append(list(command))
         self.environments.append(environment)
         return self.status
@@ -126,6 +128,17 @@ def test_every_verb_that_runs_a_playbook_has_one() -> None:
 
     assert len(books) > 10
     assert missing == []
+
+
+def test_every_verb_whose_playbook_takes_a_lock_is_ended_by_who_started_it() -> None:
+    texts = {path.stem: path.read_text() for path in PLAYBOOKS.glob("*.yml")}
+    taking = {book for book, text in texts.items() if "tasks_from: lock" in text}
+    taking |= {b for b, text in texts.items() if any(f"import_playbook: {t}.yml" in text for t in taking)}
+    option_of = {book: verb for verb, books in OF_VERB.items() for book in books}
+
+    verbs = {option_of.get(book, book) for book in taking if not book.startswith("stage_")}
+
+    assert verbs - {"preflight", "restore_over"} == set(command.LOCKING)
 
 
 @pytest.mark.usefixtures("ran")

@@ -1,0 +1,123 @@
+"""A release that stops gives its lock back and says what is true; a second one waits for nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.rollout.steered import Steered
+from tests.running import CHECKOUT, wait_for
+
+# The real kit, which at its preflight does what a test says, holding the lock.
+KIT = f"""#!/bin/sh
+export P12_ROOT={{root}} PYTHONPATH={CHECKOUT}
+if [ "$2" = preflight ] && [ -e {{root}}/hang ]; then echo $$ >{{root}}/hangs; exec sleep 60; fi
+exec {sys.executable} -m rollout host "$@"
+"""
+AWAY = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+SAYS = f"production: {'a' * 12} serves 100 %; the lock is given back"
+
+
+@pytest.fixture
+def site(live: Steered) -> Callable[..., list[str]]:
+    """Make a site of the target; returns the command that releases there."""
+
+    def make(*hosts_away: str, **more: str) -> list[str]:
+        live.save_settings()
+        for name in ("hang", "hangs"):
+            (live.home / name).unlink(missing_ok=True)
+        (live.home / "bin").mkdir(exist_ok=True)
+        kit = live.home / "bin" / "p12"
+        kit.write_text(KIT.format(root=live.home))
+        kit.chmod(0o755)
+        host = {
+            **{"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+            **{"p12_become": False, "p12_root": str(live.home), "p12_target": "production", **more},
+        }
+        hosts = {"balancer-1": host}
+        away = {name: {**host, **AWAY} for name in hosts_away}
+        groups = {"production": {"hosts": {**hosts, **away}}, "balancer": {"hosts": {"balancer-1": None}}}
+        (live.home / "site.yml").write_text(json.dumps({"all": {"children": groups}}))
+        return [str(CHECKOUT / "p12"), "release", "-i", str(live.home / "site.yml")]
+
+    return make
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def taken(live: Steered) -> bool:
+    return live.events()[-1] == "lock.taken"
+
+
+@pytest.mark.parametrize("away", [[], ["app-1"]], ids=["a refused gate", "an unreachable host"])
+def test_what_stops_gives_the_lock_back_and_says_what_is_true(
+    live: Steered, site: Callable[..., list[str]], away: list[str]
+) -> None:
+    done = start(site(*away))
+
+    said = done.communicate(timeout=120)[0]
+
+    assert done.returncode != 0
+    assert taken(live), said
+    assert not live.steering.lock.holder().owner, said
+    assert SAYS in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_the_same_way(
+    live: Steered, site: Callable[..., list[str]], number: signal.Signals
+) -> None:
+    command = site()
+    (live.home / "hang").touch()
+    running = start(command)
+    wait_for((live.home / "hangs").exists, "the release holding the lock", 60)
+
+    if number == signal.SIGINT:
+        os.killpg(running.pid, number)
+    else:
+        running.send_signal(number)
+    said = running.communicate(timeout=120)[0]
+
+    assert running.returncode != 0
+    assert taken(live), said
+    assert not live.steering.lock.holder().owner, said
+    assert SAYS in said
+    if number == signal.SIGINT:
+        assert said.splitlines()[-1].startswith("next     the same command goes on: ./p12 release -i "), said
+
+
+def test_a_second_release_is_refused_before_a_local_site_is_provisioned(
+    live: Steered, site: Callable[..., list[str]]
+) -> None:
+    live.steering.lock.take("eve@tower", "tower:2:2.0")
+    events, files = live.events(), set(Path(live.home).rglob("*"))
+    command = site(p12_process_manager="supervisord")
+
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("production: locked by eve@tower (session tower:2:2.0) since ")
+    assert "./p12 lock break -i" in done.stderr
+    assert "ansible-playbook" not in done.stderr
+    assert live.events() == events
+    assert {p.name for p in set(Path(live.home).rglob("*")) - files} <= {
+        "site.yml",
+        "bin",
+        "p12",
+        "target.json",
+    }
+    assert seconds < 10, (
+        f"{seconds:.1f} s"
+    )  # alone it takes about one; what counts is what it does not wait for
