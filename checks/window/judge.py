@@ -15,6 +15,7 @@ from checks.base.report import Finding, Verdict, combine, compare, require
 from checks.window.baseline import COUNTS, Baseline, Threshold
 from checks.window.comparisons import Alone, BesideControl
 from checks.window.limits import WindowLimits
+from checks.window.requests import Requests
 from checks.window.segments import Deltas, Segment
 from checks.window.tripwires import Breaker, Database, Memory
 
@@ -26,7 +27,7 @@ class Judgement:
     """Where a window stands. ``verdict`` is None while it is open; the findings say why in either case.
 
     ``broken`` names the last reasons why time did not count as watched. ``baseline`` is what the control
-    arm came to, for a window that has none.
+    arm came to, for a window that has none. ``failing`` names the routes that failed, if the log told them.
     """
 
     verdict: Verdict | None
@@ -38,6 +39,7 @@ class Judgement:
     broken_segments: int = 0
     broken: tuple[str, ...] = ()
     baseline: Baseline | None = None
+    failing: str = ""
 
 
 @dataclass
@@ -47,7 +49,8 @@ class WindowJudge:
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
     "instances": {name: {"started", "deadlocks", "busy", "unjudged", "retries", "retried", "latency",
     "resident_mb"}},
-    "database": a reading as in ``tripwires``}``, counters cumulative, an instance left out when it could not
+    "database": a reading as in ``tripwires``, "requests": as in ``requests``}``,
+    counters cumulative, an instance left out when it could not
     be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
     """
 
@@ -70,6 +73,7 @@ class WindowJudge:
         self._database = Database(self.limits, self.control is None)
         self._breaker = Breaker(self.limits)
         self._memory = Memory(self.limits)
+        self._requests = Requests(self.candidate)
         self._totals: Counter[tuple[str, str]] = Counter()
         self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
         self._elapsed = self._watched = 0.0
@@ -94,7 +98,8 @@ class WindowJudge:
 
     def _take(self, sample: Mapping[str, Any]) -> None:
         segment = self._deltas.add(sample)
-        unread = self._database.add(sample) if self.limits.watch_database else []
+        unread = self._requests.add(sample)
+        unread += self._database.add(sample) if self.limits.watch_database else []
         broken = [*segment.broken, *unread]
         self._elapsed += segment.elapsed
         self._watched += 0.0 if unread else segment.seconds
@@ -150,6 +155,7 @@ class WindowJudge:
             broken_segments=self._broken_segments,
             broken=tuple(self._broken),
             baseline=self._baseline(),
+            failing=self._requests.failing(),
         )
 
     def _verdict(self, so_far: Verdict) -> Verdict | None:

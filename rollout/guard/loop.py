@@ -21,7 +21,7 @@ from checks.base.report import Verdict
 from checks.window import judge, samples
 from rollout.errors import RolloutError
 from rollout.files import write_json
-from rollout.guard import database_reader
+from rollout.guard import database_reader, request_log
 from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
 from rollout.target import wanted_flags
@@ -66,6 +66,7 @@ class Guard:
     judges: dict[str, judge.WindowJudge] = field(default_factory=dict)
     healed_at: float = 0.0
     database: database_reader.PressureReader | None = None
+    log: request_log.RequestLog | None = None
     rate: RequestRate = field(default_factory=RequestRate)
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -111,6 +112,8 @@ class Guard:
             self.watch(window)
         else:
             self.turn_back_late(state)
+            with suppress(RolloutError):
+                self.requests()
         self.alive()
         settings = self.steering.target.settings["guard"]
         if self.clock() - self.healed_at >= settings["heal_seconds"]:
@@ -154,7 +157,7 @@ class Guard:
         if window.id not in self.judges:
             self.judges = {window.id: self.judge_so_far(window)}
         try:
-            taken = sample(self.steering, self.clock, lambda: self.pressure(window))
+            taken = sample(self.steering, self.clock, lambda: self.pressure(window), self.requests)
         except RolloutError as error:
             _say(f"window {window.id}: nothing can be seen: {error}")
             taken = {"at": self.clock(), "servers": {}, "instances": {}}
@@ -170,6 +173,16 @@ class Guard:
         if self.database is None:
             self.database = database_reader.reader(self.steering.target, self.clock)
         return self.database.latest()
+
+    def requests(self) -> Mapping[str, Any]:
+        """What the request log brought since the look before, be a window open or not."""
+        try:
+            if self.log is None:
+                self.log = request_log.reader(self.steering.target)
+        except OSError as error:
+            broken = [f"the request log cannot be read: {error}"]
+            return {"cells": [], "clients": {}, "failures": [], "broken": broken}
+        return self.log.take(self.steering.balancer.line_counts)
 
     def judge_so_far(self, window: Window) -> judge.WindowJudge:
         """The window as its kept samples leave it; the first look writes down what is asked."""
@@ -274,7 +287,10 @@ def summarise(judgement: judge.Judgement) -> str:
     """One line: how much was seen, and the findings that decided."""
     deciding = [str(f) for f in judgement.findings if f.verdict == judgement.verdict]
     seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
-    return seen if judgement.verdict == Verdict.PASSED else f"{seen}: {'; '.join(deciding)}"
+    if judgement.verdict == Verdict.PASSED:
+        return seen
+    named = [judgement.failing] if judgement.failing and judgement.verdict == Verdict.FAILED else []
+    return f"{seen}: {'; '.join(deciding + named)}"
 
 
 def standing(judgement: judge.Judgement) -> dict[str, Any]:

@@ -156,13 +156,16 @@ def sample(
     steering: Steering,
     clock: Callable[[], float] = time.time,
     database: Callable[[], Mapping[str, Any] | None] = lambda: None,
+    requests: Callable[[], Mapping[str, Any] | None] = lambda: None,
 ) -> dict[str, Any]:
-    """Read the world once: HAProxy's counters per server, every instance's metrics, the database's reading.
+    """Read the world once: HAProxy's counters per server, what its request log brought, every instance's
+    metrics, the database's reading.
 
     An instance that cannot be scraped is missing from ``instances``; it is never a zero. So is a reading.
     """
     reading = database()
     servers = steering.balancer.servers()
+    logged = requests()
     slots = {instance.name: instance.slot for instance in steering.target.instances}
     answers = ask_all(steering.target.instances, _metrics)
     scraped = {
@@ -175,7 +178,9 @@ def sample(
             for name, s in servers.items()
         },
         "instances": {name: found for name, found in scraped.items() if found is not None},
-    } | ({"database": dict(reading)} if reading else {})
+        **({"database": dict(reading)} if reading else {}),
+        **({"requests": dict(logged)} if logged else {}),
+    }
 
 
 def _metrics(instance: Instance) -> Reply:

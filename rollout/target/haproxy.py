@@ -15,6 +15,7 @@ from rollout.files import write_bytes
 from rollout.target.target import SLOTS, Instance, Target
 
 HIGHEST_WEIGHT = 256
+FRONT = "front"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,15 @@ class Server:
     up: bool
     requests: int
     errors: int
+
+
+@dataclass(frozen=True)
+class LineCounts:
+    """What HAProxy counted of its request log since it started as ``pid``: lines, and those it dropped."""
+
+    pid: int
+    lines: int
+    dropped: int
 
 
 class Balancer:
@@ -75,6 +85,13 @@ class Balancer:
     def requests(self) -> int:
         """Return how many requests the instances have had since HAProxy started."""
         return sum(_server(row, 0).requests for row in self._statistics() if row["svname"] != "BACKEND")
+
+    def line_counts(self) -> LineCounts:
+        """Return how many requests HAProxy has logged: each answer of the front is counted with its line."""
+        statistics, _, rest = self.command(f"show stat {FRONT} 1 -1", "show info").partition("\n\n")
+        (front,) = csv.DictReader(io.StringIO(statistics.removeprefix("# ")))
+        info = dict(line.split(": ", 1) for line in rest.splitlines() if ": " in line)
+        return LineCounts(int(info["Pid"]), _answered(front), int(info["DroppedLogs"]))
 
     def shares(self) -> dict[str, int]:
         """Return the percentage of new requests that each slot gets, from the weights now in force."""
@@ -166,13 +183,16 @@ def weights_for(shares: Mapping[str, int], instances: Iterable[Instance]) -> dic
     return {i.name: weights[i.slot] for i in instances}
 
 
+def _answered(row: Mapping[str, str]) -> int:
+    return sum(int(row[f"hrsp_{kind}"] or 0) for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
+
+
 def _server(row: Mapping[str, str], weight: int) -> Server:
-    answered = sum(int(row[f"hrsp_{kind}"] or 0) for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
     lost = int(row["econ"] or 0) + int(row["eresp"] or 0)
     return Server(
         name=row["svname"],
         weight=weight,
         up=row["status"].startswith("UP"),
-        requests=answered + lost,
+        requests=_answered(row) + lost,
         errors=int(row["hrsp_5xx"] or 0) + lost,
     )

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from rollout.guard import request_log
 from rollout.host import supervisord
 from rollout.host.installed_servers import Servers
+from rollout.target.target import Target
 from tests.integration.rollout.steered import Steered, steered
 from tests.integration.rollout.supervised import Machine
 
@@ -28,6 +30,21 @@ def scratch() -> Iterator[Path]:
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_request_log_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    made: list[request_log.RequestLog] = []
+    reader = request_log.reader
+
+    def remembered(target: Target) -> request_log.RequestLog:
+        made.append(reader(target))
+        return made[-1]
+
+    monkeypatch.setattr(request_log, "reader", remembered)
+    yield
+    for log in made:
+        log.close()
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ class Steered:
             "front": f"http://127.0.0.1:{self.port}",
             "instances": described,
             "haproxy_socket": str(self.haproxy.socket),
+            "request_log": str(home / "haproxy" / "production-requests"),
             "haproxy_state": str(self.haproxy.state),
             "haproxy_backend": "paste12",
             "admission": True,

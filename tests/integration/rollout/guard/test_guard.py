@@ -12,6 +12,7 @@ from checks.base.report import Verdict
 from checks.window import judge, samples
 from checks.window.limits import WindowLimits
 from rollout.errors import Refused, RolloutError
+from rollout.guard import request_log
 from rollout.guard.loop import Guard
 from rollout.steps.window import read_samples, samples_path
 from rollout.target.haproxy import Balancer
@@ -378,8 +379,40 @@ def test_a_guard_that_was_killed_goes_on_where_it_was(stepping: Steered) -> None
 
     stepping.guard = Guard(stepping.steering, clock=lambda: stepping.now)
     stepping.watch(12, 10)
+    assert newest(stepping).verdict == ""
+    stepping.watch(12, 10)
 
     assert newest(stepping).verdict == "passed"
+    assert newest(stepping).summary.endswith(" 0 errors in 30 s")
+
+
+def test_what_the_request_log_does_not_account_for_is_not_watched(stepping: Steered) -> None:
+    stepping.watch(12, 10, rounds=2)
+    request_log.reader(stepping.target).close()
+    stepping.watch(12, 10)
+    stepping.watch(12, 10)
+    assert newest(stepping).verdict == ""
+
+    judgement = stepping.guard.judges[newest(stepping).id].judgement
+
+    assert "12 of 12 requests are missing from the request log" in judgement.broken
+    stepping.watch(12, 10)
+    assert newest(stepping).verdict == "passed"
+
+
+def test_a_failed_window_names_the_routes_and_the_first_failed_requests(stepping: Steered) -> None:
+    stepping.watch(12, 10)
+    for instance in stepping.of("green"):
+        instance.fault = 500
+    answers = [stepping.ask() for _ in range(40)]
+    stepping.watch(200, 10)
+
+    summary = newest(stepping).summary
+
+    assert newest(stepping).verdict == "failed"
+    assert "failed by route: GET /" in summary
+    failed = next(answer for answer in answers if answer.status == 500)
+    assert f" 500 {failed.instance} request={failed.headers['x-request-id']}" in summary
 
 
 @pytest.mark.parametrize("torn", [b'{"at": 17', b'{"at": 17\n', b"\x00\x00\x00\n", b"[]\n", b"\n"])
@@ -388,9 +421,9 @@ def test_a_torn_sample_breaks_its_segment_and_not_the_guard(stepping: Steered, t
     with samples_path(stepping.target, newest(stepping).id).open("ab") as file:
         file.write(torn)
 
-    for _ in range(8):
+    for _ in range(4):
         stepping.guard = Guard(stepping.steering, clock=lambda: stepping.now)
-        stepping.watch(12, 10)
+        stepping.watch(12, 10, rounds=2)
 
     assert newest(stepping).verdict == "passed"
 

@@ -1,0 +1,65 @@
+"""What a window takes from the balancer's request log: whether it is whole, and what failed."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.window.cells import FAILED, read_cell
+
+NAMED = 5
+
+
+@dataclass
+class Requests:
+    """The candidate's failed requests by route, and the first of them.
+
+    A sample's ``requests`` are ``{"cells": […], "broken": [why not every request is known, …], "failures":
+    [[second, route, status, instance, request id], …]}`` and more; older samples have none.
+    """
+
+    candidate: str
+    asked: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    first: list[str] = field(default_factory=list)
+    _instances: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, sample: Mapping[str, Any]) -> list[str]:
+        """Take in what a sample holds; return why its time does not count as watched, if it does not."""
+        if "requests" not in sample:
+            return []
+        found, servers = sample["requests"], sample.get("servers")
+        try:
+            cells = [read_cell(value) for value in found["cells"]]
+            failures = [_failure(*failure) for failure in found["failures"]]
+            broken = [str(reason) for reason in found["broken"]]
+        except (TypeError, KeyError, ValueError, OverflowError, OSError):
+            return ["the sample's requests cannot be read"]
+        if None in cells:
+            return ["the sample's requests cannot be read"]
+        for cell in filter(None, cells):
+            if cell.slot == self.candidate:
+                self.asked[cell.route] += cell.requests
+                self.failed[cell.route] += cell.requests if cell.status in FAILED else 0
+        self._instances |= servers if isinstance(servers, dict) else {}
+        for instance, words in failures:
+            if len(self.first) < NAMED and self._slot_of(instance) == self.candidate:
+                self.first.append(words)
+        return broken
+
+    def _slot_of(self, instance: str) -> Any:
+        server = self._instances.get(instance)
+        return server.get("slot") if isinstance(server, dict) else None
+
+    def failing(self) -> str:
+        """Name the routes that failed and the first failed requests; empty where none did."""
+        worst = [(route, count) for route, count in self.failed.most_common(NAMED) if count]
+        routes = ", ".join(f"{route} {count} of {self.asked[route]}" for route, count in worst)
+        first = f"; first: {', '.join(self.first)}" if self.first else ""
+        return f"failed by route: {routes}{first}" if routes else ""
+
+
+def _failure(second: int, route: str, status: int, instance: str, request: str) -> tuple[str, str]:
+    at = time.strftime("%H:%M:%SZ", time.gmtime(second))
+    return instance, f"{at} {route} {status:d} {instance} request={request}"
