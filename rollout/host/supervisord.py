@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from rollout.errors import Refused, RolloutError
@@ -68,7 +67,7 @@ def refuse_systemd(target: Target) -> None:
 
 
 def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None:
-    """See that the ports of a target's processes are free, or held by our own supervisord's children.
+    """See that the ports of a target's processes are free, or held by the site itself.
 
     Run by root it can name every holder; an ordinary user sees only its own processes.
 
@@ -78,7 +77,7 @@ def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None
     for name in names:
         port = port_of(target, name)
         pid = listening_pid("127.0.0.1", port) if port else None
-        if pid is not None and pid not in _our_pids(root):
+        if pid is not None and pid not in of_site(root):
             raise Refused(
                 f"{target.name}: port {port}, wanted for {name}, is held by {holder('127.0.0.1', port)}.",
                 "End that program, or choose other ports: p12_port in the inventory's group_vars",
@@ -291,11 +290,6 @@ def _described(root: Path, target: Target) -> list[str]:
     files = sorted((root / "supervisor" / "programs").glob(f"{prefix}*.ini"))
     sections = re.compile(rf"^\[program:{prefix}(.+)\]$", re.MULTILINE)
     return [name for file in files for name in sections.findall(file.read_text())]
-
-
-def _our_pids(root: Path) -> set[int]:
-    pid = daemon_pid(root)
-    return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))} if pid else set()
 
 
 def _state(supervisor: Any, name: str) -> str:
