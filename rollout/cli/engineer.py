@@ -31,6 +31,7 @@ LOCKING = (
 )
 # What Ansible ends with after Ctrl-C.
 INTERRUPTED = 99
+INTERRUPT_SECONDS = 5
 # What else would end us ends what we run, which then has its end.
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 # They are no variables of a playbook, but the command's own.
@@ -169,21 +170,24 @@ def _wait(
 ) -> int:
     """Run a program to its end; when that is no good one, ``stopped`` is told which session it was.
 
-    Ctrl-C reaches it directly, and we wait for what it makes of it; other signals to end are passed on.
+    Ctrl-C reaches it directly, and where it did not it is ended; other signals to end are passed on.
     """
     running = subprocess.Popen(command, env=environment)
     for number in PASSED_ON:
         signal.signal(number, lambda *_: running.terminate())
     named = session.name_of(running.pid)
+    is_interrupted = False
     while True:
         try:
-            status = running.wait()
+            status = running.wait(INTERRUPT_SECONDS if is_interrupted else None)
             break
         except KeyboardInterrupt:
-            continue
+            is_interrupted = True
+        except subprocess.TimeoutExpired:
+            running.terminate()  # it was not told, or Ansible has lost it
     if status:
         stopped(named)
-    return status
+    return INTERRUPTED if is_interrupted and status else status
 
 
 def _variables(options: argparse.Namespace) -> list[str]:

@@ -73,19 +73,27 @@ def test_what_stops_gives_the_lock_back_and_says_what_is_true(
     assert SAYS in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [
+        (signal.SIGINT, os.killpg),
+        (signal.SIGINT, os.kill),
+        (signal.SIGTERM, os.kill),
+        (signal.SIGHUP, os.kill),
+    ],
+)
 def test_a_signal_ends_it_the_same_way(
-    live: Steered, site: Callable[..., list[str]], number: signal.Signals
+    live: Steered,
+    site: Callable[..., list[str]],
+    number: signal.Signals,
+    send: Callable[[int, signal.Signals], None],
 ) -> None:
     command = site()
     (live.home / "hang").touch()
     running = start(command)
     wait_for((live.home / "hangs").exists, "the release holding the lock", 60)
 
-    if number == signal.SIGINT:
-        os.killpg(running.pid, number)
-    else:
-        running.send_signal(number)
+    send(running.pid, number)
     said = running.communicate(timeout=120)[0]
 
     assert running.returncode != 0
