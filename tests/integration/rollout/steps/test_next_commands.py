@@ -373,7 +373,14 @@ def open_the_way(at: Steered, pick: int) -> list[str]:
     raise AssertionError(f"no end to it: {typed}")
 
 
-@pytest.fixture(params=list(names()), ids=lambda state: "-".join(map(str, state)))
+# Every trouble in every state takes a minute and more.
+PARAMS = [
+    pytest.param(state, marks=() if state[-1] in ("fine", "locked") else pytest.mark.slow)
+    for state in names()
+]
+
+
+@pytest.fixture(params=PARAMS, ids=lambda state: "-".join(map(str, state)))
 def kept(request: pytest.FixtureRequest, target: Steered, monkeypatch: pytest.MonkeyPatch) -> Kept:
     monkeypatch.setattr("rollout.steps.rollback.PROOF_SECONDS", 0.5)
     return Kept.of(target, *request.param)
