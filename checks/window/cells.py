@@ -4,7 +4,8 @@ Pure. A line is read with ``parse_line``, put into ``Cells`` and comes out as li
 
     [second, slot, route, status, requests, clients, largest, {bucket: count}]
 
-``second`` is that in which the requests ended, ``slot`` "" where no server had them, ``status`` one of
+``second`` is that in which the requests ended, or the one before: a guard that looks each second begins in
+the middle of one, and gives both halves as one. ``slot`` is "" where no server had them, ``status`` one of
 ``STATUSES``, ``clients`` how many clients they are of and ``largest`` how many are of one of them.
 """
 
@@ -163,15 +164,22 @@ class Cell(NamedTuple):
 def read_cell(value: Any) -> Cell | None:
     """A cell from what a sample holds; None for what is none."""
     try:
-        *facts, buckets = value
-        cell = Cell._make([*facts, {int(bucket): count for bucket, count in buckets.items()}])
-        numbers = (cell.second, cell.requests, cell.clients, cell.largest, *cell.latency.values())
+        second, slot, route, status, requests, clients, largest, buckets = value
+        latency = dict(zip(map(int, buckets), buckets.values(), strict=True))
+        counts = latency.values()
+        sound = (
+            {type(second), type(requests), type(clients), type(largest), *map(type, counts)} == {int}
+            and type(slot) is type(route) is str
+            and status in STATUSES
+            and 0 <= second < 2**53
+            and 1 <= clients <= requests < 2**53
+            and 1 <= largest <= requests
+            and min(counts, default=0) >= 0
+            and sum(counts) <= requests
+        )
     except (TypeError, ValueError, AttributeError):
         return None
-    sound = all(type(number) is int and 0 <= number < 2**53 for number in numbers)
-    sound = sound and type(cell.slot) is str and type(cell.route) is str and cell.status in STATUSES
-    sound = sound and 1 <= cell.largest <= cell.requests and 1 <= cell.clients <= cell.requests
-    return cell if sound and sum(cell.latency.values()) <= cell.requests else None
+    return Cell(second, slot, route, status, requests, clients, largest, latency) if sound else None
 
 
 def merge(one: Cell, other: Cell) -> Cell:
@@ -202,6 +210,7 @@ class Cells:
         self._latency: dict[tuple[int, str, str, str], Counter[int]] = defaultdict(Counter)
         self._of_slot: dict[str, set[bytes]] = defaultdict(set)
         self._failures: list[list[Any]] = []
+        self._first: int | None = None
 
     def add(self, line: Line) -> None:
         """Count a visitor's request; one that was tried again counts once, for who had it last."""
@@ -209,7 +218,8 @@ class Cells:
             return
         slot, route = self.slots.get(line.server, ""), self.routes.of(line)
         status = status_class(line.status, line.ended)
-        key = (line.second, slot, route, status)
+        self._first = line.second if self._first is None else self._first
+        key = (self._first + max(line.second - self._first, 0) // 2 * 2, slot, route, status)
         self._clients[key][line.client] += 1
         self._of_slot[slot].add(line.client)
         if line.waited_ms >= 0:

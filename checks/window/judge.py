@@ -27,7 +27,7 @@ class Judgement:
     """Where a window stands. ``verdict`` is None while it is open; the findings say why in either case.
 
     ``broken`` names the last reasons why time did not count as watched. ``baseline`` is what the control
-    arm came to, for a window that has none. ``failing`` names the routes that failed, if the log told them.
+    arm came to, for a window that has none. ``failing`` names the routes that failed a window.
     """
 
     verdict: Verdict | None
@@ -145,8 +145,9 @@ class WindowJudge:
 
     def _judge(self) -> Judgement:
         findings = tuple(self._tripwires() + self._compared() + self._sufficiency())
+        verdict = self._verdict(combine(finding.verdict for finding in findings))
         return Judgement(
-            verdict=self._verdict(combine(finding.verdict for finding in findings)),
+            verdict=verdict,
             findings=findings,
             elapsed_seconds=self._elapsed,
             watched_seconds=self._watched,
@@ -155,7 +156,7 @@ class WindowJudge:
             broken_segments=self._broken_segments,
             broken=tuple(self._broken),
             baseline=self._baseline(),
-            failing=self._requests.failing(),
+            failing=self._requests.failing() if verdict is Verdict.FAILED else "",
         )
 
     def _verdict(self, so_far: Verdict) -> Verdict | None:

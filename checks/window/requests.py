@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.window.cells import FAILED, read_cell
+from checks.window.cells import FAILED, Cell, read_cell
 
 NAMED = 5
 
 
 @dataclass
 class Requests:
-    """The candidate's failed requests by route, and the first of them.
+    """The cells of the last sample; the candidate's failed requests by route, and the first of them.
 
     A sample's ``requests`` are ``{"cells": […], "broken": [why not every request is known, …], "failures":
     [[second, route, status, instance, request id], …]}`` and more; older samples have none.
     """
 
     candidate: str
+    cells: tuple[Cell, ...] = ()
     asked: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     first: list[str] = field(default_factory=list)
@@ -27,18 +28,20 @@ class Requests:
 
     def add(self, sample: Mapping[str, Any]) -> list[str]:
         """Take in what a sample holds; return why its time does not count as watched, if it does not."""
+        self.cells = ()
         if "requests" not in sample:
             return []
         found, servers = sample["requests"], sample.get("servers")
         try:
-            cells = [read_cell(value) for value in found["cells"]]
+            read = [read_cell(value) for value in found["cells"]]
             failures = [_failure(*failure) for failure in found["failures"]]
             broken = [str(reason) for reason in found["broken"]]
         except (TypeError, KeyError, ValueError, OverflowError, OSError):
             return ["the sample's requests cannot be read"]
-        if None in cells:
+        self.cells = tuple(filter(None, read))
+        if len(self.cells) < len(read):
             return ["the sample's requests cannot be read"]
-        for cell in filter(None, cells):
+        for cell in self.cells:
             if cell.slot == self.candidate:
                 self.asked[cell.route] += cell.requests
                 self.failed[cell.route] += cell.requests if cell.status in FAILED else 0

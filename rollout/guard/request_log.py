@@ -22,8 +22,8 @@ from rollout.target.target import Target
 SOCKETS = 32
 LONGEST_LINE = 8192
 RECEIVE_BYTES = 1 << 22
-# Lines that arrive meanwhile are read together; fuller sockets are read at once.
-PAUSE_SECONDS, MANY_LINES = 0.01, 32
+# Lines that arrive meanwhile are read together, but for when half of the sockets have some.
+PAUSE_SECONDS = 0.02
 # Who does not take what was read for so long gets nothing: memory is bounded.
 MOST_LINES = 200_000
 ALIGNMENTS = 20
@@ -41,9 +41,9 @@ class RequestLog:
         self._salt = os.urandom(16)
         self._cells = cells.Cells(slots)
         self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
+        self._sockets: dict[int, socket.socket] = {}
         self._numbers: dict[int, set[int]] = {}
-        self._unreadable = self._held = self._lines = 0
+        self._unreadable = self._held = self.lines = 0
         self._pid: int | None = None
         self.counted = 0
         self._next: int | None = None
@@ -60,14 +60,13 @@ class RequestLog:
             self._unreadable = self._held = 0
         return {
             **taken,
-            **{"lines": self._lines, "counted": counts.lines, "dropped": counts.dropped, "broken": broken},
+            **{"lines": self.lines, "counted": counts.lines, "dropped": counts.dropped, "broken": broken},
         }
 
     def close(self) -> None:
         """Stop reading."""
         with self._lock:
-            while self._sockets:
-                self._sockets.pop().close()
+            self._unbind()
 
     def _account(self, counts: LineCounts) -> list[str]:
         """Say why not every request since the last time is known; forget the numbers that are done with."""
@@ -106,7 +105,7 @@ class RequestLog:
     def _drained(self, ask: Callable[[], LineCounts]) -> LineCounts:
         """What HAProxy counted, once all that it had sent by then is read."""
         counts = ask()
-        for source in self._sockets:
+        for source in self._sockets.values():
             self._drain(source)
         return counts
 
@@ -119,27 +118,21 @@ class RequestLog:
     def _read_for_ever(self) -> None:
         while True:
             with self._lock:
-                sources = {source.fileno(): source for source in self._sockets}
-            if not sources:
-                return
-            waiting = select.poll()
-            for number in sources:
-                waiting.register(number, select.POLLIN)
+                waiting, sources = self._waiting, self._sockets
             ready = waiting.poll(1000)
             with self._lock:
-                still = [sources[number] for number, _ in ready if sources[number] in self._sockets]
-                read = sum(self._drain(source) for source in still)
-            if read < MANY_LINES:
+                if not self._sockets:
+                    return
+                for number, _ in ready if sources is self._sockets else ():
+                    with suppress(BlockingIOError):
+                        self._add(sources[number].recv(LONGEST_LINE))
+            if len(ready) < SOCKETS // 2:
                 time.sleep(PAUSE_SECONDS)
 
-    def _drain(self, source: socket.socket) -> int:
-        """Take in what waits in a socket; return how many lines."""
-        lines = 0
+    def _drain(self, source: socket.socket) -> None:
         with suppress(BlockingIOError):
             while True:
                 self._add(source.recv(LONGEST_LINE))
-                lines += 1
-        return lines
 
     def _add(self, datagram: bytes) -> None:
         line = cells.parse_line(datagram, self._salt)
@@ -147,7 +140,7 @@ class RequestLog:
             self._unreadable += not cells.is_notice(datagram)
             return
         self._held += 1
-        self._lines += 1
+        self.lines += 1
         if self._held <= MOST_LINES:
             self._numbers.setdefault(line.pid, set()).add(line.number)
             self._cells.add(line)
@@ -157,9 +150,11 @@ class RequestLog:
         # HAProxy runs as whoever has the run directory, and so does a guard that nobody started as root.
         user = self.directory.parent.stat().st_uid if os.geteuid() == 0 else -1
         os.chown(self.directory, user, -1)
+        self._sockets, self._waiting = {}, select.poll()
         for number in range(SOCKETS):
             source = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._sockets.append(source)
+            self._sockets[source.fileno()] = source
+            self._waiting.register(source, select.POLLIN)
             source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             path = self.directory / str(number)
             path.unlink(missing_ok=True)
@@ -168,11 +163,14 @@ class RequestLog:
             os.chown(path, user, -1)
         self._bound = self._inodes()
 
+    def _unbind(self) -> None:
+        while self._sockets:
+            self._sockets.popitem()[1].close()
+
     def _bind_again_if_taken(self) -> None:
         """Bind anew where somebody else did so meanwhile, or the sockets' files are gone."""
         if self._inodes() != self._bound:
-            while self._sockets:
-                self._sockets.pop().close()
+            self._unbind()
             self._bind()
 
     def _inodes(self) -> list[int]:
