@@ -27,10 +27,10 @@ def take(steering: Steering, owner: str, session: str, dead: str, tentative: boo
             loser = asdict(before) if before.owner else None
             steering.journal.append(owner, "lock.taken", session=session, token=taken.token, taken_from=loser)
         return asdict(taken) | {"held": True}
-    except Refused as error:
+    except Refused:
         if not tentative:
             raise
-        return asdict(steering.lock.holder()) | {"held": False, "error": str(error), "hint": error.hint}
+        return asdict(steering.lock.holder()) | {"held": False}
 
 
 def drop(steering: Steering, token: int) -> dict[str, Any]:

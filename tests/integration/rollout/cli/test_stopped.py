@@ -104,6 +104,26 @@ def test_a_signal_ends_it_the_same_way(
         assert said.splitlines()[-1].startswith("next     the same command goes on: ./p12 release -i "), said
 
 
+def test_what_was_killed_keeps_its_lock_and_the_same_command_takes_it_over(
+    live: Steered, site: Callable[..., list[str]]
+) -> None:
+    command = site()
+    (live.home / "hang").touch()
+    running = start(command)
+    wait_for((live.home / "hangs").exists, "the release holding the lock", 60)
+
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    (live.home / "hang").unlink()
+    held = live.steering.lock.holder()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert held.owner
+    assert live.steering.lock.holder().token > held.token, done.stdout + done.stderr
+    assert not live.steering.lock.holder().owner
+    assert "locked by" not in done.stdout + done.stderr
+
+
 def test_a_second_release_is_refused_before_a_local_site_is_provisioned(
     live: Steered, site: Callable[..., list[str]]
 ) -> None:
