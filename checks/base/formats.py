@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
-from checks.base.report import Finding, Report, Verdict
+from checks.base.report import WORST_FIRST, Finding, Report, Verdict
 
 # What a terminal shows without scrolling; JSON holds the rest.
 SCREEN_LINES = 40
 SCREEN_COLUMNS = 150
-WORST_FIRST = (Verdict.FAILED, Verdict.UNKNOWN, Verdict.PASSED)
 # XML 1.0 has no way to write these.
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -17,14 +17,19 @@ UNITS = {"seconds": "s", "ms": "ms", "mb": "MB", "bytes": "bytes"}
 
 
 class Verdict(StrEnum):
-    """The three answers a check can give. Failed beats unknown, unknown beats passed."""
+    """The answers a check can give. Failed beats held, held beats unknown, unknown beats passed.
+
+    Held is harm that may be somebody else's.
+    """
 
     PASSED = "passed"
     FAILED = "failed"
+    HELD = "held"
     UNKNOWN = "unknown"
 
 
-EXIT_STATUS = {Verdict.PASSED: 0, Verdict.FAILED: 3, Verdict.UNKNOWN: 4}
+WORST_FIRST = (Verdict.FAILED, Verdict.HELD, Verdict.UNKNOWN, Verdict.PASSED)
+EXIT_STATUS = {Verdict.PASSED: 0, Verdict.FAILED: 3, Verdict.HELD: 4, Verdict.UNKNOWN: 4}
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,9 @@ class Report:
 
 
 def combine(verdicts: Iterable[Verdict]) -> Verdict:
-    """Add verdicts up: failed beats unknown, unknown beats passed, and nothing at all is unknown."""
+    """Add verdicts up: the worst of them, and nothing at all is unknown."""
     seen = set(verdicts)
-    for verdict in (Verdict.FAILED, Verdict.UNKNOWN, Verdict.PASSED):
+    for verdict in WORST_FIRST:
         if verdict in seen:
             return verdict
     return Verdict.UNKNOWN

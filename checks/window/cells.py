@@ -26,6 +26,8 @@ NOT_VISITED = frozenset(("/internal", "/healthz", "/api/health", "/api/health/db
 # A bucket's edges are this far apart, so its middle is within 2 % of whatever is in it.
 GROWTH = 1.04
 BELOW_A_MILLISECOND = -1
+# Of so many clients of a cell that is no success two bytes of the hash are kept: who tries again is known.
+MOST_MARKS = 100
 HIGHEST_BUCKET = 1000
 # Numbers, UUIDs, hexadecimal ids, and long words with a digit in them.
 ID = re.compile(
@@ -229,7 +231,12 @@ class Cells:
 
     def take(self) -> dict[str, Any]:
         """What came since the last time, as a sample holds it."""
-        taken = {
+        taken: dict[str, Any] = {
+            "marks": {
+                str(place): sorted({int.from_bytes(client[:2], "big") for client in clients})[:MOST_MARKS]
+                for place, (key, clients) in enumerate(sorted(self._clients.items()))
+                if key[3] != "2xx"
+            },
             "cells": [
                 [*key, clients.total(), len(clients), max(clients.values()), self._buckets(key)]
                 for key, clients in sorted(self._clients.items())

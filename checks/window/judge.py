@@ -8,11 +8,12 @@ had counted is gone.
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from checks.base.report import Finding, Verdict, combine, compare, require
 from checks.window.baseline import COUNTS, Baseline, Threshold
+from checks.window.by_request import ByRequest
 from checks.window.comparisons import Alone, BesideControl
 from checks.window.limits import WindowLimits
 from checks.window.requests import Requests
@@ -20,6 +21,8 @@ from checks.window.segments import Deltas, Segment
 from checks.window.tripwires import Breaker, Database, Memory
 
 REASONS_KEPT = 5
+# The old slot burns as well if its part of errors is so much of the new one's.
+BURNS_TOO = 0.3
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class WindowJudge:
     candidate: str
     control: str | None = None
     baseline: Baseline | None = None
+    share: int = 0
     judgement: Judgement = field(default=Judgement(None, ()), init=False)
 
     def __post_init__(self) -> None:
@@ -69,9 +73,16 @@ class WindowJudge:
             if self.control is not None
             else Alone(self.limits, self.candidate, self.baseline)
         )
+        # How the window is judged whose samples hold what the request log brought.
+        self._by_request = (
+            ByRequest(self.limits, self.candidate, self.control, self.share)
+            if self.limits.by_request and self.control is not None and self.share
+            else None
+        )
+        self._has_requests = False
         self._threshold = Threshold(self.limits.baseline_requests)
         self._database = Database(self.limits, self.control is None)
-        self._breaker = Breaker(self.limits)
+        self._breaker, self._old_breaker = Breaker(self.limits), Breaker(self.limits)
         self._memory = Memory(self.limits)
         self._requests = Requests(self.candidate)
         self._totals: Counter[tuple[str, str]] = Counter()
@@ -113,11 +124,26 @@ class WindowJudge:
         for key, count in segment.counts.items():
             self._totals[key] += count
         requests, errors = (segment.count(self.candidate, name) for name in ("requests", "errors"))
+        if self._by_request and isinstance(sample.get("requests"), Mapping):
+            errors = self._take_requests(self._by_request, sample["requests"], segment, bool(broken))
         self._breaker.add(self._elapsed, requests, errors)
         self._weigh(segment, requests)
         self._note_instances(sample)
         if self._deltas.threshold_seconds is None:
             self._settle_threshold(sample)
+
+    def _take_requests(
+        self, judging: ByRequest, found: Mapping[str, Any], segment: Segment, is_broken: bool
+    ) -> int:
+        """Judge a look's requests where every one is known; return how many of the candidate's failed."""
+        self._has_requests = True
+        look: Mapping[str, float] = {}
+        if not is_broken:
+            judging.add(self._elapsed, segment.elapsed, {**found, "cells": self._requests.cells})
+            look = judging.evidence.look
+        old = str(self.control)
+        self._old_breaker.add(self._elapsed, segment.count(old, "requests"), round(look.get(old, 0.0)))
+        return round(look.get(self.candidate, 0.0))
 
     def _weigh(self, segment: Segment, requests: int) -> None:
         self._unweighed += requests if segment.seconds else 0
@@ -173,10 +199,17 @@ class WindowJudge:
                 "dead_instances", self._dead, "<=", self.limits.dead_instances, "The balancer saw them down."
             ),
             compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
-            self._breaker.finding(self.candidate),
+            self._burning(),
             self._memory.finding(),
             *self._database.findings(),
         ]
+
+    def _burning(self) -> Finding:
+        """What burns in both slots is not known to be the candidate's."""
+        found = self._breaker.finding(self.candidate)
+        old, new = self._old_breaker, self._breaker
+        both = self._has_requests and old.errors > 1 and old.ratio > BURNS_TOO * new.ratio
+        return replace(found, verdict=Verdict.HELD) if both and found.verdict is Verdict.FAILED else found
 
     def _who_restarted(self) -> str:
         times = Counter(self._restarted).most_common()
@@ -187,7 +220,11 @@ class WindowJudge:
     def _compared(self) -> list[Finding]:
         threshold = self._deltas.threshold_seconds or 0
         details = {"slow": f" over {1000 * threshold:.3g} ms", "retries": self._states()}
-        return self._comparing.findings(self._totals, details)
+        found = self._comparing.findings(self._totals, details)
+        if self._by_request is None or not self._has_requests:
+            return found
+        retries = [finding for finding in found if finding.name.startswith("retries")]
+        return [*retries, *self._by_request.findings(self._elapsed >= self.limits.seconds)]
 
     def _sufficiency(self) -> list[Finding]:
         why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""
@@ -199,7 +236,10 @@ class WindowJudge:
         ]
         beside = isinstance(self._comparing, BesideControl)
         known = f" {self._learning()}" if beside and not self._deltas.threshold_seconds else ""
-        found.append(require("timed_requests", self._comparing.timed, ">=", 1, traffic + known))
+        timed = self._comparing.timed
+        if self._by_request and self._has_requests:
+            timed, known = self._by_request.timed, ""
+        found.append(require("timed_requests", timed, ">=", 1, traffic + known))
         if beside:
             return found
         # Too many errors for a pass that are too few for a proof: inconclusive, so watch on.
@@ -234,6 +274,7 @@ def judge(
     candidate: str,
     control: str | None = None,
     baseline: Baseline | None = None,
+    share: int = 0,
 ) -> Judgement:
     """Judge a window from its samples; the same samples always give the same judgement."""
-    return WindowJudge(limits, candidate, control, baseline).add_all(samples)
+    return WindowJudge(limits, candidate, control, baseline, share).add_all(samples)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from checks.window.absence import Tolerable
+
 # The chance of failing a healthy candidate is shared out among what is compared; errors get half of it.
 ALPHA_WEIGHTS: Mapping[str, float] = {"errors": 0.5, "busy": 0.2, "slow": 0.15, "retries": 0.15}
 # A sum of floats that are meant to be 1.
@@ -12,8 +14,14 @@ ROUNDING = 1e-9
 POSITIVE = (
     *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
     *("resident_mb", "slow_seconds", "lock_wait_seconds", "transaction_seconds", "queue_lag_seconds"),
-    "breaker_burn_rate",
+    *("breaker_burn_rate", "shared_seconds", "cold_seconds"),
 )
+RATIOS = (
+    *("max_error_ratio", "max_slow_ratio", "max_busy_ratio", "max_retry_ratio", "alpha"),
+    *("tolerable_errors", "tolerable_slow", "tolerable_missing"),
+)
+# What a small share of the traffic may hide: (up to so many percent, errors, slow answers, missing ones).
+SMALL_SHARES = ((5, 0.05, 0.1, 0.5), (25, 0.02, 0.05, 0.35))
 # Less than this nobody can wait for.
 LEAST_ALPHA = 1e-9
 
@@ -40,6 +48,12 @@ class WindowLimits:
     max_connections less the reserved; ``lock_wait_seconds``, ``transaction_seconds`` and
     ``queue_lag_seconds`` are the oldest of their kind; clients may wait in the pooler's line without a pause
     for less than ``pooler_waiting_seconds``. ``resident_mb`` is what one instance may keep in memory.
+
+    With ``by_request`` the balancer's request log is judged beside a control, and a pass is a proof: the
+    candidate's errors are at most ``tolerable_errors`` above the control's (or twice those), slow answers
+    ``tolerable_slow``, and it lacks at most ``tolerable_missing`` of its part of the answers; small shares
+    are given wider bounds. The window is held once both slots suffered for ``shared_seconds`` within ten
+    minutes. A new process may get faster for ``cold_seconds``.
 
     ``restarts`` is how often the candidate's processes may start anew: once may be a person, and then a
     person decides; more is a release that does not stay up.
@@ -74,6 +88,12 @@ class WindowLimits:
     lock_wait_seconds: float = 10.0
     transaction_seconds: float = 120.0
     queue_lag_seconds: float = 60.0
+    by_request: bool = False
+    tolerable_errors: float = 0.003
+    tolerable_slow: float = 0.03
+    tolerable_missing: float = 0.25
+    shared_seconds: float = 30.0
+    cold_seconds: float = 150.0
 
     def __post_init__(self) -> None:
         for name, holds, accepted in self._rules():
@@ -86,7 +106,7 @@ class WindowLimits:
         yield "max_seconds", finite and self.max_seconds >= self.seconds, "at least seconds"
         for name in ("min_requests", "baseline_requests", "breaker_errors"):
             yield name, getattr(self, name) >= 1, "at least 1"
-        for name in ("max_error_ratio", "max_slow_ratio", "max_busy_ratio", "max_retry_ratio", "alpha"):
+        for name in RATIOS:
             yield name, 0 < getattr(self, name) < 1, "between 0 and 1, both excluded"
         yield "alpha", self.alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"
         yield "connections_ratio", 0 < self.connections_ratio <= 1, "more than 0, at most 1"
@@ -102,6 +122,12 @@ class WindowLimits:
     def burning_ratio(self) -> float:
         """The error ratio at which the breaker trips; at most a half, or a lax SLO would disarm it."""
         return min(self.breaker_burn_rate * self.max_error_ratio, max(0.5, self.max_error_ratio))
+
+    def tolerable_at(self, share: int) -> Tolerable:
+        """What a candidate with so many percent of the traffic may hide for its window to pass."""
+        least = next((found for most, *found in SMALL_SHARES if share <= most), (0.0, 0.0, 0.0))
+        given = (self.tolerable_errors, self.tolerable_slow, self.tolerable_missing)
+        return Tolerable(*(max(pair) for pair in zip(given, least, strict=True)))
 
     def evidence_of(self, metric: str) -> float:
         """The ln E at which a comparison has used up its part of alpha, and fails (Ville's inequality)."""

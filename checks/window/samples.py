@@ -53,7 +53,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def judge(self) -> WindowJudge:
         """What judges a window that is about to be watched."""
-        return WindowJudge(self.limits, self.candidate, self.control, self.baseline)
+        return WindowJudge(self.limits, self.candidate, self.control, self.baseline, self.share)
 
 
 def to_line(sample: Mapping[str, Any]) -> str:

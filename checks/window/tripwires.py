@@ -107,10 +107,17 @@ class Breaker:
         while self._recent[0][0] < elapsed - self.limits.breaker_seconds:
             self._recent.popleft()
 
+    @property
+    def errors(self) -> int:
+        return sum(k for _, _, k in self._recent)
+
+    @property
+    def ratio(self) -> float:
+        return self.errors / max(sum(n for _, n, _ in self._recent), self.errors, 1)
+
     def finding(self, candidate: str) -> Finding:
-        limits = self.limits
+        limits, errors = self.limits, self.errors
         requests = sum(n for _, n, _ in self._recent)
-        errors = sum(k for _, _, k in self._recent)
         burning = errors if errors > limits.burning_ratio * max(requests, errors) else 0
         where = f"{candidate}: {errors} of {requests} requests failed in {limits.breaker_seconds:g} s."
         return compare("burning_errors", burning, "<", limits.breaker_errors, where)

@@ -26,7 +26,7 @@ from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
 from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
-from rollout.target.state import State, Window
+from rollout.target.state import TURNED_BACK, State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import Target, heartbeat
 
@@ -213,7 +213,7 @@ class Guard:
             "findings": [str(finding) for finding in judgement.findings],
         }
         closing = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
-        if verdict == Verdict.FAILED:
+        if verdict in TURNED_BACK:
             report["rollback"] = self.turn_back(f"window {window.id}: {summary}", closing)
         else:
             self.journal_verdict(closing)
@@ -224,7 +224,7 @@ class Guard:
         """Do what a failed window still asks for: the guard was killed, or nobody old was up then."""
         rollout = state.rollout
         windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
-        failed = [window for window in windows if window.verdict == Verdict.FAILED]
+        failed = [window for window in windows if window.verdict in TURNED_BACK]
         if rollout and rollout.from_slot and failed:
             self.turn_back(f"window {failed[-1].id}: {failed[-1].summary}")
 

@@ -7,7 +7,7 @@ from typing import Any
 from rollout.text import one_line, restore_words, rollback_words
 
 GUARD_SILENT_SECONDS = 15.0
-MARKS = {"passed": "✓", "failed": "✗", "unknown": "?"}
+MARKS = {"passed": "✓", "failed": "✗", "held": "!", "unknown": "?"}
 
 
 def status_text(answer: Mapping[str, Any]) -> str:

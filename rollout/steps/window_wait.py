@@ -14,7 +14,7 @@ from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
 from rollout.steps.status_text import guard_trouble
 from rollout.steps.window import find_window, open_window
 from rollout.target.lock import Holder
-from rollout.target.state import State, Window
+from rollout.target.state import TURNED_BACK, State, Window
 from rollout.target.steering import Steering
 from rollout.text import one_line
 
@@ -151,9 +151,9 @@ def _next(steering: Steering, window: Window) -> str:
     with steering.change():  # in which the guard journals a failure and turns traffic back
         state = steering.state()
     if state.rollout and state.rollout.ended:
-        who = "The guard has turned traffic back." if window.verdict == "failed" else "Traffic is back."
+        who = "The guard has turned traffic back." if window.verdict in TURNED_BACK else "Traffic is back."
         return f"{who} See: ./p12 status"
-    if window.verdict == "failed":
+    if window.verdict in TURNED_BACK:
         could_not = "The guard could not turn traffic back yet. See why: ./p12 status; try: "
         return turn_back_hint(state, could_not, no_way_back_hint(state))
     return f"Traffic stays. Look (./p12 status), then decide: {DECIDE}; or watch again with the same command"

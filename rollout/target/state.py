@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+# Verdicts of a window for which the guard turns traffic back.
+TURNED_BACK = ("failed", "held")
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -120,7 +123,7 @@ class State:
         """A window for which the rollout in progress can only be turned back."""
         rollout = self.rollout
         windows = self.windows_of(rollout.release) if rollout and not rollout.ended else ()
-        return next((window for window in windows if window.verdict == "failed"), None)
+        return next((window for window in windows if window.verdict in TURNED_BACK), None)
 
     @property
     def is_replaceable(self) -> bool:

@@ -162,4 +162,4 @@ def test_every_check_has_the_same_options_for_its_report(
 
 
 def test_verdicts_have_three_exit_statuses() -> None:
-    assert {str(verdict) for verdict in Verdict} == {"passed", "failed", "unknown"}
+    assert {str(verdict) for verdict in Verdict} == {"passed", "failed", "held", "unknown"}

@@ -173,7 +173,8 @@ def test_requests_of_a_second_a_slot_a_route_and_a_class_are_one_cell() -> None:
         [second, route, 500, "green-1.local", "first"],
         [second, route, 503, "<NOSRV>", line().id],
     ]
-    assert cells.take() == {"cells": [], "clients": {}, "failures": []}
+    assert list(taken["marks"]) == ["0", "2"]
+    assert cells.take() == {"cells": [], "clients": {}, "failures": [], "marks": {}}
 
 
 @given(st.lists(st.integers(0, 10**7), min_size=1), st.floats(0.01, 1))

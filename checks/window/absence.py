@@ -1,0 +1,98 @@
+"""What a window proves is absent: confidence sequences, valid at whatever moment it ends."""
+
+import math
+from dataclasses import dataclass
+
+from checks.base.bounds import first
+
+# The chance that what a pass says is wrong.
+DOUBT = 0.05
+
+
+@dataclass(frozen=True)
+class Tolerable:
+    """What a site tolerates: more errors and slow answers by requests, missing answers."""
+
+    errors: float = 0.003
+    slow: float = 0.03
+    missing: float = 0.25
+
+    @property
+    def unwanted(self) -> float:
+        """Answers that nobody wants but that visitors may ask for, such as 404s, vary more than errors."""
+        return 2 * self.errors + 0.01
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far one kind of harm can at most reach, and how far a site tolerates it; both ratios.
+
+    ``needs`` more requests of the candidate would prove it, if they were as those before; None where no
+    number would.
+    """
+
+    name: str
+    at_most: float
+    tolerable: float
+    needs: int | None
+
+    @property
+    def holds(self) -> bool:
+        return self.at_most <= self.tolerable
+
+
+def upper(events: float, trials: float, wanted: float) -> float:
+    """The largest ratio that so many events of so many trials leave open, at any time they are looked at.
+
+    The mixture of likelihoods over a Beta(a, b) prior, over the likelihood of p, is a test martingale; p is
+    left out once it reaches 1/DOUBT (Robbins 1970; Howard, Ramdas, McAuliffe and Sekhon 2021, beta-binomial
+    mixture). The prior's mean lies at ``wanted`` / 4, where it is sharpest for what is to be proven.
+    """
+    if trials <= 0 or events >= trials:
+        return 1.0
+    a = 0.5
+    b = a * max(4 / max(wanted, 1e-6) - 1, 1.0)
+    mixture = _log_beta(events + a, trials - events + b) - _log_beta(a, b) - math.log(1 / DOUBT)
+
+    def is_out(p: float) -> bool:
+        return p >= 1 or mixture >= events * math.log(p) + (trials - events) * math.log1p(-p)
+
+    return first(is_out, max(events / trials, 1e-12), 1.0)
+
+
+def difference(
+    name: str, candidate: tuple[float, float], control: tuple[float, float], tolerable: float
+) -> Proof:
+    """Bound how far the candidate's ratio lies above the control's, each given as (events, trials).
+
+    The bounds of both are put together as Zou and Donner (2008) do: each counts by how far it is from its own
+    ratio, so that two bounds do not add up to twice the doubt.
+    """
+    (k_t, n_t), (k_c, n_c) = candidate, control
+    if n_t <= 0 or n_c <= 0:
+        return Proof(name, 1.0, tolerable, math.ceil(3 / tolerable))
+    new, old = min(k_t / n_t, 1.0), min(k_c / n_c, 1.0)
+    above = upper(k_t, n_t, old + tolerable) - new
+    below = old - (1 - upper(n_c - k_c, n_c, 1 - old)) if k_c else 0.0
+    at_most = min(max(new - old + math.hypot(above, below), 0.0), 1.0)
+    needs = _more(k_t, n_t, old + tolerable) if at_most > tolerable else 0
+    return Proof(
+        name, at_most, tolerable, max(needs, 1) if needs is not None and at_most > tolerable else needs
+    )
+
+
+def _more(events: float, trials: float, allowed: float) -> int | None:
+    """How many more trials with the same ratio of events would bound it by ``allowed``."""
+    ratio = events / trials if trials else 0.0
+    if ratio >= 0.9 * allowed:
+        return None
+    total = max(trials, 1.0)
+    while upper(ratio * total, total, allowed) > allowed:
+        total *= 1.25
+        if total > 1e9:
+            return None
+    return math.ceil(total - trials)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)

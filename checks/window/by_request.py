@@ -1,0 +1,168 @@
+"""What a window's requests come to beside the old slot: evidence of harm, and proofs of its absence."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from checks.base.report import Finding, Verdict, compare, require
+from checks.window.absence import Proof
+from checks.window.evidence import BY_ROUTE, OVERALL, Before, Evidence
+from checks.window.limits import WindowLimits
+
+WORDS = {
+    "failed": "errors (5xx)",
+    "busy": "503s",
+    "cut": "requests given up before an answer",
+    "not_found": "404s",
+    "limited": "429s",
+    "refused": "refused requests (4xx)",
+    "redirected": "redirects (3xx)",
+    "slow_p95": "answers beyond the old slot's p95",
+    "slow_p99": "answers beyond the old slot's p99",
+    "slow_p90": "slow answers of one route",
+}
+HINTS = {"shared": "Both slots suffer, so the release may not be the cause. See the database and the host."}
+# The chance of holding a window for an old slot that is as it was.
+WORSE_DOUBT = 1e-3
+# Blocks after which the proofs are worked out again while a window is young.
+PROOF_BLOCKS = 30
+EVIDENCE = "What failed is in the new slot's log: ./p12 evidence"
+
+
+class ByRequest:
+    """Judges the cells of a window that has a control; ``share`` is the candidate's, in percent."""
+
+    def __init__(
+        self, limits: WindowLimits, candidate: str, control: str, share: int, before: Before | None = None
+    ) -> None:
+        self.limits = limits
+        self.evidence = Evidence(
+            candidate,
+            control,
+            min(max(share, 1), 99) / 100,
+            limits.max_seconds,
+            block_seconds=min(max(limits.seconds / 60, 1.0), 10.0),
+            cold_seconds=max(limits.cold_seconds, limits.warmup_seconds),
+            before=before,
+            tolerable=limits.tolerable_at(share),
+        )
+        self._proofs: tuple[int, list[Proof]] = (-1, [])
+
+    def add(self, elapsed: float, seconds: float, found: Mapping[str, Any]) -> None:
+        """Take in a look of so many seconds that is whole; ``elapsed`` is the window's time at its end.
+
+        ``found`` holds ``cells`` that were read; of its ``clients`` and ``marks`` what is none is left out.
+        """
+        clients, marks = ((found.get(name) or {}) for name in ("clients", "marks"))
+        whole = {
+            "cells": found["cells"],
+            "clients": {slot: n for slot, n in _items(clients) if type(n) is int},
+            "marks": {place: known for place, known in _items(marks) if _are_marks(known)},
+        }
+        self.evidence.add(elapsed, seconds, whole)
+
+    def findings(self, is_due: bool) -> Iterator[Finding]:
+        """What the evidence came to, and what is not yet proven; the proofs anew where the window may end."""
+        for of in OVERALL | BY_ROUTE:
+            if found := self._compared(of):
+                yield found
+        yield self._latency()
+        yield self._traffic()
+        yield self._shared()
+        yield self._worsened()
+        for proof in self.proofs(is_due):
+            yield self._proven(proof)
+        yield self._silent()
+
+    def _compared(self, of: str) -> Finding | None:
+        counts = {route: counts for (name, route), counts in self.evidence.counts.items() if name == of}
+        if not counts:
+            return None
+        log_e, route = self.evidence.log_e(of)
+        n_t, k_t, n_c, k_c = counts.get(route) or next(iter(counts.values()))
+        limit = math.log(1 / self.limits.alpha)
+        where = f" on {route}" if route else ""
+        said = (
+            f"{WORDS[of]}{where}: new {k_t:.0f} of {n_t:.0f}, old {k_c:.0f} of {n_c:.0f};"
+            f" evidence {log_e:.3g}, fails at {limit:.3g}"
+        )
+        return compare(f"{of}_against_control_ln_e", round(log_e, 6), "<", round(limit, 6), EVIDENCE, said)
+
+    def _latency(self) -> Finding:
+        latency = self.evidence.levels
+        times = math.exp(latency.shift.at_largest)
+        said = f"latency: new {times:.2g} times the old slot's; evidence {max(latency.shift.largest, 0):.2g}"
+        return replace(
+            compare("latency_against_control", max(latency.shift.largest, 0.0), "<", 1.0, EVIDENCE),
+            sentence=f"{said}, fails at 1",
+        )
+
+    def _traffic(self) -> Finding:
+        missing, route = self.evidence.passing.most_missing()
+        part, where = 1 - math.exp(-max(missing.at_largest, 0.0)), f" of {route}" if route else ""
+        said = (
+            f"answers{where}: the new slot lacks {part:.0%} of its part;"
+            f" evidence {max(missing.largest, 0):.2g}"
+        )
+        return replace(
+            compare("missing_against_control", max(missing.largest, 0.0), "<", 1.0, EVIDENCE),
+            sentence=f"{said}, fails at 1",
+        )
+
+    def _shared(self) -> Finding:
+        """Harm that both slots suffer at once is held: going back may help, and nobody knows whose it is."""
+        seconds = self.evidence.shared_seconds
+        of = next((of for _, _, of in reversed(self.evidence.shared) if of), "")
+        what = f" ({WORDS.get(of, 'slow answers')})" if of else ""
+        found = compare("shared_seconds", round(seconds, 3), "<", self.limits.shared_seconds, HINTS["shared"])
+        said = f"both slots suffered for {seconds:.0f} s{what} (limit < {self.limits.shared_seconds:g} s)"
+        verdict = Verdict.HELD if found.verdict is Verdict.FAILED else found.verdict
+        return replace(found, verdict=verdict, sentence=said)
+
+    def _worsened(self) -> Finding:
+        """The old slot is worse than it was before: then being no worse than it is no pass."""
+        log_e, limit = math.log(self.evidence.worse.evidence.value), math.log(1 / WORSE_DOUBT)
+        found = compare("old_slot_worsened_ln_e", round(log_e, 6), "<", round(limit, 6), HINTS["shared"])
+        said = f"errors of the old slot against those before: evidence {log_e:.3g} (limit < {limit:.3g})"
+        verdict = Verdict.HELD if found.verdict is Verdict.FAILED else found.verdict
+        return replace(found, verdict=verdict, sentence=said)
+
+    @property
+    def timed(self) -> int:
+        """The candidate's answers whose latency was compared."""
+        return round(self.evidence.levels.timed)
+
+    def proofs(self, is_due: bool = True) -> list[Proof]:
+        """How far each kind of harm can at most reach; anew for each block where due, else now and then."""
+        blocks, done = self.evidence.blocks, self._proofs[0]
+        if done < 0 or (blocks > done if is_due else blocks >= done + PROOF_BLOCKS):
+            self._proofs = (self.evidence.blocks, list(self.evidence.passing.proofs()))
+        return self._proofs[1]
+
+    def _proven(self, proof: Proof) -> Finding:
+        hint = ""
+        if proof.needs:
+            rate = self.evidence.per_second
+            wait = f", {proof.needs / rate / 60:.0f} min at this rate" if rate else ""
+            hint = f"Needs about {proof.needs} more requests{wait}."
+        above = " of its part" if proof.name == "missing" else " points above the old slot"
+        said = (
+            f"{proof.name} at most {100 * proof.at_most:.2g}{' %' if proof.name == 'missing' else ''}{above}"
+            f" (95 %; tolerable {100 * proof.tolerable:.2g})"
+        )
+        found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
+        return replace(found, sentence=said)
+
+    def _silent(self) -> Finding:
+        """Every arm is asked until the last look; one that is not says nothing of now."""
+        silent = max(alive.silence(self.evidence.elapsed) for alive in self.evidence.alive.values())
+        return require("silent_seconds", round(silent, 3), "==", 0, "A slot is not asked any more.")
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    return value.items() if isinstance(value, Mapping) else ()
+
+
+def _are_marks(value: Any) -> bool:
+    return isinstance(value, list) and all(type(mark) is int for mark in value)

@@ -1,0 +1,237 @@
+"""Two slots beside each other, request by request: who fails more, is slower, or lacks answers.
+
+Takes the cells of the request log look by look, weighs them block by block, and never reads the world. What
+both slots suffer at once is nobody's evidence: it is counted apart, and is ``held``.
+"""
+
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.base.bounds import upper_bound
+from checks.window.absence import Tolerable
+from checks.window.detectors import BETS, RESTARTS, SLOW_BETS, Against, Beside, Dispersion
+from checks.window.latency import Latency
+from checks.window.passing import Alive, Passing
+from checks.window.streams import CLASSES, HARM, Block, Fold
+
+# Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
+OVERALL = {"failed": 0.5, "busy": 0.08, "cut": 0.03, "not_found": 0.03, "limited": 0.03, "refused": 0.03}
+OVERALL |= {"redirected": 0.03, "slow_p95": 0.03, "slow_p99": 0.03}
+BY_ROUTE = {"failed": 0.05, "busy": 0.02, "cut": 0.01, "not_found": 0.02, "limited": 0.01, "refused": 0.01}
+BY_ROUTE |= {"redirected": 0.01, "slow_p90": 0.05}
+# The new slot against what the old one had lately: sees few requests, however small the share, fail.
+LATELY = 0.03
+LATELY_BETS = ((2.5, 0.3), (5.0, 0.3), (10.0, 0.2), (30.0, 0.1), (100.0, 0.1))
+LATELY_BLOCKS, LATELY_TRIALS = 60, 100
+# What was that many blocks ago, or longer, and so many requests, tells what is usual; less is never unusual.
+PAST_BLOCKS, PAST_TRIALS, LEAST_RATIO = 30, 300, 0.003
+ROUTES = 61
+# Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
+AFTER_SECONDS = 60.0
+SHARED_RATIO, SHARED_EVENTS = 0.03, 3
+SHARED_MEMORY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Before:
+    """How the service was before the release: ratios per class, and the mean of ln ms."""
+
+    ratios: dict[str, float] = field(default_factory=dict)
+    level: float | None = None
+    good_per_minute: float | None = None
+
+
+@dataclass
+class Evidence:
+    """What a window's requests say of the candidate beside the control; ``horizon`` is its longest time."""
+
+    candidate: str
+    control: str
+    share: float
+    horizon: float
+    block_seconds: float = 10.0
+    cold_seconds: float = 150.0
+    before: Before | None = None
+    tolerable: Tolerable = field(default_factory=Tolerable)
+
+    def __post_init__(self) -> None:
+        blocks = max(int(self.horizon / self.block_seconds), 1)
+        self.passing = Passing(self.candidate, self.control, self.share, blocks, self.tolerable)
+        self.alive = {self.candidate: Alive(), self.control: Alive()}
+        self.fold = Fold((self.candidate, self.control))
+        self.block: Block | None = None
+        self.elapsed, self.blocks, self.passed = 0.0, 0, 0
+        self.streams: dict[tuple[str, str], Beside] = {}
+        self.counts: dict[tuple[str, str], list[float]] = {}
+        self.scatter: dict[str, Dispersion] = {name: Dispersion() for name in OVERALL | BY_ROUTE}
+        self.lately = Against(LATELY_BETS)
+        self.worse = Against(LATELY_BETS)
+        self._past: list[tuple[float, float]] = [(0.0, 0.0)]
+        self._old_lately: deque[tuple[float, float]] = deque(maxlen=LATELY_BLOCKS)
+        self.levels = Latency(self, self.before.level if self.before else None)
+        self.shared: deque[tuple[float, float, str]] = deque()
+        self.ratios: dict[str, list[float]] = {name: [1.0, 100.0] for name in HARM}
+        # Failed requests of each arm in the last look, as evidence counts them.
+        self.look: dict[str, float] = {}
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def add(self, elapsed: float, seconds: float, found: Mapping[str, Any]) -> None:
+        """Take in a look of so many seconds; ``elapsed`` is the window's time at its end."""
+        self.elapsed = elapsed
+        block = self.block = self.block or Block(elapsed - seconds)
+        cells = found["cells"]
+        self._note_anonymity(elapsed, found.get("clients") or {})
+        before = self._harm(block)
+        self.fold.add(block, cells, found.get("marks") or {})
+        self.look = {slot: n - before[slot] for slot, n in self._harm(block).items()}
+        asked = Counter[str]()
+        for cell in cells:
+            asked[cell[1]] += cell[4]
+        for slot, alive in self.alive.items():
+            alive.add(elapsed, asked[slot])
+        if elapsed - block.start >= self.block_seconds - 0.5 * seconds:
+            self._close(block)
+            self.block = None
+
+    def _note_anonymity(self, elapsed: float, clients: dict[str, int]) -> None:
+        """Where everybody comes from one address, clients tell nothing: then a second is one piece."""
+        most = max(clients.values(), default=0)
+        self._looks.append((elapsed, most))
+        while self._looks[0][0] < elapsed - 60:
+            self._looks.popleft()
+        self.fold.is_anonymous = most <= 1 and max(n for _, n in self._looks) <= 1
+
+    def _harm(self, block: Block) -> dict[str, float]:
+        arms = (self.candidate, self.control)
+        return {slot: sum(block.events.get((of, slot), 0.0) for of in HARM) for slot in arms}
+
+    def _close(self, block: Block) -> None:
+        self.blocks += 1
+        while self.passed < RESTARTS and self.elapsed * RESTARTS >= (self.passed + 1) * self.horizon:
+            self.passed += 1
+            for evidence in (
+                self.lately.evidence,
+                self.worse.evidence,
+                *(s.evidence for s in self.streams.values()),
+            ):
+                evidence.restart()
+        trouble = self._shared(block)
+        if trouble:
+            self.shared.append((self.elapsed, self.elapsed - block.start, trouble))
+        while self.shared and self.shared[0][0] < self.elapsed - SHARED_MEMORY_SECONDS:
+            self.shared.popleft()
+        if trouble is None:
+            self._compare_with_past(block)
+        if trouble is not None or (self.shared and self.elapsed - self.shared[-1][0] < AFTER_SECONDS):
+            return
+        self._weigh_events(block)
+        self.levels.add(block)
+        self.passing.add(self.elapsed, block, self.levels.far_slower(block))
+
+    def _shared(self, block: Block) -> str | None:
+        """Name what both slots suffer in a block; "" where only the control does, None where it is well."""
+        requests = block.requests(self.control)
+        for of in HARM:
+            events, trials = block.events.get((of, self.control), 0.0), self.ratios[of]
+            expected = requests * (self.before.ratios.get(of, 0.0) if self.before else trials[0] / trials[1])
+            trials[0] += events
+            trials[1] += requests
+            harmed = events >= SHARED_EVENTS and events > SHARED_RATIO * requests
+            if harmed and events > expected + 5 * math.sqrt(expected) + 2:
+                return of if self._suffers(block, of) else ""
+        if self.levels.is_slow(block, self.control):
+            return "slow" if self._suffers(block, "slow") else ""
+        return None
+
+    def _suffers(self, block: Block, of: str) -> bool:
+        """Whether the candidate suffers it too; one that too few asked may."""
+        requests = block.requests(self.candidate)
+        if requests < 3:
+            return True
+        if of == "slow":
+            return self.levels.is_slow(block, self.candidate, 0.8)
+        return block.events.get((of, self.candidate), 0.0) > SHARED_RATIO * requests / 2
+
+    @property
+    def per_second(self) -> float:
+        """The candidate's requests per second."""
+        return self.alive[self.candidate].requests / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def shared_seconds(self) -> float:
+        """For how long both slots suffered lately."""
+        return sum(seconds for _, seconds, trouble in self.shared if trouble)
+
+    def _weigh_events(self, block: Block) -> None:
+        judged: dict[tuple[str, str], float] = defaultdict(float)
+        for (slot, route), n in block.judged.items():
+            judged[slot, route] += n
+            judged[slot, ""] += n
+        arms = (self.candidate, self.control)
+        for of in CLASSES.values():
+            k_t, k_c = (block.events.get((of, slot), 0.0) for slot in arms)
+            n_t, n_c = (
+                judged[slot, ""] + (0 if of in HARM else k) for slot, k in zip(arms, (k_t, k_c), strict=True)
+            )
+            self.scatter[of].add(n_c, k_c)
+            self.weigh(of, "", n_t, k_t, n_c, k_c)
+        self._weigh_lately(*((judged[slot, ""], block.events.get(("failed", slot), 0.0)) for slot in arms))
+        routes = {(of, route) for of, route, _ in block.route_events}
+        routes |= {key for key, stream in self.streams.items() if key[1] and stream.is_waiting}
+        for of, route in routes:
+            k_t, k_c = (block.route_events.get((of, route, slot), 0.0) for slot in arms)
+            n_t, n_c = (
+                judged[slot, route] + (0 if of in HARM else k)
+                for slot, k in zip(arms, (k_t, k_c), strict=True)
+            )
+            self.weigh(of, route, n_t, k_t, n_c, k_c)
+
+    def _compare_with_past(self, block: Block) -> None:
+        """Hold the control's failures against what they were before the release, or a while ago."""
+        trials, events = block.requests(self.control), self._harm(block)[self.control]
+        before = self._past[max(len(self._past) - 1 - PAST_BLOCKS, 0)]
+        allowed = (
+            upper_bound(math.ceil(before[1]), math.floor(before[0])) if before[0] >= PAST_TRIALS else 0.0
+        )
+        if self.before:
+            allowed = 2 * sum(self.before.ratios.values())
+        if allowed:
+            self.worse.add(trials, events, min(max(allowed, LEAST_RATIO), 0.5))
+        self._past.append((self._past[-1][0] + trials, self._past[-1][1] + events))
+
+    def _weigh_lately(self, new: tuple[float, float], old: tuple[float, float]) -> None:
+        """Hold the candidate's failures against the most that the control's lately leave open."""
+        self._old_lately.append(old)
+        trials, events = (sum(values) for values in zip(*self._old_lately, strict=True))
+        if trials >= LATELY_TRIALS:
+            allowed = min(upper_bound(math.ceil(events), math.floor(trials)), 0.5)
+            self.lately.add(*new, allowed)
+
+    def weigh(self, of: str, route: str, n_t: float, k_t: float, n_c: float, k_c: float) -> None:
+        counts = self.counts.setdefault((of, route), [0.0] * 4)
+        for i, n in enumerate((n_t, k_t, n_c, k_c)):
+            counts[i] += n
+        stream = self.streams.get((of, route))
+        if stream is None:
+            if not (k_t or k_c):
+                return
+            stream = Beside(SLOW_BETS if of.startswith("slow") else BETS, self.passed)
+            self.streams[of, route] = stream
+        scatter = self.scatter[of].factor
+        stream.add(n_t, k_t / scatter, n_c, k_c / scatter)
+
+    def log_e(self, of: str) -> tuple[float, str]:
+        """ln E of a class, its streams weighted by their parts of alpha, and the route that says most."""
+        parts = {
+            route: stream.evidence.value * (BY_ROUTE[of] / ROUTES if route else OVERALL[of])
+            for (name, route), stream in self.streams.items()
+            if name == of
+        }
+        if of == "failed":
+            parts[""] = parts.get("", OVERALL[of]) + LATELY * self.lately.evidence.value
+        if not parts:
+            return math.log(OVERALL.get(of) or BY_ROUTE[of]), ""
+        return math.log(sum(parts.values())), max(parts, key=lambda route: parts[route])

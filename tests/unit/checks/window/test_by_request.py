@@ -1,0 +1,211 @@
+"""Judged by the request: what befalls healthy releases fails none, and what is broken is found and named."""
+
+import math
+import random
+
+import pytest
+
+from benchmarks.judging_cases import Case, judged
+from checks.base.report import Verdict
+from checks.window.absence import Tolerable, difference, upper
+from checks.window.by_request import ByRequest
+from checks.window.detectors import RESTARTS, Beside, Dispersion, Runs
+from checks.window.judge import WindowJudge
+from checks.window.levels import averaging
+from checks.window.limits import WindowLimits
+from checks.window.streams import Block, Fold, effective
+from tests import simulated_causes as causes
+from tests.simulated_causes import Make, answers, fewer, slower, tail
+from tests.simulated_requests import NEW, OLD, World, samples
+
+LIMITS = WindowLimits(600, 1800, 100, 0.01, scrape_gap_seconds=15, watch_database=False, by_request=True)
+STOPPED = (Verdict.FAILED, Verdict.HELD)
+
+
+@pytest.mark.parametrize("name", causes.HEALTHY)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_befalls_healthy_releases_fails_none(name: str, seed: int) -> None:
+    case = Case("healthy", name, causes.HEALTHY[name], (5, 25, 50)[seed], minutes=10)
+
+    assert judged(case, seed).verdict is not Verdict.FAILED
+
+
+FAULTS: dict[str, tuple[Make, int, str]] = {
+    "redirects": (answers({"3xx": 0.2}), 25, "redirected"),
+    "404s": (answers({"404": 0.2}), 25, "not_found"),
+    "errors": (answers({"5xx": 0.05}), 25, "failed"),
+    "requests gone": (fewer(0.03), 25, "missing"),
+    "ten times as slow": (slower(10, 400), 25, "latency"),
+    "a slow tail": (tail(0.05, 10), 25, "slow_p"),
+    "a route that fails": (answers({"5xx": 1.0}, route=causes.RARE), 25, "failed"),
+    "both slots slower": (slower(4, 120, both=True), 25, "shared"),
+    "both slots fail": (answers({"503": 0.3}, 120, both=True), 25, "shared"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_broken_is_stopped_and_named(name: str, seed: int) -> None:
+    make, share, named = FAULTS[name]
+
+    result = judged(Case("fault", name, make, share, minutes=10), seed)
+
+    assert result.verdict in STOPPED
+    assert (result.verdict is Verdict.HELD) == (named == "shared")
+    assert any(found.startswith(named) for found in result.deciding)
+
+
+def test_a_late_fault_is_found_nearly_as_fast_as_an_early_one() -> None:
+    def found(begin: float) -> float:
+        case = Case("errors", "", answers({"5xx": 0.04}, 60 * begin), 50, 200, 60, begin)
+        return sum(judged(case, seed).minute - begin for seed in range(2)) / 2
+
+    assert found(40) <= 1.5 * found(0)
+
+
+def test_a_window_passes_only_on_a_proof_and_says_what_it_needs() -> None:
+    window = WindowJudge(LIMITS, NEW, OLD, share=25)
+
+    for sample in samples(1, 700, 30, 0.25, World()):
+        window.add(sample)
+
+    (errors,) = [f for f in window.judgement.findings if f.name == "errors_at_most_ratio"]
+    assert window.judgement.verdict is None
+    assert errors.verdict is Verdict.UNKNOWN
+    assert "Needs about" in errors.hint
+    assert "at this rate" in errors.hint
+
+
+def test_traffic_that_ends_is_no_pass() -> None:
+    window = WindowJudge(LIMITS, NEW, OLD, share=25)
+
+    for sample in samples(1, 1800, 600, 0.25, World(rate=lambda at: 1.0 if at < 300 else 0.0)):
+        window.add(sample)
+
+    assert window.judgement.verdict is Verdict.UNKNOWN
+    assert "silent_seconds" in {f.name for f in window.judgement.findings if f.verdict is Verdict.UNKNOWN}
+
+
+def test_a_log_that_is_not_whole_is_not_watched() -> None:
+    window = WindowJudge(LIMITS, NEW, OLD, share=25)
+
+    for sample in samples(1, 1800, 600, 0.25, World()):
+        sample["requests"]["broken"] = ["half of it is missing"]
+        window.add(sample)
+
+    assert window.judgement.verdict is Verdict.UNKNOWN
+
+
+def test_without_by_request_the_request_log_decides_nothing() -> None:
+    limits = WindowLimits(600, 1800, 100, 0.01, scrape_gap_seconds=15, watch_database=False)
+    window = WindowJudge(limits, NEW, OLD, share=25)
+
+    for sample in samples(1, 60, 600, 0.25, causes.answers({"404": 1.0})(random.Random(1))):
+        window.add(sample)
+
+    assert not [f for f in window.judgement.findings if f.name.startswith("not_found")]
+
+
+def test_restarted_bets_are_a_fair_bet_together() -> None:
+    """The weight of all beginnings is one, so that the expected evidence never exceeds one."""
+    test = Beside()
+    for _ in range(RESTARTS):
+        test.evidence.restart()
+
+    assert test.evidence.value == pytest.approx(1)
+    assert Beside(passed=RESTARTS).evidence.value == pytest.approx(1)
+
+
+def test_one_client_that_tries_again_is_one_piece_of_evidence() -> None:
+    fold, marked = Fold((NEW, OLD)), Block(0)
+    runs, unmarked = Fold((NEW, OLD)), Block(0)
+    for second in range(40):
+        cells = [[second, NEW, "r", "5xx", 3, 1, 3, {}]]
+        fold.add(marked, cells, {"0": [7]})
+        runs.add(unmarked, cells, {})
+
+    assert marked.events["failed", NEW] == pytest.approx(1)
+    assert unmarked.events["failed", NEW] == pytest.approx(1)
+
+
+def test_where_all_come_from_one_address_a_second_is_one_piece() -> None:
+    fold, block = Fold((NEW, OLD), is_anonymous=True), Block(0)
+    for second in range(5):
+        fold.add(block, [[second, NEW, "r", "5xx", 3, 1, 3, {}]], {})
+
+    assert block.events["failed", NEW] == pytest.approx(5)
+
+
+def test_clients_that_were_there_all_along_count_once_in_a_run() -> None:
+    runs = Runs()
+
+    assert [runs.pieces(second, clients) for second, clients in ((1, 1), (2, 1), (3, 3), (60, 2))] == [
+        1,
+        0,
+        2,
+        2,
+    ]
+
+
+def test_a_robots_many_requests_are_few_pieces_of_health() -> None:
+    assert effective(10, 10, 1) == 10
+    assert effective(510, 11, 500) < 20
+
+
+def test_independent_counts_scatter_as_such_and_clumped_ones_more() -> None:
+    chance = random.Random(1)
+    even, clumped = Dispersion(), Dispersion()
+    for _ in range(500):
+        even.add(100, sum(chance.random() < 0.05 for _ in range(100)))
+        clumped.add(100, 20 * sum(chance.random() < 0.0025 for _ in range(100)))
+
+    assert even.factor < 1.2
+    assert clumped.factor > 5
+
+
+@pytest.mark.parametrize(("events", "trials"), [(0, 100), (3, 1000), (50, 1000)])
+def test_a_bound_lies_above_the_ratio_and_holds_however_often_it_is_looked_at(
+    events: int, trials: int
+) -> None:
+    assert events / trials < upper(events, trials, 0.05) < 1
+
+    chance, broken = random.Random(events), 0
+    for _ in range(100):
+        seen, above = 0, True
+        for n in range(1, 400):
+            seen += chance.random() < 0.03
+            above &= n % 20 > 0 or upper(seen, n, 0.05) >= 0.03
+        broken += not above
+    assert broken <= 10
+
+
+def test_a_difference_is_proven_small_only_on_enough_requests() -> None:
+    assert difference("errors", (6, 6000), (6, 6000), 0.003).holds
+    few = difference("errors", (0, 100), (6, 6000), 0.003)
+    assert not few.holds
+    assert few.needs
+    assert not difference("errors", (0, 0), (6, 6000), 0.003).holds
+    assert difference("errors", (600, 6000), (6, 6000), 0.003).needs is None
+
+
+def test_what_is_tolerated_follows_the_share() -> None:
+    assert LIMITS.tolerable_at(5) == Tolerable(0.05, 0.1, 0.5)
+    assert LIMITS.tolerable_at(98) == Tolerable(0.003, 0.03, 0.25)
+
+
+def test_the_mean_of_values_that_hang_together_is_less_sure() -> None:
+    assert averaging(1, 0.9) == pytest.approx(1)
+    assert 1 / 100 < averaging(100, 0.9) < averaging(100, 0.98) < 1
+
+
+def test_an_old_slot_that_becomes_worse_is_held() -> None:
+    judging = ByRequest(LIMITS, NEW, OLD, 25)
+    for at in range(10, 1200, 10):
+        failed = 1 if at > 700 else 0
+        cells = [[at, slot, "r", "5xx", failed, failed, 1, {}] for slot in (NEW, OLD) if failed]
+        cells += [[at, slot, "r", "2xx", 20, 20, 1, {"50": 20}] for slot in (NEW, OLD)]
+        judging.add(at, 10, {"cells": cells, "clients": {NEW: 9, OLD: 9}})
+
+    held = [f.name for f in judging.findings(False) if f.verdict is Verdict.HELD]
+    assert held == ["old_slot_worsened_ln_e"]
+    assert not math.isnan(judging.evidence.log_e("failed")[0])
