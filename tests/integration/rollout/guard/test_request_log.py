@@ -125,10 +125,15 @@ def test_who_begins_to_read_says_so(live: Steered) -> None:
     assert taken["broken"] == ["the request log is read from now on"]
 
 
-def test_a_reloaded_haproxy_is_named_and_its_new_process_accounted_for(
-    live: Steered, log: RequestLog
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_an_haproxy_that_started_anew_is_named_and_its_new_process_accounted_for(
+    live: Steered, log: RequestLog, how: str
 ) -> None:
-    live.haproxy.reload()
+    if how == "reload":
+        live.haproxy.reload()
+    else:
+        live.haproxy.stop()
+        live.haproxy.start()
     live.ask_many(4)
 
     (reason,) = take(live, log)["broken"]
