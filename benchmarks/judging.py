@@ -1,4 +1,4 @@
-"""How long judging a long window's kept samples takes: 120 minutes, a sample every 5 s, 4 instances.
+"""How long judging a long window's kept samples takes: 120 minutes, 500 requests a second, a sample each.
 
 .venv/bin/python -m benchmarks.judging
 """
@@ -13,23 +13,48 @@ from typing import Any
 
 from benchmarks.table import Row, show
 from checks.window import samples
+from checks.window.cells import Cells, Line
 from checks.window.limits import WindowLimits
 
-MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 5, 7, 1.0
+MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 1, 5, 2.0
+RATE, DIFFERENT_LOOKS = 500, 60
 EDGES = [f"{0.001 * 1.2**step:.4g}" for step in range(20, 45)]
 NAMES = {f"{slot}-{number}.app1": slot for slot in ("green", "blue") for number in (1, 2)}
 
 
+LINE = Line(
+    *(1, 1, 1764300000, "green-1.app1", 200, "--", 0, False, 0, 0, 20, 20),
+    *("d116bd3c-a5eb-49a0-b25c-810d0b8301bb", b"", "GET", "/"),
+)
+PATHS = ("/", "/api/notes", "/api/notes/7", "/api/notes/7/view", "/api/notes/7/like", "/terms")
+
+
+def looks(chance: random.Random) -> list[dict[str, Any]]:
+    """What the request log brings in some looks, each over parts of two seconds."""
+    cells, taken = Cells(NAMES), []
+    for look in range(DIFFERENT_LOOKS):
+        for number in range(RATE):
+            status = 200 if chance.random() < 0.98 else chance.choice((404, 429, 503, 500))
+            client, waited = chance.randbytes(2), int(chance.lognormvariate(2.5, 0.7))
+            at, server = LINE.second + look + (number > RATE // 2), chance.choice([*NAMES])
+            asked = LINE._replace(second=at, server=server, status=status, client=client, waited_ms=waited)
+            cells.add(asked._replace(path=chance.choice(PATHS)))
+        taken.append(
+            {**cells.take(), "lines": RATE * look, "counted": RATE * look, "dropped": 0, "broken": []}
+        )
+    return taken
+
+
 def simulated(chance: random.Random) -> list[dict[str, Any]]:
-    """Samples as the guard keeps them, of two healthy slots with 50 requests an instance each time."""
+    """Samples as the guard keeps them, of two healthy slots."""
     counters = {name: dict.fromkeys(("requests", "busy", "retries"), 0) for name in NAMES}
     latency = {name: dict.fromkeys(EDGES, 0) for name in NAMES}
-    taken = []
+    taken, logged = [], looks(chance)
     for at in range(0, 60 * MINUTES + 1, EVERY_SECONDS):
         for name, counted in counters.items():
-            counted["requests"] += 50
+            counted["requests"] += RATE // 4
             counted["retries"] += chance.random() < 0.2
-            for edge in chance.choices(EDGES, k=50):
+            for edge in chance.choices(EDGES, k=RATE // 4):
                 latency[name][edge] += 1
         taken.append(
             {
@@ -52,6 +77,7 @@ def simulated(chance: random.Random) -> list[dict[str, Any]]:
                     }
                     for name in NAMES
                 },
+                "requests": logged[at % DIFFERENT_LOOKS],
                 "database": {
                     **{"at": float(at), "started": "1", "stats_reset": "never", "deadlocks": 0},
                     **{"connections": 20, "connection_limit": 97, "pooler_waiting": 0},

@@ -149,7 +149,7 @@ def question_of(target: Target, window: Window) -> Question:
 
 def read_samples(path: Path) -> list[dict[str, Any]]:
     """Return a window's samples; a line that a crash cut short says nothing, so it breaks its segment."""
-    return samples_in(path.read_bytes()) if path.exists() else []
+    return list(samples_in(path.read_bytes())) if path.exists() else []
 
 
 def sample(
