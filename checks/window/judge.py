@@ -23,6 +23,8 @@ from checks.window.tripwires import Breaker, Database, Memory
 REASONS_KEPT = 5
 # The old slot burns as well if its part of errors is so much of the new one's.
 BURNS_TOO = 0.3
+# So many errors the old slot would have had by now, were it as bad, for its few to tell anything.
+FEWEST_TO_TELL = 3
 
 
 @dataclass(frozen=True)
@@ -205,10 +207,11 @@ class WindowJudge:
         ]
 
     def _burning(self) -> Finding:
-        """What burns in both slots is not known to be the candidate's."""
+        """What burns in both slots, or beside too few requests of the old one, may not be the candidate's."""
         found = self._breaker.finding(self.candidate)
         old, new = self._old_breaker, self._breaker
-        both = self._has_requests and old.errors > 1 and old.ratio > BURNS_TOO * new.ratio
+        cannot_tell = old.requests * new.ratio < FEWEST_TO_TELL
+        both = self._has_requests and (cannot_tell or (old.errors > 1 and old.ratio > BURNS_TOO * new.ratio))
         return replace(found, verdict=Verdict.HELD) if both and found.verdict is Verdict.FAILED else found
 
     def _who_restarted(self) -> str:

@@ -112,12 +112,15 @@ class Breaker:
         return sum(k for _, _, k in self._recent)
 
     @property
+    def requests(self) -> int:
+        return sum(n for _, n, _ in self._recent)
+
+    @property
     def ratio(self) -> float:
-        return self.errors / max(sum(n for _, n, _ in self._recent), self.errors, 1)
+        return self.errors / max(self.requests, self.errors, 1)
 
     def finding(self, candidate: str) -> Finding:
-        limits, errors = self.limits, self.errors
-        requests = sum(n for _, n, _ in self._recent)
+        limits, errors, requests = self.limits, self.errors, self.requests
         burning = errors if errors > limits.burning_ratio * max(requests, errors) else 0
         where = f"{candidate}: {errors} of {requests} requests failed in {limits.breaker_seconds:g} s."
         return compare("burning_errors", burning, "<", limits.breaker_errors, where)
