@@ -1,6 +1,7 @@
 """Servers for every test that needs real ones, started once a run and only when asked for."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from rollout.host.installed_servers import PACKAGES, Servers, find
 from tests.running import Cluster, cluster, pooler, redis_server
 
 pytest_plugins = ["tests.counts"]
+
+# A shell has what it starts in the background ignore Ctrl-C; what tests interrupt is not to inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -166,7 +166,8 @@ def test_a_backend_that_hangs_is_given_up_by_the_pooler_and_another_answers(
         client = make_client(f"postgresql://nobody@127.0.0.1:{port}/{database}")
         assert client.get("/api/notes").status_code == 200
         ((backend,),) = postgres.run(
-            f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            f" AND datname = '{database}' AND backend_type = 'client backend'"
         )
         os.kill(int(str(backend)), signal.SIGSTOP)
         try:
