@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import psutil
 import psycopg2
 
-from tests.running import CHECKOUT
+from tests.running import CHECKOUT, free_port
 
 ROOT = CHECKOUT
 BIN = Path("/usr/lib/postgresql/15/bin")
@@ -76,12 +75,6 @@ def cluster(home: Path) -> Iterator[Cluster]:
     finally:
         process.send_signal(signal.SIGQUIT)
         process.wait(timeout=30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Result | None], what: str, seconds: float = 20) -> Result:

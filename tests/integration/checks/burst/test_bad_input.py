@@ -8,12 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import pytest
 
 from checks.base import pgbouncer
 from checks.base.errors import CannotMeasure, Misused
-from checks.base.postgres import connected
+from checks.base.postgres import connected, rows
 from checks.burst import cli, connection_peaks, deadlock_counts, postgres_log
 from checks.burst.limits import BurstLimits
 from checks.burst.postgres_log import LogCount
@@ -328,6 +329,28 @@ def test_a_log_that_postgres_keeps_itself_is_read_through_it(served: str) -> Non
     assert found.asked is True
     assert found.deadlocks == 1
     assert "UPDATE notes SET text = '…'" in found.pairs[0]
+
+
+def test_what_the_collector_of_the_log_writes_late_is_waited_for(served: str) -> None:
+    with connected(served) as connection:
+        mark = postgres_log.mark(connection, None)
+        (file,) = rows(connection, "SELECT pg_read_file('postmaster.pid') AS content")
+        (collector,) = [
+            child
+            for child in psutil.Process(int(file["content"].split()[0])).children()
+            if "logger" in " ".join(child.cmdline())
+        ]
+        collector.suspend()
+        awake = threading.Timer(0.5, collector.resume)
+        try:
+            deadlock(served)
+            awake.start()
+            found = postgres_log.since(connection, mark)
+        finally:
+            awake.cancel()
+            collector.resume()
+
+    assert (found.deadlocks, found.error) == (1, "")
 
 
 def test_a_log_that_postgres_keeps_is_unknown_when_it_gained_more_than_is_read(
