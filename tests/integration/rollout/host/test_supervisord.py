@@ -133,9 +133,10 @@ def test_a_port_that_our_supervisord_takes_meanwhile_is_no_obstacle(
         wait_for(lambda: is_listening(machine.port), "the program listening")
         return look(address, port)
 
-    monkeypatch.setattr(supervisord, "listening_pid", after_another_start)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(supervisord, "listening_pid", after_another_start)
 
-    supervisord.require_ports(machine.root, machine.target)
+        supervisord.require_ports(machine.root, machine.target)
 
 
 def test_what_another_call_starts_meanwhile_is_no_orphan(
@@ -150,9 +151,10 @@ def test_what_another_call_starts_meanwhile_is_no_orphan(
         wait_for(lambda: is_listening(machine.port), "the program listening")
         return look(root)
 
-    monkeypatch.setattr(supervisord, "of_site", after_another_start)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(supervisord, "of_site", after_another_start)
 
-    assert not supervisord.ensure_as_owner(machine.target, [])["changed"]
+        assert not supervisord.ensure_as_owner(machine.target, [])["changed"]
 
 
 def test_a_reload_reaches_what_runs_and_nothing_else(machine: Machine) -> None:
