@@ -131,6 +131,11 @@ def require(name: str, measured: Measured, operator: str, limit: Measured, hint:
     return found if found.verdict is Verdict.PASSED else replace(found, verdict=Verdict.UNKNOWN)
 
 
+def held(found: Finding) -> Finding:
+    """Take a failed finding for held: the harm is there, and may be somebody else's."""
+    return replace(found, verdict=Verdict.HELD) if found.verdict is Verdict.FAILED else found
+
+
 def unmeasurable(error: Exception) -> Finding:
     """Say for a report why nothing could be measured."""
     return Finding("measurable", None, "==", 1, Verdict.UNKNOWN, sentence=str(error))

@@ -144,16 +144,14 @@ def _written(connection: Any, marked: Mapping[str, Any]) -> str:
     """What the log gained until now: Postgres's own collector writes late, and in turn for everybody."""
     word = f"p12 reads the log {uuid.uuid4().hex}"
     rows(connection, f"DO $$ BEGIN RAISE LOG '{word}'; END $$")
-    text = ""
 
-    def is_there() -> bool:
-        nonlocal text
+    def whole() -> str:
         text = _read(connection, marked)
-        return word in text
+        return text if word in text else ""
 
-    if not wait_until(is_there, COLLECTOR_SECONDS, 0.05):
-        raise ValueError(f"what was logged last is not in it within {COLLECTOR_SECONDS:g} s")
-    return text
+    if text := wait_until(whole, COLLECTOR_SECONDS, 0.05):
+        return text
+    raise ValueError(f"what was logged last is not in it within {COLLECTOR_SECONDS:g} s")
 
 
 def _read(connection: Any, marked: Mapping[str, Any]) -> str:

@@ -75,10 +75,10 @@ def difference(
     above = upper(k_t, n_t, old + tolerable) - new
     below = old - (1 - upper(n_c - k_c, n_c, 1 - old)) if k_c else 0.0
     at_most = min(max(new - old + math.hypot(above, below), 0.0), 1.0)
-    needs = _more(k_t, n_t, old + tolerable) if at_most > tolerable else 0
-    return Proof(
-        name, at_most, tolerable, max(needs, 1) if needs is not None and at_most > tolerable else needs
-    )
+    if at_most <= tolerable:
+        return Proof(name, at_most, tolerable, 0)
+    needs = _more(k_t, n_t, old + tolerable)
+    return Proof(name, at_most, tolerable, needs if needs is None else max(needs, 1))
 
 
 def _more(events: float, trials: float, allowed: float) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from checks.base.report import Finding, Verdict, compare, require
+from checks.base.report import Finding, Verdict, compare, held, require
 from checks.window.absence import Proof
 from checks.window.evidence import BY_ROUTE, OVERALL, Before, Evidence
 from checks.window.limits import WindowLimits
@@ -107,41 +107,32 @@ class ByRequest:
     def _latency(self) -> Finding:
         latency = self.evidence.levels
         times = math.exp(latency.shift.at_largest)
-        said = f"latency: new {times:.2g} times the old slot's; evidence {max(latency.shift.largest, 0):.2g}"
-        return replace(
-            compare("latency_against_control", max(latency.shift.largest, 0.0), "<", 1.0, EVIDENCE),
-            sentence=f"{said}, fails at 1",
-        )
+        sure = max(latency.shift.largest, 0.0)
+        said = f"latency: new {times:.2g} times the old slot's; evidence {sure:.2g}, fails at 1"
+        return compare("latency_against_control", sure, "<", 1.0, EVIDENCE, said)
 
     def _traffic(self) -> Finding:
         missing, route = self.evidence.passing.most_missing()
         part, where = 1 - math.exp(-max(missing.at_largest, 0.0)), f" of {route}" if route else ""
-        said = (
-            f"answers{where}: the new slot lacks {part:.0%} of its part;"
-            f" evidence {max(missing.largest, 0):.2g}"
-        )
-        return replace(
-            compare("missing_against_control", max(missing.largest, 0.0), "<", 1.0, EVIDENCE),
-            sentence=f"{said}, fails at 1",
-        )
+        sure = max(missing.largest, 0.0)
+        said = f"answers{where}: the new slot lacks {part:.0%} of its part; evidence {sure:.2g}, fails at 1"
+        return compare("missing_against_control", sure, "<", 1.0, EVIDENCE, said)
 
     def _shared(self) -> Finding:
         """Harm that both slots suffer at once is held: going back may help, and nobody knows whose it is."""
         seconds = self.evidence.shared_seconds
         of = next((of for _, _, of in reversed(self.evidence.shared) if of), "")
         what = f" ({WORDS.get(of, 'slow answers')})" if of else ""
-        found = compare("shared_seconds", round(seconds, 3), "<", self.limits.shared_seconds, HINTS["shared"])
-        said = f"both slots suffered for {seconds:.0f} s{what} (limit < {self.limits.shared_seconds:g} s)"
-        verdict = Verdict.HELD if found.verdict is Verdict.FAILED else found.verdict
-        return replace(found, verdict=verdict, sentence=said)
+        limit = self.limits.shared_seconds
+        said = f"both slots suffered for {seconds:.0f} s{what} (limit < {limit:g} s)"
+        return held(compare("shared_seconds", round(seconds, 3), "<", limit, HINTS["shared"], said))
 
     def _worsened(self) -> Finding:
         """The old slot is worse than it was before: then being no worse than it is no pass."""
         log_e, limit = math.log(self.evidence.worse.evidence.value), math.log(1 / WORSE_DOUBT)
-        found = compare("old_slot_worsened_ln_e", round(log_e, 6), "<", round(limit, 6), HINTS["shared"])
         said = f"errors of the old slot against those before: evidence {log_e:.3g} (limit < {limit:.3g})"
-        verdict = Verdict.HELD if found.verdict is Verdict.FAILED else found.verdict
-        return replace(found, verdict=verdict, sentence=said)
+        worsened = ("old_slot_worsened_ln_e", round(log_e, 6), "<", round(limit, 6))
+        return held(compare(*worsened, HINTS["shared"], said))
 
     @property
     def timed(self) -> int:

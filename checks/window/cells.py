@@ -20,6 +20,8 @@ STATUSES = ("2xx", "3xx", "404", "429", "4xx", "503", "5xx", "cut")
 FAILED = ("503", "5xx")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 ROUTES, OTHER = 60, "other"
+# With the other one, how many names there are at most.
+ROUTE_NAMES = ROUTES + 1
 LONGEST_ROUTE = 80
 # No visitor's requests: ours, and those that look whether somebody is there.
 NOT_VISITED = frozenset(("/internal", "/healthz", "/api/health", "/api/health/db"))

@@ -3,8 +3,8 @@
 ``eprocess`` bets from the window's first request on, so that each clean hour digs a hole that a later fault
 must climb out of. Here the bet is begun anew every so often: with M the sum over beginnings j of w_j · Π e_i
 (i ≥ j) and Σ w_j ≤ 1, M plus the weight not yet spent is a nonnegative supermartingale, so that the chance
-that M ever reaches 1/α is at most α (e-detectors: Shin, Ramdas and Rinaldo, 2022). Half of the weight lies on
-the window's beginning, the rest is spread evenly, since a window has an end.
+that M ever reaches 1/α is at most α (e-detectors: Shin, Ramdas and Rinaldo, 2022). ``FRESH`` of the weight
+lies on the window's beginning, the rest is spread evenly, since a window has an end.
 """
 
 import math

@@ -12,6 +12,7 @@ from typing import Any
 
 from checks.base.bounds import upper_bound
 from checks.window.absence import Tolerable
+from checks.window.cells import ROUTE_NAMES
 from checks.window.detectors import BETS, RESTARTS, SLOW_BETS, Against, Beside, Dispersion
 from checks.window.latency import Latency
 from checks.window.passing import Alive, Passing
@@ -28,7 +29,6 @@ LATELY_BETS = ((2.5, 0.3), (5.0, 0.3), (10.0, 0.2), (30.0, 0.1), (100.0, 0.1))
 LATELY_BLOCKS, LATELY_TRIALS = 60, 100
 # What was that many blocks ago, or longer, and so many requests, tells what is usual; less is never unusual.
 PAST_BLOCKS, PAST_TRIALS, LEAST_RATIO = 30, 300, 0.003
-ROUTES = 61
 # Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
 AFTER_SECONDS = 60.0
 SHARED_RATIO, SHARED_EVENTS = 0.03, 3
@@ -226,7 +226,7 @@ class Evidence:
     def log_e(self, of: str) -> tuple[float, str]:
         """ln E of a class, its streams weighted by their parts of alpha, and the route that says most."""
         parts = {
-            route: stream.evidence.value * (BY_ROUTE[of] / ROUTES if route else OVERALL[of])
+            route: stream.evidence.value * (BY_ROUTE[of] / ROUTE_NAMES if route else OVERALL[of])
             for (name, route), stream in self.streams.items()
             if name == of
         }

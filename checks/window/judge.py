@@ -8,10 +8,10 @@ had counted is gone.
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from checks.base.report import Finding, Verdict, combine, compare, require
+from checks.base.report import Finding, Verdict, combine, compare, held, require
 from checks.window.baseline import COUNTS, Baseline, Threshold
 from checks.window.by_request import ByRequest
 from checks.window.comparisons import Alone, BesideControl
@@ -212,7 +212,7 @@ class WindowJudge:
         old, new = self._old_breaker, self._breaker
         cannot_tell = old.requests * new.ratio < FEWEST_TO_TELL
         both = self._has_requests and (cannot_tell or (old.errors > 1 and old.ratio > BURNS_TOO * new.ratio))
-        return replace(found, verdict=Verdict.HELD) if both and found.verdict is Verdict.FAILED else found
+        return held(found) if both else found
 
     def _who_restarted(self) -> str:
         times = Counter(self._restarted).most_common()

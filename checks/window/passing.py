@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from checks.window.absence import Proof, Tolerable, difference
+from checks.window.cells import ROUTE_NAMES
 from checks.window.levels import Shift
 from checks.window.streams import HARM, Block
 
 # Good answers of the candidate to expect before its part of them is looked at.
 FEWEST_EXPECTED = 20.0
 # The chance of saying wrongly that answers are missing.
-MISSING_DOUBT, ROUTES = 5e-4, 61
+MISSING_DOUBT = 5e-4
 # How far the parts that two healthy slots get stray, as a standard deviation of ln.
 SHARE_SD, SHARE_MEMORY = 0.1, 0.7
 KINDS = ("errors", "unwanted", "slow")
@@ -80,7 +81,7 @@ class Passing:
         for route in routes:
             lack = self.route_missing.get(route)
             if lack is None:
-                tolerated, doubt = self.missing.shift.tolerated, MISSING_DOUBT / ROUTES
+                tolerated, doubt = self.missing.shift.tolerated, MISSING_DOUBT / ROUTE_NAMES
                 lack = self.route_missing[route] = Lack(self.share, Shift(tolerated, self.horizon, doubt))
             lack.add(block.good.get((self.candidate, route), 0.0), block.good.get((self.control, route), 0.0))
         self.missing.add(

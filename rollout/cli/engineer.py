@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
     if options.verb in LOCKING:
         return _play(options.verb, options)
     if verb.name == "status":
-        status = _wait(*_playbook("status", options))
+        status, _ = _wait(*_playbook("status", options))
         return OUTAGE_STATUS if status == USAGE_STATUS else status  # Ansible has one for whatever stopped
     return _become(*_playbook(options.verb, options))
 
@@ -122,17 +122,14 @@ def _play(verb: str, options: argparse.Namespace) -> int:
 
     Killed with ``kill -9`` it keeps them, until they expire or the next run on this machine takes them over.
     """
-    stopped: list[str] = []
-    status = _wait(*_playbook(verb, options), stopped.append)
-    if not stopped or verb not in LOCKING:
+    status, ended = _wait(*_playbook(verb, options))
+    if not status or verb not in LOCKING:
         return status
     book = CHECKOUT / "playbooks" / "unlock.yml"
     command = [sys.executable, "-P", "-m", "ansible.cli.playbook", "-i", str(_inventory(options)), str(book)]
     for number in (signal.SIGINT, *PASSED_ON):
         signal.signal(number, signal.SIG_IGN)  # inherited: this is the end of what they would end
-    subprocess.run(
-        [*command, "-e", f"session={stopped[0]}", *options.ansible], env=for_ansible(), check=False
-    )
+    subprocess.run([*command, "-e", f"session={ended}", *options.ansible], env=for_ansible(), check=False)
     if status == INTERRUPTED:
         sys.stderr.write(f"next     the same command goes on: {shlex.join(['./p12', *sys.argv[1:]])}\n")
     return status
@@ -165,10 +162,8 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
     os.execve(command[0], list(command), dict(environment))
 
 
-def _wait(
-    command: Sequence[str], environment: Mapping[str, str], stopped: Callable[[str], object] = id
-) -> int:
-    """Run a program to its end; when that is no good one, ``stopped`` is told which session it was.
+def _wait(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run a program to its end; return its status, and which session it was.
 
     Ctrl-C reaches it directly, and where it did not it is ended; other signals to end are passed on.
     """
@@ -185,9 +180,7 @@ def _wait(
             is_interrupted = True
         except subprocess.TimeoutExpired:
             running.terminate()  # it was not told, or Ansible has lost it
-    if status:
-        stopped(named)
-    return INTERRUPTED if is_interrupted and status else status
+    return INTERRUPTED if is_interrupted and status else status, named
 
 
 def _variables(options: argparse.Namespace) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from rollout.cli import session
 from rollout.cli.controller_environment import for_ansible
 from rollout.errors import Refused, RolloutError
+from rollout.target.lock import LOCKED_HINT
 from rollout.target.site_processes import of_site
 from rollout.text import aimed
 
@@ -153,8 +154,7 @@ def _refuse_locked(host: Mapping[str, Any]) -> None:
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     holder = json.loads(done.stdout or "{}") if done.returncode == 0 else {}
     if holder.get("owner") and holder["expires"] > time.time() and not session.is_dead(holder["session"]):
-        hint = "Wait for it, or when that engineer is gone: ./p12 lock break --why '…'"
-        raise Refused(f"{holder['say']}.", aimed(hint, host["p12_target"]))
+        raise Refused(f"{holder['say']}.", aimed(LOCKED_HINT, host["p12_target"]))
 
 
 def _read(path: Path) -> str:

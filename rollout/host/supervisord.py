@@ -74,10 +74,12 @@ def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None
     :raises Refused: a port is taken; says by whom.
     """
     names = tuple(named) or tuple(_described(root, target))
-    for name in names:
-        port = port_of(target, name)
-        pid = listening_pid("127.0.0.1", port) if port else None
-        if pid is not None and pid not in of_site(root):
+    ports = {name: port for name in names if (port := port_of(target, name))}
+    pids = {name: listening_pid("127.0.0.1", port) for name, port in ports.items()}
+    # Asked after the ports: what the site starts meanwhile is its own.
+    free_or_ours = {None, *of_site(root)}
+    for name, port in ports.items():
+        if pids[name] not in free_or_ours:
             raise Refused(
                 f"{target.name}: port {port}, wanted for {name}, is held by {holder('127.0.0.1', port)}.",
                 "End that program, or choose other ports: p12_port in the inventory's group_vars",

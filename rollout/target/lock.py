@@ -14,6 +14,7 @@ from rollout.errors import Refused
 from rollout.files import file_lock, read_json, write_json
 
 Clock = Callable[[], float]
+LOCKED_HINT = "Wait for it, or when that engineer is gone: ./p12 lock break --why '…'"
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,7 @@ class Lock:
         with self._mutex():
             now, current = self.clock(), self.holder()
             if current.holds(now) and current.session not in (session, dead_session):
-                raise Refused(
-                    f"The target is locked by {current.describe()}.",
-                    "Wait for it, or when that engineer is gone: ./p12 lock break --why '…'",
-                )
+                raise Refused(f"The target is locked by {current.describe()}.", LOCKED_HINT)
             return self._write(current, owner, session, now)
 
     def renew(self, token: int, seconds: float = 0) -> Holder:

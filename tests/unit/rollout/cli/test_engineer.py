@@ -77,7 +77,7 @@ class Ran:
         self.environments: list[dict[str, str]] = []
         self.status = 0
 
-    def __call__(self, command: list[str], environment: dict[str, str], *_: object) -> int:
+    def __call__(self, command: list[str], environment: dict[str, str]) -> int:
         self.commands.append(list(command))
         self.environments.append(environment)
         return self.status
@@ -103,7 +103,7 @@ def as_ansible_reads(*words: str) -> dict[str, Any]:
 def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
     instead = Ran()
     monkeypatch.setattr(command, "_become", instead)
-    monkeypatch.setattr(command, "_wait", instead)
+    monkeypatch.setattr(command, "_wait", lambda *given: (instead(*given), "tower:1:1.00"))
     monkeypatch.setattr(local_site, "provision", lambda *_: None)
     return instead
 
@@ -115,7 +115,7 @@ def playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "ansible.cfg").write_text("[defaults]\n")
     (tmp_path / "hosts").write_text(f"localhost ansible_python_interpreter={sys.executable}\n")
     monkeypatch.setattr(command, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(command, "_become", command._wait)
+    monkeypatch.setattr(command, "_become", lambda *given: command._wait(*given)[0])
     return tmp_path / "playbooks"
 
 
