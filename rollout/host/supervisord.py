@@ -74,16 +74,19 @@ def require_ports(root: Path, target: Target, named: Iterable[str] = ()) -> None
     :raises Refused: a port is taken; says by whom.
     """
     names = tuple(named) or tuple(_described(root, target))
-    ports = {name: port for name in names if (port := port_of(target, name))}
-    pids = {name: listening_pid("127.0.0.1", port) for name, port in ports.items()}
-    # Asked after the ports: what the site starts meanwhile is its own.
-    free_or_ours = {None, *of_site(root)}
-    for name, port in ports.items():
-        if pids[name] not in free_or_ours:
+    for name in names:
+        port = port_of(target, name)
+        if port and _is_strangers(root, port):
             raise Refused(
                 f"{target.name}: port {port}, wanted for {name}, is held by {holder('127.0.0.1', port)}.",
                 "End that program, or choose other ports: p12_port in the inventory's group_vars",
             )
+
+
+def _is_strangers(root: Path, port: int) -> bool:
+    """Whether somebody else holds a port; who ended while we asked holds none, and ours may restart often."""
+    pid = listening_pid("127.0.0.1", port)
+    return pid is not None and pid not in of_site(root) and pid == listening_pid("127.0.0.1", port)
 
 
 def ensure(root: Path, target: Target, named: Iterable[str] = ()) -> dict[str, Any]:

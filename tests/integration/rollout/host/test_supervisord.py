@@ -3,6 +3,7 @@
 import contextlib
 import getpass
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -135,6 +136,26 @@ def test_a_port_that_our_supervisord_takes_meanwhile_is_no_obstacle(
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(supervisord, "listening_pid", after_another_start)
+
+        supervisord.require_ports(machine.root, machine.target)
+
+
+def test_a_port_of_our_own_process_that_ends_meanwhile_is_no_obstacle(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.describe("haproxy", LISTEN, machine.port)
+    machine.ensure()
+    wait_for(lambda: is_listening(machine.port), "the program listening")
+    look = supervisord.of_site
+
+    def after_its_end(root: Path) -> dict[int, str]:
+        pid = pid_of(machine.port)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: pid not in look(root), "its end")
+        return look(root)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(supervisord, "of_site", after_its_end)
 
         supervisord.require_ports(machine.root, machine.target)
 
