@@ -21,7 +21,7 @@ from checks.burst import connection_peaks, deadlock_counts, like_counts, postgre
 from checks.burst.outcomes import KINDS, Outcomes, outcome
 from checks.burst.rate_limit_proof import prove_limits
 from checks.visitors import view_counts
-from checks.visitors.http_client import Answer, Door, session
+from checks.visitors.http_client import Answer, Door, sessions
 from checks.visitors.limit_pass import HEADER, Pass
 
 # A busy machine may be interrupted while it fires; then it fires again, and everything it fired counts.
@@ -117,7 +117,7 @@ async def fire(plan: BurstPlan, say: Callable[[str], None]) -> dict[str, Any]:
     with connected(plan.database) as connection:
         began = connection_peaks.moment()
         log = postgres_log.mark(connection, plan.postgres_log)
-        async with session(plan.timeout_seconds) as http:
+        async with sessions(plan.timeout_seconds) as http:
             door = Door(plan.base_url, http, plan.shown)
             notes = [await create_note(door) for _ in range(shapes.SPREAD_NOTES + 1)]
             for note_id in notes:

@@ -20,7 +20,13 @@ from checks.base.files import write_atomically
 from checks.base.report import Report, compare
 from checks.base.secrets import secret
 from checks.visitors import ledger
-from checks.visitors.http_client import Door, allow_many_connections, opened, session
+from checks.visitors.http_client import (
+    Door,
+    allow_many_connections,
+    loopback_sources,
+    opened,
+    sessions,
+)
 from checks.visitors.ledger import Ledger
 from checks.visitors.limit_pass import Pass
 from checks.visitors.pacer import Pacer
@@ -67,7 +73,7 @@ async def visit(args: argparse.Namespace, shown: Pass) -> Report:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     writing = asyncio.create_task(keep_writing(book, args.state))
     try:
-        async with session(args.timeout_seconds) as http:
+        async with sessions(args.timeout_seconds, loopback_sources(args.base_url)) as http:
             door = Door(args.base_url, http, shown)
             if await opened(door, stop):
                 await pace(Visits(door, book, mix(args)), Pacer(args.rate), stop, args.seconds)

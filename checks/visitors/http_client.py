@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import resource
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -16,6 +20,9 @@ from checks.visitors.limit_pass import HEADER, Pass
 
 # Shorter than any server keeps an idle connection, so that a request never meets one being closed.
 KEEPALIVE_SECONDS = 2.0
+# Over loopback visitors come from so many addresses, as they do from outside: whose trouble it was is told by
+# the address.
+LOOPBACK_ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 25))
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,18 @@ class Answer:
 
 @dataclass
 class Door:
-    """The base URL of a target, and the pass that lifts its rate limits (None: none is shown)."""
+    """The base URL of a target, and the pass that lifts its rate limits (None: none is shown).
+
+    Requests go out by the ``sessions`` in turn: each is a visitor's connections.
+    """
 
     base_url: str
-    session: aiohttp.ClientSession
+    sessions: Sequence[aiohttp.ClientSession]
     rehearsal: Pass | None
     now: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._turns = cycle(self.sessions)
 
     async def ask(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
@@ -46,7 +59,7 @@ class Door:
         if self.rehearsal is not None:
             sent[HEADER] = self.rehearsal.header(self.now())
         try:
-            async with self.session.request(
+            async with next(self._turns).request(
                 method, f"{self.base_url}{path}", headers=sent, json=body, allow_redirects=False
             ) as response:
                 text = await response.read()
@@ -66,13 +79,42 @@ def _parsed(text: bytes) -> Any:
         return None
 
 
-def session(timeout_seconds: float) -> aiohttp.ClientSession:
-    """Make a session for a door: no cookies, no limit on connections; to be closed by the caller."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
-        timeout=aiohttp.ClientTimeout(total=timeout_seconds),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
+@contextlib.asynccontextmanager
+async def sessions(
+    timeout_seconds: float, sources: Sequence[str] = ()
+) -> AsyncIterator[list[aiohttp.ClientSession]]:
+    """Make a door's sessions, one for each source address, or one that comes from anywhere.
+
+    They know no cookies and no limit on connections.
+    """
+    async with contextlib.AsyncExitStack() as made:
+        yield [
+            await made.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(
+                        limit=0,
+                        keepalive_timeout=KEEPALIVE_SECONDS,
+                        local_addr=(source, 0) if source else None,
+                    ),
+                    timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                )
+            )
+            for source in sources or (None,)
+        ]
+
+
+def loopback_sources(base_url: str) -> Sequence[str]:
+    """The addresses that visitors of this URL come from: none of our choice unless it is an IPv4 loopback."""
+    try:
+        if not ipaddress.IPv4Address(urlsplit(base_url).hostname or "").is_loopback:
+            return ()
+        for source in LOOPBACK_ADDRESSES:
+            with socket.socket() as probe:
+                probe.bind((source, 0))
+    except (ValueError, OSError):
+        return ()
+    return LOOPBACK_ADDRESSES
 
 
 async def opened(door: Door, stop: asyncio.Event, pause_seconds: float = 0.5) -> bool:

@@ -15,7 +15,7 @@ from checks.burst import rate_limit_proof, run, shapes
 from checks.burst.judge import judge
 from checks.burst.limits import BurstLimits
 from checks.burst.outcomes import Outcomes
-from checks.visitors.http_client import Door, session
+from checks.visitors.http_client import Door, sessions
 from checks.visitors.limit_pass import Pass
 from tests.integration.checks.burst.bursts import SECRET, burst
 from tests.integration.checks.frontdoor import RELEASE, FrontDoor
@@ -190,7 +190,7 @@ def test_limits_that_are_off_let_the_sixth_request_through_twice(front_door: Fro
         slept.append(seconds)
 
     async def prove() -> rate_limit_proof.LimitProof:
-        async with session(5) as http:
+        async with sessions(5) as http:
             door, shown = (
                 Door(front_door.url, http, None),
                 Door(front_door.url, http, Pass(SECRET, "staging")),

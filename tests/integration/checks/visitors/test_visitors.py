@@ -95,6 +95,19 @@ def test_visitors_show_a_pass_that_is_signed_for_their_target(front_door: FrontD
     assert 0 < expiry - time.time() <= 600
 
 
+def test_over_loopback_visitors_come_from_addresses_of_their_own(
+    front_door: FrontDoor, database: str, tmp_path: Path
+) -> None:
+    state, peers = tmp_path / "v.json", set()
+    front_door.fault = lambda request: peers.add(request.remote)
+
+    book = visit(front_door.url, state, "--rate", "100", "--seconds", "0.5")
+
+    assert len(peers) >= 20
+    assert (book["requests"], book["failed"]) == (50, 0)
+    assert counters(state, database)["verdict"] == "passed"
+
+
 def test_every_kind_of_failure_is_counted_and_named_and_stops_nothing(
     front_door: FrontDoor, database: str, tmp_path: Path
 ) -> None:
