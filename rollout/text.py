@@ -75,3 +75,12 @@ def rollback_words(rollback: Mapping[str, Any]) -> str:
     begun = time.strftime("%H:%M:%S", time.localtime(rollback["at"]))
     way, why = f"{rollback['release']} to {rollback['to']}", one_line(rollback["why"])
     return f"A rollback of {way}, begun by {rollback['owner']} at {begun} ({why}), is not finished"
+
+
+def withdrawal_words(withdrawal: Mapping[str, Any]) -> str:
+    """Say which release was turned back for harm in both slots, while it is not known whose it was."""
+    at = time.strftime("%H:%M:%S", time.localtime(withdrawal["at"]))
+    return (
+        f"{withdrawal['release']} was turned back at {at} for harm in both slots; "
+        "the guard watches whether it goes away with it"
+    )

@@ -21,6 +21,8 @@ from checks.window.segments import Deltas, Segment
 from checks.window.tripwires import Breaker, Database, Memory
 
 REASONS_KEPT = 5
+# A process of the service names its database sessions by this and its own name.
+SESSION_PREFIX = "paste12-"
 # The old slot burns as well if its part of errors is so much of the new one's.
 BURNS_TOO = 0.3
 # So many errors the old slot would have had by now, were it as bad, for its few to tell anything.
@@ -126,6 +128,7 @@ class WindowJudge:
         for key, count in segment.counts.items():
             self._totals[key] += count
         requests, errors = (segment.count(self.candidate, name) for name in ("requests", "errors"))
+        self._has_requests = self._has_requests or isinstance(sample.get("requests"), Mapping)
         if self._by_request and isinstance(sample.get("requests"), Mapping):
             errors = self._take_requests(self._by_request, sample["requests"], segment, bool(broken))
         self._breaker.add(self._elapsed, requests, errors)
@@ -138,7 +141,6 @@ class WindowJudge:
         self, judging: ByRequest, found: Mapping[str, Any], segment: Segment, is_broken: bool
     ) -> int:
         """Judge a look's requests where every one is known; return how many of the candidate's failed."""
-        self._has_requests = True
         look: Mapping[str, float] = {}
         if not is_broken:
             judging.add(self._elapsed, segment.elapsed, {**found, "cells": self._requests.cells})
@@ -203,16 +205,33 @@ class WindowJudge:
             compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
             self._burning(),
             self._memory.finding(),
-            *self._database.findings(),
+            *self._database.findings(self._is_candidates if self._is_by_request else None),
+            *self._shared_deadlocks(),
         ]
+
+    @property
+    def _is_by_request(self) -> bool:
+        """Whether the balancer's requests are judged, and what is everybody's trouble only holds."""
+        return self.limits.by_request and self._has_requests
+
+    def _is_candidates(self, session: str) -> bool:
+        return self._deltas.arm_of(session.removeprefix(SESSION_PREFIX)) == self.candidate
+
+    def _shared_deadlocks(self) -> list[Finding]:
+        """The old slot's deadlocks may be with the new one's transactions, whoever was the victim."""
+        if not self._is_by_request or self.control is None:
+            return []
+        count = self._totals[self.control, "deadlocks"]
+        hint = "Its victims were the old slot's; who else locks these rows?"
+        return [held(compare("old_slot_deadlocks", count, "<=", self.limits.deadlocks, hint))]
 
     def _burning(self) -> Finding:
         """What burns in both slots, or beside too few requests of the old one, may not be the candidate's."""
         found = self._breaker.finding(self.candidate)
         old, new = self._old_breaker, self._breaker
         cannot_tell = old.requests * new.ratio < FEWEST_TO_TELL
-        both = self._has_requests and (cannot_tell or (old.errors > 1 and old.ratio > BURNS_TOO * new.ratio))
-        return held(found) if both else found
+        both = cannot_tell or (old.errors > 1 and old.ratio > BURNS_TOO * new.ratio)
+        return held(found) if self._by_request and self._has_requests and both else found
 
     def _who_restarted(self) -> str:
         times = Counter(self._restarted).most_common()

@@ -14,7 +14,7 @@ ROUNDING = 1e-9
 POSITIVE = (
     *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
     *("resident_mb", "slow_seconds", "lock_wait_seconds", "transaction_seconds", "queue_lag_seconds"),
-    *("breaker_burn_rate", "shared_seconds", "cold_seconds"),
+    *("breaker_burn_rate", "shared_seconds", "cold_seconds", "withdrawal_seconds"),
 )
 RATIOS = (
     *("max_error_ratio", "max_slow_ratio", "max_busy_ratio", "max_retry_ratio", "alpha"),
@@ -53,7 +53,8 @@ class WindowLimits:
     candidate's errors are at most ``tolerable_errors`` above the control's (or twice those), slow answers
     ``tolerable_slow``, and it lacks at most ``tolerable_missing`` of its part of the answers; small shares
     are given wider bounds. The window is held once both slots suffered for ``shared_seconds`` within ten
-    minutes. A new process may get faster for ``cold_seconds``.
+    minutes; harm that goes away within ``withdrawal_seconds`` of turning back was the release's. A new
+    process may get faster for ``cold_seconds``.
 
     ``restarts`` is how often the candidate's processes may start anew: once may be a person, and then a
     person decides; more is a release that does not stay up.
@@ -94,6 +95,7 @@ class WindowLimits:
     tolerable_missing: float = 0.25
     shared_seconds: float = 30.0
     cold_seconds: float = 150.0
+    withdrawal_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for name, holds, accepted in self._rules():

@@ -29,6 +29,20 @@ SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started,
        to_regclass('view_queue') IS NOT NULL AS has_queue
   FROM pg_stat_activity
 """
+# Whoever holds up somebody else's lock, and whoever has the oldest transaction; as its time counts, above.
+SELECT_HOLDERS = """
+WITH blocking AS (SELECT unnest(pg_blocking_pids(pid)) AS pid FROM pg_locks WHERE NOT granted)
+SELECT pid, coalesce(usename, 'nobody') AS user, application_name AS application, state,
+       extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
+       left(regexp_replace(query, '\\s+', ' ', 'g'), 120) AS query, pid IN (TABLE blocking) AS is_blocking
+  FROM pg_stat_activity
+ WHERE pid IN (TABLE blocking)
+    OR (datname = current_database() AND backend_type = 'client backend'
+        AND usename IS DISTINCT FROM current_user AND application_name <> 'pg_dump')
+ ORDER BY xact_start NULLS LAST LIMIT 5
+"""
+# From such an age on it is told who it is.
+TELL_SECONDS = 1.0
 SELECT_QUEUE_LAG = """
 SELECT coalesce((SELECT extract(epoch FROM clock_timestamp() - queued_at) FROM view_queue
                  ORDER BY id LIMIT 1), 0)::float8 AS seconds
@@ -47,5 +61,7 @@ def read(
     """
     (found,) = rows(database, SELECT_PRESSURE)
     lag = rows(database, SELECT_QUEUE_LAG)[0]["seconds"] if found.pop("has_queue") else 0.0
+    if max(found["lock_wait_seconds"], found["transaction_seconds"]) > TELL_SECONDS:
+        found["holders"] = [dict(holder) for holder in rows(database, SELECT_HOLDERS)]
     found |= {"queue_lag_seconds": max(lag, 0.0), "pooler_waiting": pgbouncer.waiting(console, name)}
     return {"at": clock(), **found}

@@ -1,11 +1,15 @@
-"""What fails a window at once, however much went well: trouble of the database, and errors that burn."""
+"""What ends a window at once, however much went well: trouble of the database, and errors that burn.
+
+The database is everybody's: where the balancer's requests are judged, its trouble holds a window, and fails
+it only if a process of the candidate is who holds others up.
+"""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.base.report import Finding, compare
+from checks.base.report import Finding, compare, held
 from checks.window.limits import WindowLimits
 
 # Each value of a reading, the limit that it is held against, and where to look.
@@ -30,14 +34,17 @@ LARGEST = 1e18
 class Database:
     """The readings of a window: the worst of each value, and since when clients wait without a pause.
 
-    A reading is ``{"at": unix seconds, "started": …, "stats_reset": …}`` and ``NUMBERS``. Its deadlocks are
-    the whole database's, so they count only while the candidate is alone on it.
+    A reading is ``{"at": unix seconds, "started": …, "stats_reset": …}`` and ``NUMBERS``, with the
+    ``holders`` of locks and of the oldest transaction once they are worth telling. Its deadlocks are the
+    whole database's, so they count only while the candidate is alone on it.
     """
 
     limits: WindowLimits
     alone: bool
     worst: dict[str, float] = field(default_factory=dict)
     deadlocks: int = 0
+    # Who held others up at the worst of each value.
+    holders: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _last: Mapping[str, Any] = field(default_factory=dict)
     _waiting_since: float | None = None
 
@@ -79,20 +86,48 @@ class Database:
             "pooler_waiting_seconds": found["at"] - since if since is not None else 0,
         }
         for name, value in values.items():
-            self.worst[name] = max(self.worst.get(name, 0.0), float(value))
+            if name not in self.worst or value > self.worst[name]:
+                self.worst[name] = float(value)
+                self.holders[name] = _holder(found.get("holders"), name)
 
-    def findings(self) -> list[Finding]:
+    def findings(self, is_ours: Callable[[str], bool] | None = None) -> list[Finding]:
+        """Hold the worst values against their limits; ``is_ours`` knows the candidate's sessions by name.
+
+        With it, what somebody else may have caused is held.
+        """
         if not self.limits.watch_database:
             return []
-        found = [
-            compare(name, self.worst.get(name), operator, getattr(self.limits, name), hint)
-            for name, (operator, hint) in READINGS.items()
-        ]
+        found = []
+        for name, (operator, hint) in READINGS.items():
+            holder = self.holders.get(name) or {}
+            words = _holder_words(holder) or hint
+            finding = compare(name, self.worst.get(name), operator, getattr(self.limits, name), words)
+            blamed = is_ours is None or (holder and is_ours(str(holder.get("application"))))
+            found.append(finding if blamed else held(finding))
         if self.alone:
             deadlocks = self.deadlocks if self._last else None
             hint = "Counted by Postgres; see its log."
             found.append(compare("database_deadlocks", deadlocks, "<=", self.limits.deadlocks, hint))
         return found
+
+
+def _holder(holders: Any, name: str) -> Mapping[str, Any]:
+    """Who is told for a value: who blocks others, or has the oldest transaction."""
+    known = [each for each in holders if isinstance(each, Mapping)] if isinstance(holders, list) else []
+    if name == "lock_wait_seconds":
+        known = [each for each in known if each.get("is_blocking")]
+    return known[0] if known and name in ("lock_wait_seconds", "transaction_seconds") else {}
+
+
+def _holder_words(holder: Mapping[str, Any]) -> str:
+    if not holder:
+        return ""
+    seconds = holder.get("seconds")
+    since = f" for {seconds:.0f} s" if _is_number(seconds) else ""
+    return (
+        f"Held by pid {holder.get('pid')} ({holder.get('user')}, {holder.get('application') or 'no name'}, "
+        f"{holder.get('state')}){since}: {holder.get('query')}"
+    )
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing import Any
 
 from checks.base.report import Verdict
 from checks.window import judge, samples
+from checks.window.withdrawal import Withdrawal
 from rollout.errors import RolloutError
 from rollout.files import write_json
 from rollout.guard import database_reader, request_log
@@ -68,6 +69,8 @@ class Guard:
     database: database_reader.PressureReader | None = None
     log: request_log.RequestLog | None = None
     rate: RequestRate = field(default_factory=RequestRate)
+    # The window that was held, and who watches what becomes of its harm.
+    withdrawal: tuple[str, Withdrawal] | None = None
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -110,6 +113,8 @@ class Guard:
             self.journal_verdict({"id": window.id, "verdict": Verdict.UNKNOWN, "summary": summary})
         elif window is not None:
             self.watch(window)
+        elif state.withdrawal:
+            self.watch_withdrawal(state.withdrawal)
         else:
             self.turn_back_late(state)
             with suppress(RolloutError):
@@ -214,7 +219,8 @@ class Guard:
         }
         closing = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
         if verdict in TURNED_BACK:
-            report["rollback"] = self.turn_back(f"window {window.id}: {summary}", closing)
+            held = window.id if verdict is Verdict.HELD else ""
+            report["rollback"] = self.turn_back(f"window {window.id}: {summary}", closing, held)
         else:
             self.journal_verdict(closing)
         with ignore_full_disk([]):
@@ -226,13 +232,33 @@ class Guard:
         windows = state.windows_of(rollout.release) if rollout and not rollout.ended else ()
         failed = [window for window in windows if window.verdict in TURNED_BACK]
         if rollout and rollout.from_slot and failed:
-            self.turn_back(f"window {failed[-1].id}: {failed[-1].summary}")
+            held = failed[-1].id if failed[-1].verdict == Verdict.HELD else ""
+            self.turn_back(f"window {failed[-1].id}: {failed[-1].summary}", held=held)
 
-    def turn_back(self, why: str, closing: Mapping[str, Any] | None = None) -> str:
+    def watch_withdrawal(self, withdrawal: Mapping[str, Any]) -> None:
+        """Look whether the harm that a release was turned back for goes away with it; say whose it was."""
+        window = find_window(self.steering.state(), withdrawal["window"])
+        path = samples_path(self.steering.target, window.id)
+        if self.withdrawal is None or self.withdrawal[0] != window.id:
+            self.withdrawal = (
+                window.id,
+                Withdrawal(question_of(self.steering.target, window), read_samples(path)),
+            )
+        taken = {"at": self.clock(), "requests": dict(self.requests())}
+        _keep(path.with_name("withdrawal.jsonl"), samples.to_line(taken))
+        outcome = self.withdrawal[1].add(taken)
+        if outcome is not None:
+            said = {"release": window.release, "window": window.id}
+            with self.steering.change():
+                if self.steering.state().withdrawal:
+                    self.steering.journal.append(OWNER, "withdrawal.judged", **said, **asdict(outcome))
+            _say(f"{window.release} {outcome.verdict}: {outcome.summary}")
+
+    def turn_back(self, why: str, closing: Mapping[str, Any] | None = None, held: str = "") -> str:
         """Roll back for a failed window, or go on with what somebody began; return what came of it."""
         self.alive()
         try:
-            said = str(roll_back(self.steering, OWNER, why, closing)["say"])
+            said = str(roll_back(self.steering, OWNER, why, closing, held)["say"])
         except RolloutError as error:
             said = f"traffic could not be turned back ({why}): {error}"
         _say(said)

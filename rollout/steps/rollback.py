@@ -66,11 +66,12 @@ def by_hand(steering: Steering, owner: str, why: str, flags_only: bool) -> dict[
 
 
 def roll_back(
-    steering: Steering, owner: str, why: str, closing: Mapping[str, Any] | None = None
+    steering: Steering, owner: str, why: str, closing: Mapping[str, Any] | None = None, held: str = ""
 ) -> dict[str, Any]:
     """Turn traffic back, lower what the release raised, prove it, journal it. Safe to repeat.
 
-    ``closing`` is the verdict of an open window that failed: in the journal before anything moves.
+    ``closing`` is the verdict of an open window that failed: in the journal before anything moves. ``held``
+    is the window whose harm may be somebody else's: the release is not quarantined for it.
 
     :raises Refused: nothing to go back to, or nobody there to serve.
     :raises Unproven: traffic moved but a serving instance could not be shown right; says which.
@@ -92,10 +93,11 @@ def roll_back(
         if moved:
             _require_somebody(steering, route)
         due = moved or not again or state.rollback is not None
+        held = (state.rollback or {}).get("held", "") or held
         # Journaled before it is done: should this be killed now, the guard finishes it instead of undoing it.
         with ignore_full_disk(unwritten):
             if due and state.rollback is None:
-                _journal_intent(steering, route, owner, why)
+                _journal_intent(steering, route, owner, why, held)
             if due:
                 steering.lock.fence(f"rollback: to {owner}")
                 steering.journal.append(owner, "traffic.shifted", shares=shares, release=route.back_to)
@@ -107,9 +109,8 @@ def roll_back(
             if due or state.slots[route.leave].release == route.release:
                 lowered, unproven = lower_flags(steering, state, route.leave, owner)
             if due:
-                steering.journal.append(
-                    owner, "rolled_back", release=route.release, to=route.back_to, slot=route.to, why=why
-                )
+                ways = {"release": route.release, "to": route.back_to, "slot": route.to}
+                steering.journal.append(owner, "rolled_back", **ways, why=why, held=held)
     proven, dead = prove_serving(steering, route.to, route.back_to)
     if unwritten:
         raise Unproven(
@@ -128,12 +129,13 @@ def roll_back(
     }
 
 
-def _journal_intent(steering: Steering, route: RollbackRoute, owner: str, why: str) -> None:
+def _journal_intent(steering: Steering, route: RollbackRoute, owner: str, why: str, held: str) -> None:
     """Say what is begun, by whom, and who loses the lock to it."""
     holder = steering.lock.holder()
     loser = asdict(holder) if holder.holds(time.time()) else None
     ways = {"slot": route.leave, "to": route.back_to, "to_slot": route.to}
-    steering.journal.append(owner, "rollback.begun", release=route.release, **ways, why=why, taken_from=loser)
+    said = {"why": why, "held": held, "taken_from": loser}
+    steering.journal.append(owner, "rollback.begun", release=route.release, **ways, **said)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from rollout.steps.rules import (
     refuse_skipped_steps,
     refuse_unadmitted,
     refuse_while_restoring,
+    refuse_while_withdrawn,
     turn_back_hint,
     way_back_complaint,
 )
@@ -115,6 +116,7 @@ def slot_for(state: State, release: str) -> str:
     """
     rollout = state.rollout
     refuse_half_turned_back(state)
+    refuse_while_withdrawn(state)
     if rollout and rollout.release != release and not state.is_replaceable:
         raise Refused(
             f"The rollout of {rollout.release} is at {rollout.share} %, begun "

@@ -6,9 +6,9 @@ from typing import Any
 
 from rollout.errors import Refused
 from rollout.target import certificate
-from rollout.target.state import State
+from rollout.target.state import UNDECIDED, State
 from rollout.target.steering import Steering
-from rollout.text import RELEASE_ANOTHER, one_line, restore_words, rollback_words
+from rollout.text import RELEASE_ANOTHER, one_line, restore_words, rollback_words, withdrawal_words
 
 DECIDE = "./p12 decide --pass --why '…', or: ./p12 decide --fail --why '…'"
 
@@ -41,7 +41,7 @@ def go_on_hint(state: State, release: str) -> str:
     if state.failed_window:
         return turn_back_hint(state, "Its window failed; turn it back: ", no_way_back_hint(state))
     last = [(window.verdict, window.share) for window in state.windows_of(release)][-1:]
-    if state.rollout and last == [("unknown", state.rollout.share)]:
+    if state.rollout and last in [[(verdict, state.rollout.share)] for verdict in UNDECIDED]:
         return f"Its window is undecided: {DECIDE}"
     return f"Go on with it: ./p12 release --branch {release}" + turn_back_hint(state, "; or turn it back: ")
 
@@ -50,6 +50,13 @@ def refuse_half_turned_back(state: State) -> None:
     """Refuse to go on with anything while a rollback was begun and is not finished."""
     if state.rollback:
         raise Refused(f"{rollback_words(state.rollback)}.", "Finish it: ./p12 rollback")
+
+
+def refuse_while_withdrawn(state: State) -> None:
+    """Refuse to begin while it is watched whose the harm was that a release was turned back for."""
+    if state.withdrawal:
+        again = "It says so within a minute or two: ./p12 status; then the same command again"
+        raise Refused(f"{withdrawal_words(state.withdrawal)}.", again)
 
 
 def refuse_while_restoring(target: str, state: State) -> None:

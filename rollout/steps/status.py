@@ -76,6 +76,7 @@ def status(steering: Steering) -> dict[str, Any]:
         ],
         "rollout": asdict(state.rollout) if state.rollout else None,
         "rollback": dict(state.rollback) if state.rollback else None,
+        "withdrawal": dict(state.withdrawal) if state.withdrawal else None,
         "lock": asdict(holder) if holder.holds(time.time()) else None,
         "window": asdict(state.open_window) if state.open_window else None,
         "verdicts": list(state.verdicts),

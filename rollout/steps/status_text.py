@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rollout.text import one_line, restore_words, rollback_words
+from rollout.text import one_line, restore_words, rollback_words, withdrawal_words
 
 GUARD_SILENT_SECONDS = 15.0
 MARKS = {"passed": "✓", "failed": "✗", "held": "!", "unknown": "?"}
@@ -38,9 +38,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
         lines.append(
             f"  rollout     {rollout['release']} {rollout['ended'] or 'at ' + str(rollout['share']) + ' %'}"
         )
-    if answer.get("rollback"):
-        words = rollback_words(answer["rollback"])
-        lines.append(f"  rollback    {words}: the guard goes on with it, or ./p12 rollback")
+    lines += _turning_back(answer)
     lines += _window_lines(answer)
     lock = answer["lock"]
     lines.append(f"  lock        {lock['owner']} for {_ago(lock['since'])}" if lock else "  lock        free")
@@ -57,6 +55,17 @@ def status_text(answer: Mapping[str, Any]) -> str:
     if seen:
         lines.append(f"  visitors    {_visitors(seen)}")
     return "\n".join(lines)
+
+
+def _turning_back(answer: Mapping[str, Any]) -> list[str]:
+    """A rollback that is not finished, and a release whose harm is watched to go away with it."""
+    lines = []
+    if answer.get("rollback"):
+        words = rollback_words(answer["rollback"])
+        lines.append(f"  rollback    {words}: the guard goes on with it, or ./p12 rollback")
+    if answer.get("withdrawal"):
+        lines.append(f"  held        {withdrawal_words(answer['withdrawal'])}")
+    return lines
 
 
 def _window_lines(answer: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
 from rollout.steps.status_text import guard_trouble
 from rollout.steps.window import find_window, open_window
 from rollout.target.lock import Holder
-from rollout.target.state import TURNED_BACK, State, Window
+from rollout.target.state import TURNED_BACK, UNDECIDED, State, Window
 from rollout.target.steering import Steering
 from rollout.text import one_line
 
@@ -89,7 +89,7 @@ def undecided(state: State) -> Window:
             f"The window at {window.share} % is still being watched; the guard decides first.",
             "See how it stands: ./p12 status" + turn_back_hint(state, "; to turn back now: "),
         )
-    if window.verdict != "unknown" or window.share != rollout.share:
+    if window.verdict not in UNDECIDED or window.share != rollout.share:
         raise Refused(
             f"The window at {window.share} % has {window.verdict}, and {rollout.release} is at "
             f"{rollout.share} %: there is nothing to decide.",
@@ -116,12 +116,16 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
         except Refused as error:
             lost = error
         # Read after the lock: the guard journals its verdict before it breaks the lock to turn traffic back.
-        window = find_window(steering.state(), id)
+        state = steering.state()
+        window = find_window(state, id)
         if window.verdict == "passed":
             return {"verdict": "passed", "say": _words(steering, window)}
         if window.verdict:
-            raise Refused(_words(steering, window), _next(steering, window))
-        if lost:
+            with steering.change():  # in which the guard journals a failure and turns traffic back
+                state = steering.state()
+            if not (state.withdrawal and state.withdrawal["window"] == id):
+                raise Refused(_words(steering, window) + _whose(state, window), _next(state, window))
+        elif lost:
             raise lost
         _require_guard(steering)
         if driver and not driver.is_running():
@@ -147,15 +151,24 @@ def _words(steering: Steering, window: Window) -> str:
     return f"{steering.target.name}: {watched}: {window.summary}"
 
 
-def _next(steering: Steering, window: Window) -> str:
-    with steering.change():  # in which the guard journals a failure and turns traffic back
-        state = steering.state()
-    if state.rollout and state.rollout.ended:
+def _whose(state: State, window: Window) -> str:
+    """Say whose a held window's harm was, as far as that was found out."""
+    rows = [row for row in state.verdicts if row["check"] == "withdrawal" and window.verdict == "held"]
+    return f". {rows[-1]['verdict'].capitalize()}: {rows[-1]['summary']}" if rows else ""
+
+
+def _next(state: State, window: Window) -> str:
+    rollout = state.rollout
+    if rollout and rollout.ended and window.verdict == "held" and window.release not in state.quarantined:
+        return "Traffic is back, nothing is quarantined. See: ./p12 status; once it is over, the same command"
+    if rollout and rollout.ended:
         who = "The guard has turned traffic back." if window.verdict in TURNED_BACK else "Traffic is back."
         return f"{who} See: ./p12 status"
-    if window.verdict in TURNED_BACK:
+    if state.failed_window:
         could_not = "The guard could not turn traffic back yet. See why: ./p12 status; try: "
         return turn_back_hint(state, could_not, no_way_back_hint(state))
+    if window.verdict == "failed":
+        return no_way_back_hint(state)
     return f"Traffic stays. Look (./p12 status), then decide: {DECIDE}; or watch again with the same command"
 
 

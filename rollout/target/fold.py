@@ -68,7 +68,13 @@ def _begun(state: State, entry: Entry) -> State:
     state = _rehearsal_over(state)
     kept = tuple(row for row in state.verdicts if row["check"] in BEFORE_A_ROLLOUT)
     return replace(
-        state, verdicts=kept, rollout=begun, windows=unfinished, quarantined=released, rollback=None
+        state,
+        verdicts=kept,
+        rollout=begun,
+        windows=unfinished,
+        quarantined=released,
+        rollback=None,
+        withdrawal=None,
     )
 
 
@@ -134,10 +140,19 @@ def _rolled_back(state: State, entry: Entry) -> State:
     if rollout is None or rollout.release != data["release"]:
         return state
     good = tuple(release for release in state.good if release != data["release"])
-    quarantined = {**state.quarantined, data["release"]: data["why"]}
-    return replace(
-        state, rollout=replace(rollout, ended="rolled back", share=0), good=good, quarantined=quarantined
-    )
+    state = replace(state, rollout=replace(rollout, ended="rolled back", share=0), good=good)
+    if window := data.get("held"):
+        return replace(state, withdrawal={"release": data["release"], "window": window, "at": entry.at})
+    return replace(state, quarantined={**state.quarantined, data["release"]: data["why"]})
+
+
+def _withdrawal_judged(state: State, entry: Entry) -> State:
+    """Quarantine a release whose harm went away with it; another may go on when the harm is over."""
+    data = entry.data
+    state = _judged(replace(state, withdrawal=None), entry, "withdrawal", data["summary"], data["verdict"])
+    if data["verdict"] != "failed":
+        return state
+    return replace(state, quarantined={**state.quarantined, data["release"]: data["summary"]})
 
 
 def _restore_begun(state: State, entry: Entry) -> State:
@@ -170,7 +185,7 @@ def _restore_ended(state: State, entry: Entry) -> State:
 
 def _rehearsal_begun(state: State, entry: Entry) -> State:
     """Keep what a rollback takes away, for it is only rehearsed."""
-    names = ("rollout", "good", "quarantined", "rehearsal", "rollback")
+    names = ("rollout", "good", "quarantined", "rehearsal", "rollback", "withdrawal")
     kept = {name: getattr(state, name) for name in names}
     return replace(state, rehearsal={**entry.data, "kept": kept})
 
@@ -215,6 +230,7 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "window.decided": _closed,
     "rollback.begun": _rollback_begun,
     "rolled_back": _rolled_back,
+    "withdrawal.judged": _withdrawal_judged,
     "finished": _finished,
     "backup.verified": _backed_up,
     "way_back.judged": _way_back_judged,

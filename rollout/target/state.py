@@ -6,6 +6,8 @@ from typing import Any
 
 # Verdicts of a window for which the guard turns traffic back.
 TURNED_BACK = ("failed", "held")
+# Verdicts that a person may replace by a decision, where the release still has its traffic.
+UNDECIDED = ("unknown", "held")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class State:
 
     ``flags`` is what each slot was last wanted to have, with its ``generation``; ``unknown`` are events of
     which this kit knows nothing; ``rollback`` is one that was begun and is not finished;
-    ``damaged`` is the journal before this one, where that could not be read.
+    ``damaged`` is the journal before this one, where that could not be read; ``withdrawal`` is the newest
+    release that was turned back for harm that may be somebody else's, until it is known whose it was.
     """
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class State:
     unknown: tuple[str, ...] = ()
     damaged: str = ""
     rollback: Mapping[str, Any] | None = None
+    withdrawal: Mapping[str, Any] | None = None
 
     @property
     def open_window(self) -> Window | None:
@@ -123,7 +127,8 @@ class State:
         """A window for which the rollout in progress can only be turned back."""
         rollout = self.rollout
         windows = self.windows_of(rollout.release) if rollout and not rollout.ended else ()
-        return next((window for window in windows if window.verdict in TURNED_BACK), None)
+        against = TURNED_BACK if rollout and rollout.from_slot else ("failed",)
+        return next((window for window in windows if window.verdict in against), None)
 
     @property
     def is_replaceable(self) -> bool:

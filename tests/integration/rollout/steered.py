@@ -42,7 +42,7 @@ STAGING_KEY = "5a" * 32
 OLD, NEW, NEXT = "a" * 12, "b" * 12, "c" * 12
 LIMITS = {
     **{"seconds": 30, "max_seconds": 120, "min_requests": 5, "max_error_ratio": 0.01},
-    **{"warmup_seconds": 0, "baseline_requests": 5, "watch_database": False},
+    **{"warmup_seconds": 0, "baseline_requests": 5, "watch_database": False, "by_request": False},
 }
 
 
@@ -330,6 +330,14 @@ class Steered:
             self.now += seconds
             self.guard.look()
 
+    def watch_visitors(self, requests: int, seconds: float, rounds: int = 1) -> None:
+        """Let time pass as ``watch`` does, with so many requests of as many clients."""
+        for _ in range(rounds):
+            for client in range(requests):
+                self.ask(client=f"127.0.2.{client % 250 + 1}")
+            self.now += seconds
+            self.guard.look()
+
     def heal(self) -> None:
         """Let time pass until the guard heals again."""
         self.now += self.settings["guard"]["heal_seconds"]
@@ -368,10 +376,17 @@ class Steered:
     # Visitors.
 
     def ask(
-        self, path: str = "/api/notes/1", method: str = "GET", seconds: float = 10, **headers: str
+        self,
+        path: str = "/api/notes/1",
+        method: str = "GET",
+        seconds: float = 10,
+        client: str = "127.0.0.1",
+        **headers: str,
     ) -> Reply:
-        """Ask once, on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        """Ask once, on a connection of its own, from an address of loopback."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=seconds, source_address=(client, 0)
+        )
         try:
             return _asked(connection, path, method, {"Connection": "close", **headers})
         finally:

@@ -103,6 +103,24 @@ def test_who_waits_for_a_lock_and_for_how_long_a_transaction_is_open_is_seen(
     waiting.join()
 
 
+def test_who_holds_others_up_is_told(watching: PressureReader, connect: Callable[..., Any]) -> None:
+    holder, waiter = connect(), connect()
+    holder.cursor().execute("SET application_name = 'paste12-green-1'")
+    holder.cursor().execute("SELECT pg_advisory_xact_lock(1)   /* holds */")
+    waiting = threading.Thread(target=waiter.cursor().execute, args=("SELECT pg_advisory_xact_lock(1)",))
+    waiting.start()
+
+    try:
+        assert seen(watching, "lock_wait_seconds", 1.1) < 10
+        (told,) = (each for each in (watching.latest() or {})["holders"] if each["is_blocking"])
+    finally:
+        holder.rollback()
+        waiting.join()
+    assert (told["pid"], told["application"]) == (holder.info.backend_pid, "paste12-green-1")
+    assert told["query"] == "SELECT pg_advisory_xact_lock(1) /* holds */"
+    assert (told["user"], told["state"]) == ("nobody", "idle in transaction")
+
+
 def test_the_oldest_queued_view_is_seen(watching: PressureReader, postgres: Cluster) -> None:
     postgres.run("CREATE TABLE view_queue (id serial, queued_at timestamptz)", NAME)
     postgres.run("INSERT INTO view_queue (queued_at) VALUES (now() - interval '90 s')", NAME)

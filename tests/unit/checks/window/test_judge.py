@@ -418,6 +418,59 @@ def test_a_database_in_trouble_fails_the_window_at_once(trouble: dict[str, float
     assert judgement.elapsed_seconds == 15
 
 
+def by_request(samples: list[Sample]) -> Judgement:
+    """Judge a window whose samples hold what the balancer's log brought, here nothing."""
+    for sample in samples:
+        sample["requests"] = {"cells": [], "clients": {}, "broken": [], "failures": []}
+    return judge(replace(LIMITS, by_request=True), samples, "green", "blue", share=25)
+
+
+HOLDER = {"pid": 77, "user": "reports", "application": "psql", "state": "active", "seconds": 300.0}
+HOLDER |= {"query": "SELECT everything", "is_blocking": True}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "name"),
+    [
+        ({"connections": 81}, "connections_ratio"),
+        ({"lock_wait_seconds": 11}, "lock_wait_seconds"),
+        ({"transaction_seconds": 121}, "transaction_seconds"),
+        ({"queue_lag_seconds": 61}, "queue_lag_seconds"),
+    ],
+)
+def test_a_database_in_trouble_holds_a_window_and_names_who_holds_it(
+    trouble: dict[str, float], name: str
+) -> None:
+    samples = window()
+    samples[3]["database"] |= {**trouble, "holders": [HOLDER]}
+
+    judgement = by_request(samples)
+
+    assert judgement.verdict is Verdict.HELD
+    assert names(judgement, Verdict.HELD) == {name}
+    found = next(str(each) for each in judgement.findings if each.name == name)
+    who = "Held by pid 77 (reports, psql, active) for 300 s: SELECT everything" in found
+    assert who == (name in ("lock_wait_seconds", "transaction_seconds"))
+
+
+@pytest.mark.parametrize(("session", "verdict"), [("green-1@app1", "failed"), ("blue-1@app1", "held")])
+def test_a_process_of_the_candidate_that_holds_others_up_fails_its_window(session: str, verdict: str) -> None:
+    samples = window()
+    holder = {**HOLDER, "application": f"paste12-{session}"}
+    samples[3]["database"] |= {"lock_wait_seconds": 11, "holders": [holder]}
+
+    assert by_request(samples).verdict == verdict
+
+
+def test_deadlocks_whose_victim_is_the_old_slot_hold_a_window() -> None:
+    samples = window()
+    samples[-1]["instances"]["blue-1@app1"]["deadlocks"] = 1
+
+    judgement = by_request(samples)
+
+    assert names(judgement, Verdict.HELD) == {"old_slot_deadlocks"}
+
+
 def test_clients_may_wait_for_the_pooler_but_not_without_a_pause() -> None:
     samples, paused = window(), window()
     for sample in [*samples[1:], *paused[1:]]:

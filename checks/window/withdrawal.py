@@ -1,0 +1,152 @@
+"""Whose harm it was: what becomes of it once the new slot has no traffic any more.
+
+A window is held when both slots suffer. Traffic goes back at once, and visitors are watched on: harm that
+goes away with the release was the release's, harm that stays was not. Only shares of harmed requests are
+compared, so what no request showed is attributed to nobody.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from checks.base.report import Verdict
+from checks.window.absence import upper
+from checks.window.latency import BUCKET_LOG
+from checks.window.samples import Question
+from checks.window.streams import CLASSES, HARM
+
+# What is gone is at most this part of what it was.
+GONE = 1 / 3
+# So many harmed requests, such a part of all, and clearly more than before, can be seen to go away.
+FEWEST, LEAST_RATIO = 3, 0.01
+# Answers are slow beyond so many times what 95 % usually take; before that is known, beyond the usual level.
+SLOW_TIMES, SLOW_TIMES_LEVEL = 2.0, 8.0
+# What was under way when traffic went back ends first.
+SETTLE_SECONDS = 2.0
+KINDS = {"errors": "failed requests", "slow": "slow answers"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``failed``: the harm went with the release. ``unknown``: it stayed, or nobody can tell."""
+
+    verdict: Verdict
+    summary: str
+
+
+@dataclass
+class Look:
+    """What visitors got for some seconds, whoever served them; answers by bucket of their latency."""
+
+    seconds: float
+    requests: int = 0
+    errors: int = 0
+    buckets: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, sample: Mapping[str, Any], seconds: float) -> "Look":
+        look = cls(seconds)
+        for _, _, _, status, requests, _, _, buckets in (sample.get("requests") or {}).get("cells") or ():
+            look.requests += requests
+            look.errors += requests if CLASSES.get(status) in HARM else 0
+            for bucket, count in buckets.items() if status == "2xx" else ():
+                look.buckets[int(bucket)] += count
+        return look
+
+    def harmed(self, kind: str, edge: float) -> tuple[int, int]:
+        """The harmed requests of a kind, and of how many."""
+        if kind == "errors":
+            return self.errors, self.requests
+        return sum(n for bucket, n in self.buckets.items() if bucket > edge), self.buckets.total()
+
+    @property
+    def level(self) -> float:
+        """The mean bucket of its answers."""
+        return sum(bucket * n for bucket, n in self.buckets.items()) / max(self.buckets.total(), 1)
+
+
+class Withdrawal:
+    """Watches a target from the moment a held window's traffic went back."""
+
+    def __init__(self, question: Question, samples: Iterable[Mapping[str, Any]]) -> None:
+        self.seconds = question.limits.withdrawal_seconds
+        looks = list(_looks(samples))
+        during = deque[Look]()
+        while looks and sum(look.seconds for look in during) < question.limits.shared_seconds:
+            during.appendleft(looks.pop())
+        self.edge = _edge([look for look in looks if look.buckets])
+        # The part of the requests that was harmed, for each kind of harm that was seen.
+        self.during = {
+            kind: events / trials
+            for kind in KINDS
+            for events, trials in [_sum(during, kind, self.edge)]
+            if events >= FEWEST and events > trials * max(LEAST_RATIO, _ratio(looks, kind, self.edge) / GONE)
+        }
+        self.after: list[tuple[float, Look]] = []
+        self._at: float | None = None
+        self._elapsed = 0.0
+
+    def add(self, sample: Mapping[str, Any]) -> Outcome | None:
+        """Take in a look after traffic went back; None while nothing is decided."""
+        if not self.during:
+            return Outcome(Verdict.UNKNOWN, "no request showed harm that could go away")
+        at = sample.get("at")
+        if isinstance(at, int | float):
+            seconds = max(at - self._at, 0.0) if self._at is not None else 0.0
+            self._at, self._elapsed = at, self._elapsed + seconds
+            if self._elapsed > SETTLE_SECONDS and not (sample.get("requests") or {}).get("broken"):
+                self.after.append((self._elapsed, Look.of(sample, seconds)))
+        recent = [look for at, look in self.after if at > self._elapsed / 2]
+        now = {kind: _sum(recent, kind, self.edge) for kind in self.during}
+        if all(upper(*now[kind], was * GONE) <= was * GONE for kind, was in self.during.items()):
+            return Outcome(
+                Verdict.FAILED,
+                f"the harm went away within {self._elapsed:.0f} s of turning back, so it was the release's: "
+                f"{self._words(now)}",
+            )
+        if self._elapsed < self.seconds:
+            return None
+        return Outcome(
+            Verdict.UNKNOWN,
+            f"{self._elapsed:.0f} s after turning back nothing shows that the harm went with the release: "
+            f"{self._words(now)}",
+        )
+
+    def _words(self, now: Mapping[str, tuple[int, int]]) -> str:
+        return ", ".join(
+            f"{KINDS[kind]} {self.during[kind]:.1%} before, {events} of {trials} after"
+            for kind, (events, trials) in now.items()
+        )
+
+
+def _looks(samples: Iterable[Mapping[str, Any]]) -> Iterable[Look]:
+    before: float | None = None
+    for sample in samples:
+        at = sample.get("at")
+        if isinstance(at, int | float):
+            yield Look.of(sample, max(at - before, 0.0) if before is not None else 0.0)
+            before = at
+
+
+def _edge(looks: list[Look]) -> float:
+    """The bucket beyond which an answer is slow, from the faster half of the looks before the harm."""
+    fast = sorted(looks, key=lambda look: look.level)[: math.ceil(len(looks) / 2)]
+    buckets = sum((look.buckets for look in fast), Counter[int]())
+    left = 0.05 * buckets.total()
+    for bucket in sorted(buckets, reverse=True):
+        left -= buckets[bucket]
+        if left <= 0:
+            return bucket + math.log(SLOW_TIMES) / BUCKET_LOG
+    return math.inf
+
+
+def _ratio(looks: Iterable[Look], kind: str, edge: float) -> float:
+    events, trials = _sum(looks, kind, edge)
+    return events / trials if trials else 0.0
+
+
+def _sum(looks: Iterable[Look], kind: str, edge: float) -> tuple[int, int]:
+    found = [look.harmed(kind, edge) for look in looks]
+    return sum(events for events, _ in found), sum(trials for _, trials in found)

@@ -1,0 +1,107 @@
+"""Harm in both slots: traffic goes back at once, and what becomes of the harm says whose it was."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.errors import Refused
+from rollout.guard.loop import Guard
+from rollout.steps.rollout import claim
+from rollout.steps.status import status
+from rollout.steps.window_wait import wait
+from rollout.target.state import Window
+from tests.integration.rollout.steered import LIMITS, NEW, OLD, Steered, digest_of
+
+BY_REQUEST = {
+    **LIMITS,
+    **{"seconds": 600, "max_seconds": 600, "by_request": True},
+    **{"shared_seconds": 20, "withdrawal_seconds": 60},
+}
+
+
+@pytest.fixture
+def held(live: Steered) -> Steered:
+    """A release at 25 % whose window was held, since both slots answer every third request with 500."""
+    live.settings["steps"] = [25, 100]
+    live.settings["windows"] = {"step": BY_REQUEST, "monitor": BY_REQUEST}
+    live.offer(NEW)
+    live.shift(NEW, 25)
+    live.open()
+    live.watch_visitors(60, 10, rounds=6)
+    break_all(live, 500)
+    while not newest(live).verdict:
+        live.watch_visitors(60, 10)
+        assert live.now < newest(live).opened_at + 300
+    return live
+
+
+def break_all(target: Steered, fault: int) -> None:
+    for instance in target.instances.values():
+        instance.fault = fault
+
+
+def newest(target: Steered) -> Window:
+    return target.steering.state().windows[-1]
+
+
+def test_harm_in_both_slots_turns_traffic_back_and_blames_nobody_yet(held: Steered) -> None:
+    state = held.steering.state()
+
+    assert newest(held).verdict == "held"
+    assert held.steering.balancer.shares() == {"blue": 100, "green": 0}
+    assert state.rollout
+    assert state.rollout.ended == "rolled back"
+    assert state.quarantined == {}
+    assert state.withdrawal
+    assert state.withdrawal["release"] == NEW
+
+
+def test_harm_that_goes_away_with_the_release_was_its_own(held: Steered) -> None:
+    break_all(held, 0)
+
+    held.watch_visitors(120, 5, rounds=4)
+
+    state = held.steering.state()
+    assert state.withdrawal is None
+    assert "the harm went away within" in state.quarantined[NEW]
+    assert [row["verdict"] for row in state.verdicts if row["check"] == "withdrawal"] == ["failed"]
+
+
+def test_harm_that_stays_quarantines_nobody_and_the_same_command_goes_on(held: Steered) -> None:
+    held.watch_visitors(60, 10, rounds=8)
+
+    state = held.steering.state()
+    assert state.withdrawal is None
+    assert state.quarantined == {}
+    assert [row["verdict"] for row in state.verdicts if row["check"] == "withdrawal"] == ["unknown"]
+    held.offer(NEW)
+    assert (held.steering.state().rollout or replace).ended == ""
+
+
+def test_nothing_begins_while_it_is_watched_whose_harm_it_was(held: Steered) -> None:
+    held.take()
+    held.admit(NEW)
+
+    with pytest.raises(Refused, match=r"turned back at .* for harm in both slots"):
+        claim(held.steering, NEW, digest_of(NEW), held.token, "")
+    assert status(held.steering)["withdrawal"]["release"] == NEW
+
+
+def test_another_guard_goes_on_watching(held: Steered) -> None:
+    held.watch_visitors(60, 10)
+    held.guard = Guard(held.steering, clock=lambda: held.now)
+
+    break_all(held, 0)
+    held.watch_visitors(120, 5, rounds=6)
+
+    assert NEW in held.steering.state().quarantined
+
+
+def test_who_waits_is_told_whose_it_was(held: Steered) -> None:
+    break_all(held, 0)
+    held.watch_visitors(120, 5, rounds=4)
+
+    with pytest.raises(Refused, match=r"window held: .*Failed: the harm went away") as refused:
+        wait(held.steering, newest(held).id, held.token)
+    assert "turned traffic back" in str(refused.value.hint)
+    assert held.ask().release == OLD
