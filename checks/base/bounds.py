@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 
 CONFIDENCE = 0.95
+# What is looked for between two numbers is found to within this part of it.
+CLOSE = 1e-12
 
 
 def upper_bound(failed: int, requests: int, confidence: float = CONFIDENCE) -> float:
@@ -18,7 +20,7 @@ def upper_bound(failed: int, requests: int, confidence: float = CONFIDENCE) -> f
 
 def first(holds: Callable[[float], bool], low: float, high: float) -> float:
     """The smallest number between two from which on something holds; ``high`` if it holds nowhere below."""
-    for _ in range(80):
+    while high - low > CLOSE * high:
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
@@ -44,19 +46,24 @@ def _percent(ratio: float) -> str:
 
 
 def _at_most(failed: int, requests: int, ratio: float) -> float:
-    """The chance of at most so many failures, from the binomial distribution."""
-    if ratio >= 1:
-        return 0.0
-    whole = math.lgamma(requests + 1)
-    return math.fsum(
-        math.exp(
-            whole
-            - math.lgamma(k + 1)
-            - math.lgamma(requests - k + 1)
-            + k * math.log(ratio)
-            + (requests - k) * math.log1p(-ratio)
-        )
-        if ratio > 0
-        else float(k == 0)
-        for k in range(failed + 1)
+    """The chance of at most so many failures, from the binomial distribution.
+
+    Summed downwards from ``failed``, until what is left no longer tells: the ratio that is asked about lies
+    above failed/requests, so each chance is smaller than the one before.
+    """
+    if not 0 < ratio < 1:
+        return float(ratio <= 0)
+    chance = math.exp(
+        math.lgamma(requests + 1)
+        - math.lgamma(failed + 1)
+        - math.lgamma(requests - failed + 1)
+        + failed * math.log(ratio)
+        + (requests - failed) * math.log1p(-ratio)
     )
+    total, odds = chance, (1 - ratio) / ratio
+    for k in range(failed, 0, -1):
+        chance *= k / (requests - k + 1) * odds
+        total += chance
+        if chance < total * 1e-17:
+            break
+    return total

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -112,6 +113,8 @@ def combine(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict.UNKNOWN
 
 
+# A window says the same of itself look after look.
+@functools.lru_cache(maxsize=1024, typed=True)
 def compare(
     name: str, measured: Measured, operator: str, limit: Measured, hint: str = "", sentence: str = ""
 ) -> Finding:

@@ -31,6 +31,13 @@ BELOW_A_MILLISECOND = -1
 # Of so many clients of a cell that is no success two bytes of the hash are kept: who tries again is known.
 MOST_MARKS = 100
 HIGHEST_BUCKET = 1000
+# A bucket as JSON names it, and as it is.
+BUCKETS: Mapping[Any, int] = {
+    name: bucket
+    for bucket in range(BELOW_A_MILLISECOND, HIGHEST_BUCKET + 1)
+    for name in (str(bucket), bucket)
+}
+WHOLE_NUMBER = {int}
 # Numbers, UUIDs, hexadecimal ids, and long words with a digit in them.
 ID = re.compile(
     r"(?<![A-Za-z0-9])(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\d+|"
@@ -169,10 +176,10 @@ def read_cell(value: Any) -> Cell | None:
     """A cell from what a sample holds; None for what is none."""
     try:
         second, slot, route, status, requests, clients, largest, buckets = value
-        latency = dict(zip(map(int, buckets), buckets.values(), strict=True))
+        latency = {BUCKETS[name]: count for name, count in buckets.items()}
         counts = latency.values()
         sound = (
-            {type(second), type(requests), type(clients), type(largest), *map(type, counts)} == {int}
+            {type(second), type(requests), type(clients), type(largest), *map(type, counts)} == WHOLE_NUMBER
             and type(slot) is type(route) is str
             and status in STATUSES
             and 0 <= second < 2**53
@@ -181,7 +188,7 @@ def read_cell(value: Any) -> Cell | None:
             and min(counts, default=0) >= 0
             and sum(counts) <= requests
         )
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, KeyError):
         return None
     return Cell(second, slot, route, status, requests, clients, largest, latency) if sound else None
 

@@ -1,7 +1,7 @@
 """What is compared in a window: errors, busy and slow answers, retries; each with its part of alpha."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from checks.base.bounds import upper_bound
 from checks.base.report import Finding, compare
@@ -72,10 +72,13 @@ class BesideControl:
         waiting.clear()
         return counts
 
-    def findings(self, totals: Counts, details: Mapping[str, str]) -> list[Finding]:
+    def findings(
+        self, totals: Counts, details: Mapping[str, str], names: Iterable[str] = TRIALS
+    ) -> list[Finding]:
         """What the evidence came to; ``totals`` are both arms' counts, ``details`` what they are of."""
         found = []
-        for name, test in self.tests.items():
+        for name in names:
+            test = self.tests[name]
             (new, trials), (old, old_trials) = ((totals[a, name], totals[a, TRIALS[name]]) for a in self.arms)
             counted = f"new {new} of {trials}, old {old} of {old_trials}{details.get(name, '')}"
             if name in self.measured:

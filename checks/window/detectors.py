@@ -159,3 +159,9 @@ class Dispersion:
     def factor(self) -> float:
         """What is surely there of it; less is taken for chance, or all evidence would be worth less."""
         return max(1.0, self._sum / self._blocks - SURE * math.sqrt(2 / self._blocks))
+
+
+def most_left_open(events: float, trials: float) -> float:
+    """The ratio that so many events leave open at 95 %: Poisson's, as Wilson and Hilferty (1931) have it."""
+    k = events + 1
+    return float(k * (1 - 1 / (9 * k) + 1.645 / (3 * math.sqrt(k))) ** 3 / trials)

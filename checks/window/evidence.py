@@ -10,10 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.base.bounds import upper_bound
 from checks.window.absence import Tolerable
 from checks.window.cells import ROUTE_NAMES
-from checks.window.detectors import BETS, RESTARTS, SLOW_BETS, Against, Beside, Dispersion
+from checks.window.detectors import (
+    BETS,
+    RESTARTS,
+    SLOW_BETS,
+    Against,
+    Beside,
+    Dispersion,
+    most_left_open,
+)
 from checks.window.latency import Latency
 from checks.window.passing import Alive, Passing
 from checks.window.streams import CLASSES, HARM, Block, Fold
@@ -110,6 +117,7 @@ class Evidence:
 
     def _close(self, block: Block) -> None:
         self.blocks += 1
+        block.close()
         while self.passed < RESTARTS and self.elapsed * RESTARTS >= (self.passed + 1) * self.horizon:
             self.passed += 1
             for evidence in (
@@ -193,9 +201,7 @@ class Evidence:
         """Hold the control's failures against what they were before the release, or a while ago."""
         trials, events = block.requests(self.control), self._harm(block)[self.control]
         before = self._past[max(len(self._past) - 1 - PAST_BLOCKS, 0)]
-        allowed = (
-            upper_bound(math.ceil(before[1]), math.floor(before[0])) if before[0] >= PAST_TRIALS else 0.0
-        )
+        allowed = most_left_open(before[1], before[0]) if before[0] >= PAST_TRIALS else 0.0
         if self.before:
             allowed = 2 * sum(self.before.ratios.values())
         if allowed:
@@ -207,8 +213,7 @@ class Evidence:
         self._old_lately.append(old)
         trials, events = (sum(values) for values in zip(*self._old_lately, strict=True))
         if trials >= LATELY_TRIALS:
-            allowed = min(upper_bound(math.ceil(events), math.floor(trials)), 0.5)
-            self.lately.add(*new, allowed)
+            self.lately.add(*new, min(most_left_open(events, trials), 0.5))
 
     def weigh(self, of: str, route: str, n_t: float, k_t: float, n_c: float, k_c: float) -> None:
         counts = self.counts.setdefault((of, route), [0.0] * 4)

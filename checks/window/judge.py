@@ -242,11 +242,11 @@ class WindowJudge:
     def _compared(self) -> list[Finding]:
         threshold = self._deltas.threshold_seconds or 0
         details = {"slow": f" over {1000 * threshold:.3g} ms", "retries": self._states()}
-        found = self._comparing.findings(self._totals, details)
-        if self._by_request is None or not self._has_requests:
-            return found
-        retries = [finding for finding in found if finding.name.startswith("retries")]
-        return [*retries, *self._by_request.findings(self._elapsed >= self.limits.seconds)]
+        judging, comparing = self._by_request, self._comparing
+        if judging is None or not self._has_requests or not isinstance(comparing, BesideControl):
+            return comparing.findings(self._totals, details)
+        retries = comparing.findings(self._totals, details, ("retries",))
+        return [*retries, *judging.findings(self._elapsed >= self.limits.seconds)]
 
     def _sufficiency(self) -> list[Finding]:
         why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""

@@ -58,6 +58,8 @@ class Deltas:
     _arms: dict[str, str] = field(default_factory=dict)
     _seen_before: frozenset[tuple[str, str]] = frozenset()
     _ahead: dict[str, int] = field(default_factory=dict)
+    # What must be seen, for so many servers, and with a threshold or none.
+    _must: dict[tuple[int, bool], set[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, sample: Mapping[str, Any]) -> Segment:
         at = _number(sample.get("at"))
@@ -187,10 +189,16 @@ class Deltas:
         Of the control arm that is only what the balancer saw: a control instance that cannot be scraped
         weakens no statement about the candidate.
         """
-        counters = INSTANCE_COUNTERS + (LATENCY_COUNTERS if self.threshold_seconds is not None else ())
-        must = {(name, counter) for name in self._of(self.candidate) for counter in counters}
-        must |= {(name, counter) for name in self._arms for counter in SERVER_COUNTERS}
-        absent = sorted({name for name, counter in must - (seen & self._seen_before)})
+        must = self._must.get(key := (len(self._arms), self.threshold_seconds is None))
+        if must is None:
+            counters = INSTANCE_COUNTERS + (LATENCY_COUNTERS if self.threshold_seconds is not None else ())
+            must = {(name, counter) for name in self._of(self.candidate) for counter in counters}
+            must |= {(name, counter) for name in self._arms for counter in SERVER_COUNTERS}
+            self._must = {key: must}
+        if must <= seen and must <= self._seen_before:
+            absent = []
+        else:
+            absent = sorted({name for name, counter in must - (seen & self._seen_before)})
         missing = [f"{name}: not measured at both ends" for name in absent]
         missing += [
             f"no server of slot {arm}" for arm in (self.candidate, self.control) if arm and not self._of(arm)

@@ -41,6 +41,12 @@ class Timing:
     total: float = 0.0
     squares: float = 0.0
 
+    @classmethod
+    def of(cls, histogram: Mapping[int, int]) -> "Timing":
+        total = sum(bucket * count for bucket, count in histogram.items())
+        squares = sum(bucket * bucket * count for bucket, count in histogram.items())
+        return cls(sum(histogram.values()), total, squares)
+
     @property
     def mean(self) -> float:
         return self.total / self.answers if self.answers else 0.0
@@ -71,13 +77,27 @@ class Block:
     events: dict[Key, float] = field(default_factory=lambda: defaultdict(float))
     route_events: dict[tuple[str, str, str], float] = field(default_factory=lambda: defaultdict(float))
     seen: Counter[Key] = field(default_factory=Counter)
-    buckets: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
-    route_buckets: dict[Key, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+    buckets: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    route_buckets: dict[Key, dict[int, int]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(int))
+    )
     timing: dict[Key, Timing] = field(default_factory=lambda: defaultdict(Timing))
+    untimed: dict[Key, list[Mapping[int, int]]] = field(default_factory=lambda: defaultdict(list))
 
     def requests(self, slot: str) -> float:
         """The slot's requests that tell of its health, all routes together."""
         return sum(n for (of, _), n in self.judged.items() if of == slot)
+
+    def close(self) -> None:
+        """Add the latency of all cells up, once the block is whole."""
+        for (slot, route), histograms in self.untimed.items():
+            together, alone = self.buckets[slot], self.route_buckets[slot, route]
+            for histogram in histograms:
+                for bucket, count in histogram.items():
+                    alone[bucket] += count
+            for bucket, count in alone.items():
+                together[bucket] += count
+            self.timing[slot, route] = Timing.of(alone)
 
     def timed(self, slot: str) -> Timing:
         """The slot's latency, all routes together."""
@@ -109,7 +129,7 @@ class Fold:
                 block.judged[slot, route] += counted
                 if status == "2xx":
                     block.good[slot, route] += counted
-                    _time(block, slot, route, buckets)
+                    block.untimed[slot, route].append(buckets)
             if status != "2xx":
                 of, marked = CLASSES[status], (cell, marks.get(str(place)))
                 events.setdefault((second, of, ""), []).append(marked)
@@ -161,14 +181,3 @@ def effective(requests: int, clients: int, largest: int) -> float:
         return requests
     others = (requests - largest) / (clients - 1) if clients > 1 else 0.0
     return requests - largest + min(largest, max(MOST_OF_ONE, TIMES_OTHERS * others))
-
-
-def _time(block: Block, slot: str, route: str, buckets: Mapping[Any, int]) -> None:
-    timing, together, alone = block.timing[slot, route], block.buckets[slot], block.route_buckets[slot, route]
-    for bucket, count in buckets.items():
-        index = int(bucket)
-        together[index] = together.get(index, 0) + count
-        alone[index] = alone.get(index, 0) + count
-        timing.answers += count
-        timing.total += index * count
-        timing.squares += index * index * count

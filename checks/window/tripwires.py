@@ -135,20 +135,16 @@ class Breaker:
     """Errors of the last ``breaker_seconds``: enough of them at a burning rate fail a window at once."""
 
     limits: WindowLimits
+    requests: int = 0
+    errors: int = 0
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def add(self, elapsed: float, requests: int, errors: int) -> None:
         self._recent.append((elapsed, requests, errors))
+        self.requests, self.errors = self.requests + requests, self.errors + errors
         while self._recent[0][0] < elapsed - self.limits.breaker_seconds:
-            self._recent.popleft()
-
-    @property
-    def errors(self) -> int:
-        return sum(k for _, _, k in self._recent)
-
-    @property
-    def requests(self) -> int:
-        return sum(n for _, n, _ in self._recent)
+            _, requests, errors = self._recent.popleft()
+            self.requests, self.errors = self.requests - requests, self.errors - errors
 
     @property
     def ratio(self) -> float:

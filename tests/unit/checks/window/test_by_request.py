@@ -203,7 +203,7 @@ def test_an_old_slot_that_becomes_worse_is_held() -> None:
     for at in range(10, 1200, 10):
         failed = 1 if at > 700 else 0
         cells = [[at, slot, "r", "5xx", failed, failed, 1, {}] for slot in (NEW, OLD) if failed]
-        cells += [[at, slot, "r", "2xx", 20, 20, 1, {"50": 20}] for slot in (NEW, OLD)]
+        cells += [[at, slot, "r", "2xx", 20, 20, 1, {50: 20}] for slot in (NEW, OLD)]
         judging.add(at, 10, {"cells": cells, "clients": {NEW: 9, OLD: 9}})
 
     held = [f.name for f in judging.findings(False) if f.verdict is Verdict.HELD]
