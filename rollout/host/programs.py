@@ -16,14 +16,23 @@ from rollout.errors import RolloutError
 from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
 
+# Ansible shows what a task says when it ends: this long nobody knows that a migration waits.
+FIRST_SECONDS = 2.0
 
-def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
+
+def migrate(
+    target: Target, slot: str, database: str = "", briefly: bool = False, seconds: float | None = None
+) -> Mapping[str, Any]:
     """Run the migrations of the release in a slot, with its own code, straight to Postgres.
 
-    ``database`` is another one than the target's, such as a restored copy.
+    ``database`` is another one than the target's, such as a restored copy. ``seconds`` is how long to wait
+    for locks in all, if not as the target's settings say; ``briefly`` waits for the first of them only, and
+    then answers ``waiting`` with who is in the way, and the ``seconds`` to wait in the next run.
 
     :raises RolloutError: the release says why not, such as who holds a lock; no migration is half done.
     """
+    longest = target.settings["migration_seconds"] if seconds is None else seconds
+    bound = min(longest, FIRST_SECONDS) if briefly else longest
     release = (target.directory / "slots" / slot / "release").resolve()
     done = subprocess.run(
         [target.settings["python"], "-P", "-s", "-m", "app.migrate", "upgrade"],
@@ -32,13 +41,15 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
             PYTHONPATH=str(release / "lib"),
             DATABASE_URL=database_url(target, OWNER, database),
             P12_MONITOR_URL=database_url(target, MONITOR, database),
-            P12_MIGRATION_SECONDS=str(target.settings["migration_seconds"]),
+            P12_MIGRATION_SECONDS=str(bound),
         ),
         capture_output=True,
         text=True,
         check=False,
     )
     answer = _answer_of(done)
+    if done.returncode and "holders" in answer and bound < longest:
+        return _waiting(target, answer, longest - bound)
     if done.returncode or "after" not in answer:
         said = answer.get("error") or done.stderr.strip()[-600:] or "it said nothing"
         raise RolloutError(f"{target.name}: the migration stopped: {said}", str(answer.get("hint", "")))
@@ -48,6 +59,13 @@ def migrate(target: Target, slot: str, database: str = "") -> Mapping[str, Any]:
         waited = f"; tries that a lock was in the way of: {len(waits)}; at last {waits[-1]}" if waits else ""
         return {**answer, "say": f"{target.name}: {words}{waited}"}
     return answer
+
+
+def _waiting(target: Target, answer: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
+    pid = next((holder["pid"] for holder in answer["holders"] if holder["pid"]), None)
+    sooner = f" To go on sooner, have that end, or end it: SELECT pg_terminate_backend({pid})" if pid else ""
+    said = f"{target.name}: the migration waits: {answer['error']}. It tries for {seconds:g} s more.{sooner}"
+    return {"changed": False, "waiting": True, "seconds": seconds, "say": said}
 
 
 def evidence(target: Target) -> dict[str, Any]:
