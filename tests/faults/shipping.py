@@ -40,7 +40,8 @@ def ship(site: Site, fault: Fault) -> Outcome:
     """Commit a fault on a branch of its own and release it."""
     site.git("checkout", "-q", "-B", f"fault-{fault.name}", "main")
     apply(fault, site.checkout)
-    site.git("commit", "-q", "--allow-empty", "-am", f"Fault: {fault.what}")
+    site.git("add", "--all", "app")
+    site.git("commit", "-q", "--allow-empty", "-m", f"Fault: {fault.what}")
     site.git("checkout", "-q", "main")
     return release(site, fault.name, f"fault-{fault.name}", fault.options)
 
