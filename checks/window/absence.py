@@ -40,6 +40,24 @@ class Proof:
     def holds(self) -> bool:
         return self.at_most <= self.tolerable
 
+    def needed(self, per_second: float) -> str:
+        """Say how many more requests prove it, and when they are there."""
+        if self.holds:
+            return ""
+        if self.needs is None:
+            return "more requests like those before would not prove less"
+        wait = f", {duration(self.needs / per_second / 60)} at this rate" if per_second else ""
+        return f"needs about {self.needs} more requests{wait}"
+
+
+def duration(minutes: float) -> str:
+    """So many minutes in few characters."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    if minutes < 100:
+        return f"{minutes:.2g} min"
+    return f"{minutes / 60:.2g} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+
 
 def upper(events: float, trials: float, wanted: float) -> float:
     """The largest ratio that so many events of so many trials leave open, at any time they are looked at.

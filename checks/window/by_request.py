@@ -11,7 +11,7 @@ from checks.window.evidence import BY_ROUTE, OVERALL, Before, Evidence
 from checks.window.limits import WindowLimits
 
 WORDS = {
-    "failed": "errors (5xx)",
+    "failed": "errors",
     "busy": "503s",
     "cut": "requests given up before an answer",
     "not_found": "404s",
@@ -44,7 +44,7 @@ class ByRequest:
             control,
             min(max(share, 1), 99) / 100,
             limits.max_seconds,
-            block_seconds=min(max(limits.seconds / 60, 1.0), 10.0),
+            block_seconds=limits.block_seconds,
             cold_seconds=max(limits.cold_seconds, limits.warmup_seconds),
             before=before,
             tolerable=limits.tolerable_at(share),
@@ -146,12 +146,14 @@ class ByRequest:
             self._proofs = (self.evidence.blocks, list(self.evidence.passing.proofs()))
         return self._proofs[1]
 
+    @property
+    def known_proofs(self) -> tuple[Proof, ...]:
+        """The proofs as they were last worked out."""
+        return tuple(self._proofs[1])
+
     def _proven(self, proof: Proof) -> Finding:
-        hint = ""
-        if proof.needs:
-            rate = self.evidence.per_second
-            wait = f", {proof.needs / rate / 60:.0f} min at this rate" if rate else ""
-            hint = f"Needs about {proof.needs} more requests{wait}."
+        hint = proof.needed(self.evidence.per_second) if proof.needs else ""
+        hint = hint and f"{hint[0].upper()}{hint[1:]}."
         above = " of its part" if proof.name == "missing" else " points above the old slot"
         said = (
             f"{proof.name} at most {100 * proof.at_most:.2g}{' %' if proof.name == 'missing' else ''}{above}"

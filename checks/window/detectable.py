@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 
 from checks.base.bounds import first
+from checks.window import exposure
+from checks.window.absence import duration
 from checks.window.eprocess import HARM, log_mean
 from checks.window.limits import WindowLimits
 
@@ -58,6 +60,8 @@ def claim(limits: WindowLimits, per_minute: float | None, share: int, has_contro
     """Say in one sentence what a window of this traffic and share can see."""
     if not per_minute or per_minute <= 0:
         return "without traffic it can see nothing, and ends unknown"
+    if limits.by_request and has_control:
+        return exposure.claim(limits, per_minute, share)
     candidate = per_minute * share / 100
     rates = Rates(candidate, per_minute - candidate if has_control else None)
     before, after = (
@@ -68,20 +72,14 @@ def claim(limits: WindowLimits, per_minute: float | None, share: int, has_contro
     rate = f"{candidate:.0f}" if candidate >= 10 else f"{candidate:.2g}"
     said = f"at {rate} requests a minute errors of {_percent(before)} → {_percent(after)} "
     if minutes <= length:
-        return f"{said}are found in about {_duration(minutes)}"
-    said += f"would take {_duration(minutes)}" if minutes <= most else "are beyond this window"
+        return f"{said}are found in about {duration(minutes)}"
+    said += f"would take {duration(minutes)}" if minutes <= most else "are beyond this window"
     for worse in (ratio for ratio in WORSE if ratio > after):
         found = minutes_to_find(limits, rates, before, worse)
         if found <= length:
-            return f"{said}; it can see {_percent(before)} → {_percent(worse)}, in about {_duration(found)}"
+            return f"{said}; it can see {_percent(before)} → {_percent(worse)}, in about {duration(found)}"
     return f"{said}; it can see a release that fails altogether, a deadlock and a dead instance"
 
 
 def _percent(ratio: float) -> str:
     return f"{100 * ratio:g} %"
-
-
-def _duration(minutes: float) -> str:
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.2g} min" if minutes < 100 else f"{minutes:.0f} min"

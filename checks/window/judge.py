@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from checks.base.report import Finding, Verdict, combine, compare, held, require
+from checks.window.absence import Proof
 from checks.window.baseline import COUNTS, Baseline, Threshold
 from checks.window.by_request import ByRequest
 from checks.window.comparisons import Alone, BesideControl
@@ -34,7 +35,8 @@ class Judgement:
     """Where a window stands. ``verdict`` is None while it is open; the findings say why in either case.
 
     ``broken`` names the last reasons why time did not count as watched. ``baseline`` is what the control
-    arm came to, for a window that has none. ``failing`` names the routes that failed a window.
+    arm came to, for a window that has none. ``failing`` names the routes that failed a window. ``proofs`` say
+    how far each harm can at most reach; the candidate had so many requests ``per_second``.
     """
 
     verdict: Verdict | None
@@ -47,6 +49,8 @@ class Judgement:
     broken: tuple[str, ...] = ()
     baseline: Baseline | None = None
     failing: str = ""
+    proofs: tuple[Proof, ...] = ()
+    per_second: float = 0.0
 
 
 @dataclass
@@ -174,6 +178,7 @@ class WindowJudge:
                 self._retried.setdefault(name, {"first": found})["last"] = found
 
     def _judge(self) -> Judgement:
+        judging = self._by_request if self._has_requests else None
         findings = tuple(self._tripwires() + self._compared() + self._sufficiency())
         verdict = self._verdict(combine(finding.verdict for finding in findings))
         return Judgement(
@@ -186,7 +191,9 @@ class WindowJudge:
             broken_segments=self._broken_segments,
             broken=tuple(self._broken),
             baseline=self._baseline(),
-            failing=self._requests.failing() if verdict is Verdict.FAILED else "",
+            failing=self._requests.failing() if verdict in (Verdict.FAILED, Verdict.HELD) else "",
+            proofs=judging.known_proofs if judging else (),
+            per_second=judging.evidence.per_second if judging else 0.0,
         )
 
     def _verdict(self, so_far: Verdict) -> Verdict | None:

@@ -125,6 +125,11 @@ class WindowLimits:
         """The error ratio at which the breaker trips; at most a half, or a lax SLO would disarm it."""
         return min(self.breaker_burn_rate * self.max_error_ratio, max(0.5, self.max_error_ratio))
 
+    @property
+    def block_seconds(self) -> float:
+        """How long the blocks are that requests are weighed by."""
+        return min(max(self.seconds / 60, 1.0), 10.0)
+
     def tolerable_at(self, share: int) -> Tolerable:
         """What a candidate with so many percent of the traffic may hide for its window to pass."""
         least = next((found for most, *found in SMALL_SHARES if share <= most), (0.0, 0.0, 0.0))

@@ -1,5 +1,6 @@
 """What a window takes from the balancer's request log: whether it is whole, and what failed."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +9,9 @@ from typing import Any
 
 from checks.window.cells import FAILED, Cell, read_cell
 
-NAMED = 5
+NAMED = 3
+# Two bytes of a client's hash are kept.
+MARKS = 2**16
 
 
 @dataclass
@@ -24,6 +27,9 @@ class Requests:
     asked: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     first: list[str] = field(default_factory=list)
+    # What is kept of the hash of each client that a request failed of; where nothing is kept, how many.
+    visitors: set[int] = field(default_factory=set)
+    unmarked: int = 0
     _instances: dict[str, Any] = field(default_factory=dict)
 
     def add(self, sample: Mapping[str, Any]) -> list[str]:
@@ -45,11 +51,20 @@ class Requests:
             if cell.slot == self.candidate:
                 self.asked[cell.route] += cell.requests
                 self.failed[cell.route] += cell.requests if cell.status in FAILED else 0
+        self._count_visitors(found.get("marks"))
         self._instances |= servers if isinstance(servers, dict) else {}
         for instance, words in failures:
             if len(self.first) < NAMED and self._slot_of(instance) == self.candidate:
                 self.first.append(words)
         return broken
+
+    def _count_visitors(self, marks: Any) -> None:
+        for place, cell in enumerate(self.cells):
+            if cell.slot == self.candidate and cell.status in FAILED:
+                known = marks.get(str(place)) if isinstance(marks, dict) else None
+                known = [mark for mark in known if type(mark) is int] if isinstance(known, list) else []
+                self.visitors.update(known)
+                self.unmarked += max(cell.clients - len(known), 0)
 
     def _slot_of(self, instance: str) -> Any:
         server = self._instances.get(instance)
@@ -60,7 +75,14 @@ class Requests:
         worst = [(route, count) for route, count in self.failed.most_common(NAMED) if count]
         routes = ", ".join(f"{route} {count} of {self.asked[route]}" for route, count in worst)
         first = f"; first: {', '.join(self.first)}" if self.first else ""
-        return f"failed by route: {routes}{first}" if routes else ""
+        return f"failed {self._visitors_text()}, by route: {routes}{first}" if routes else ""
+
+    def _visitors_text(self) -> str:
+        """How many visitors it failed; two of them may share what is kept of their hashes."""
+        alike = -MARKS * math.log1p(-min(len(self.visitors), MARKS - 1) / MARKS)
+        count = round(alike) + self.unmarked
+        about = "about " if self.unmarked or count > len(self.visitors) else ""
+        return f"{about}{count} visitor{'' if count == 1 else 's'}"
 
 
 def _failure(second: int, route: str, status: int, instance: str, request: str) -> tuple[str, str]:

@@ -48,7 +48,6 @@ QUIET = (
     "v2_playbook_on_no_hosts_matched",
     "v2_runner_on_start",
     "v2_runner_on_skipped",
-    "v2_runner_retry",
     "v2_runner_item_on_ok",
     "v2_runner_item_on_skipped",
 )
@@ -83,6 +82,12 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_runner_on_ok(self, result: Any) -> None:
         if self.plain:
             super().v2_runner_on_ok(result)
+        else:
+            self._show(result.result)
+
+    def v2_runner_retry(self, result: Any) -> None:
+        if self.plain:
+            super().v2_runner_retry(result)
         else:
             self._show(result.result)
 

@@ -18,7 +18,7 @@ from threading import Event
 from typing import Any
 
 from checks.base.report import Verdict
-from checks.window import judge, samples
+from checks.window import judge, samples, words
 from checks.window.withdrawal import Withdrawal
 from rollout.errors import RolloutError
 from rollout.files import write_json
@@ -150,7 +150,7 @@ class Guard:
                 "at": self.clock(),
                 "pid": os.getpid(),
                 "window": window.id if window else None,
-                "standing": standing(judging.judgement) if judging else None,
+                "standing": words.standing(judging.judgement) if judging else None,
                 "requests_per_minute": self.rate.per_minute,
                 "database_error": self.database.error if self.database else "",
             },
@@ -210,7 +210,7 @@ class Guard:
 
     def close(self, window: Window, judgement: judge.Judgement) -> None:
         """Journal a window's verdict and act on it: a failed one turns traffic back, full disk or not."""
-        verdict, summary = judgement.verdict or Verdict.UNKNOWN, summarise(judgement)
+        verdict, summary = judgement.verdict or Verdict.UNKNOWN, words.summarise(judgement)
         baseline = asdict(judgement.baseline) if judgement.baseline else None
         report: dict[str, Any] = {
             "check": f"window {window.kind}",
@@ -307,26 +307,6 @@ class Guard:
             behind = [i for i in instances if has.get(i.name, wanted.generation) < wanted.generation]
             for name, answer in wanted_flags.push(self.steering.target, wanted, behind).items():
                 _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
-
-
-def summarise(judgement: judge.Judgement) -> str:
-    """One line: how much was seen, and the findings that decided."""
-    deciding = [str(f) for f in judgement.findings if f.verdict == judgement.verdict]
-    seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
-    if judgement.verdict == Verdict.PASSED:
-        return seen
-    named = [judgement.failing] if judgement.failing and judgement.verdict == Verdict.FAILED else []
-    return f"{seen}: {'; '.join(deciding + named)}"
-
-
-def standing(judgement: judge.Judgement) -> dict[str, Any]:
-    """How an open window stands, for whoever looks."""
-    return {
-        "requests": judgement.requests,
-        "errors": judgement.errors,
-        "watched_seconds": round(judgement.watched_seconds, 1),
-        "waiting_for": [str(f) for f in judgement.findings if f.verdict is not Verdict.PASSED],
-    }
 
 
 def _keep(path: Path, line: str) -> None:

@@ -74,12 +74,12 @@ def _window_lines(answer: Mapping[str, Any]) -> list[str]:
     if not window:
         return []
     lines = [f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"]
-    if window.get("claim"):
-        lines.append(f"              {window['claim']}")
+    lines += [f"              {said}" for said in (window.get("claim") or "").split("; ") if said]
     standing = beat.get("standing") if beat.get("window") == window["id"] else None
     if standing:
         seen = f"{standing['requests']} requests, {standing['errors']} errors"
         lines.append(f"              {seen} in {standing['watched_seconds']:g} watched seconds")
+        lines += [f"              {standing['evidence']}"] if standing.get("evidence") else []
         lines += [f"              to pass, still needs: {reason}" for reason in standing["waiting_for"]]
     if beat.get("database_error"):
         lines.append(f"              the database cannot be read: {beat['database_error']}")

@@ -19,6 +19,8 @@ from rollout.target.steering import Steering
 from rollout.text import one_line
 
 LOOK_SECONDS = 0.5
+# How a window stands is said at most so many times in its length, and not more often than this.
+TELL_TIMES, TELL_SECONDS = 10, 30.0
 
 
 def announce_window(
@@ -36,10 +38,11 @@ def announce_window(
     if window.verdict:
         return {"changed": False, **answer}
     words = f"{window.share} % on {window.release}: window of {_length(window.limits['seconds'])}"
+    first, *more = window.claim.split("; ")
     return {
         "changed": window.id not in before,
         **answer,
-        "say": f"{steering.target.name}: {words}: {window.claim}",
+        "say": [f"{steering.target.name}: {said}" for said in (f"{words}: {first}", *more)],
     }
 
 
@@ -99,16 +102,20 @@ def undecided(state: State) -> Window:
 
 
 def _length(seconds: float) -> str:
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+    return f"{seconds / 60:.3g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
 def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
-    """Wait for a window's verdict, however long it takes, and renew the lock meanwhile.
+    """Wait for a window's verdict and renew the lock meanwhile; now and then say how it stands.
+
+    The verdict is empty while the window is open: then whoever waits is to ask again.
 
     :raises Refused: it failed, is unknown, the lock was lost, or whoever took it is gone.
     :raises RolloutError: the guard is not watching.
     """
     driver = _driver(steering.lock.holder())
+    length = find_window(steering.state(), id).limits["seconds"]
+    tell_at = time.monotonic() + max(TELL_SECONDS, length / TELL_TIMES)
     while True:
         lost: Refused | None = None
         try:
@@ -130,6 +137,8 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
         _require_guard(steering)
         if driver and not driver.is_running():
             raise Refused("Who took the lock is gone, so nobody waits; the guard goes on watching.")
+        if time.monotonic() >= tell_at:
+            return {"verdict": "", "say": _standing(steering, window)}
         time.sleep(LOOK_SECONDS)
 
 
@@ -144,6 +153,21 @@ def _driver(holder: Holder) -> psutil.Process | None:
             if holder.session.startswith(f"{host}:{parent.pid}:") or parent.name().startswith("sshd"):
                 return parent
     return None
+
+
+def _standing(steering: Steering, window: Window) -> str:
+    beat = read_json(steering.target.steering / "guard.json") or {}
+    standing = beat.get("standing") if beat.get("window") == window.id else None
+    known = standing or {
+        "requests": 0,
+        "errors": 0,
+        "evidence": "",
+        "waiting_for": ["the guard's first look"],
+    }
+    open_for = _length(round(time.time() - window.opened_at))
+    seen = f"{known['requests']} requests, {known['errors']} errors in {open_for}"
+    told = "; ".join([seen, *filter(None, [known["evidence"]]), *known["waiting_for"][:1]])
+    return f"{steering.target.name}: {window.share} % on {window.release}: {told}"
 
 
 def _words(steering: Steering, window: Window) -> str:

@@ -410,7 +410,7 @@ def test_a_failed_window_names_the_routes_and_the_first_failed_requests(stepping
     summary = newest(stepping).summary
 
     assert newest(stepping).verdict == "failed"
-    assert "failed by route: GET /" in summary
+    assert "by route: GET /" in summary
     failed = next(answer for answer in answers if answer.status == 500)
     assert f" 500 {failed.instance} request={failed.headers['x-request-id']}" in summary
 

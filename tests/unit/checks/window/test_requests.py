@@ -34,7 +34,7 @@ def test_the_candidates_routes_and_first_failures_are_named() -> None:
     seen.add(sample(failures=([1795885010, "GET /", 500, "blue-1", "other-id"],)))
 
     assert seen.failing() == (
-        "failed by route: GET / 1 of 5; first: 16:56:50Z GET / 500 green-1 request=some-id"
+        "failed about 1 visitor, by route: GET / 1 of 5; first: 16:56:50Z GET / 500 green-1 request=some-id"
     )
 
 

@@ -1,0 +1,99 @@
+"""What a window says to a person: in few lines, the most telling first."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from checks.base.report import Finding, Verdict
+from checks.window.absence import Proof
+from checks.window.judge import Judgement
+
+# So many reasons are told; whoever wants the others looks at the report.
+TOLD = 3
+REST = "./p12 evidence"
+PROOFS = "_at_most_ratio"
+# What a window waits for by itself is told last.
+LAST = ("requests", "watched_seconds", "timed_requests")
+# So much of its limit makes a comparison worth more than that of errors.
+NEAR, ERRORS = 1 / 3, ("failed", "errors")
+SHORT = {"slow": "slow answers", "missing": "missing answers"}
+
+
+def summarise(judgement: Judgement) -> str:
+    """One line of a closed window: how much was seen, and what it proved, or why it did not pass."""
+    seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
+    if judgement.verdict is Verdict.PASSED:
+        return f"{seen}; {proved(judgement.proofs)}" if judgement.proofs else seen
+    if judgement.verdict is Verdict.UNKNOWN:
+        return f"{seen}: {'; '.join(reasons(judgement))}"
+    deciding = [found for found in judgement.findings if found.verdict is judgement.verdict]
+    failing = [judgement.failing] if judgement.failing else []
+    return f"{seen}: {'; '.join([*_few(deciding), *failing])}"
+
+
+def standing(judgement: Judgement) -> dict[str, Any]:
+    """How an open window stands, for whoever looks: counts, its strongest evidence, what it waits for."""
+    return {
+        "requests": judgement.requests,
+        "errors": judgement.errors,
+        "watched_seconds": round(judgement.watched_seconds, 1),
+        "evidence": strongest(judgement.findings),
+        "waiting_for": reasons(judgement),
+    }
+
+
+def reasons(judgement: Judgement) -> list[str]:
+    """Why a window did not pass so far, the most telling first."""
+    waiting = [found for found in judgement.findings if found.verdict is not Verdict.PASSED]
+    lacking = [found for found in waiting if found.name.endswith(PROOFS)]
+    others = [found for found in waiting if found not in lacking]
+    first = [found for found in others if found.name not in LAST]
+    needs = [needed(judgement.proofs, judgement.per_second)] if lacking and judgement.proofs else []
+    last = [found for found in others if found.name in LAST]
+    return [*_few(first), *needs, *_few(last)][: TOLD + 1]
+
+
+def proved(proofs: Sequence[Proof]) -> str:
+    """What was proven to be absent, as far as it is short: errors, slow answers, missing ones."""
+    known = {proof.name: proof for proof in proofs}
+    more = [f"{words} {_points(known[name])}" for name, words in SHORT.items() if name in known]
+    return "; ".join([f"errors at most {_points(known['errors'])} above the old slot (95 %)", *more])
+
+
+def needed(proofs: Sequence[Proof], per_second: float) -> str:
+    """How many more requests prove what is not proven yet, if they are as those before."""
+    lacking = [proof for proof in proofs if not proof.holds]
+    never = [proof for proof in lacking if proof.needs is None]
+    proof = (never or sorted(lacking, key=lambda proof: proof.needs or 0))[-1]
+    said = f"{SHORT.get(proof.name, proof.name)} may be {_points(proof)} above the old slot"
+    if proof.name == "missing":
+        said = f"the new slot may lack {_points(proof)} of its answers"
+    return f"{proof.needed(per_second)}: {said} (tolerable {100 * proof.tolerable:.2g})"
+
+
+def strongest(findings: Iterable[Finding]) -> str:
+    """The comparison that is nearest to failing, in words; that of errors where none is near."""
+    compared = [
+        (max(found.measured / found.limit, NEAR), found.name.startswith(ERRORS), found.sentence)
+        for found in findings
+        if "_against_" in found.name
+        and isinstance(found.measured, int | float)
+        and isinstance(found.limit, int | float)
+    ]
+    return max(compared)[2] if compared else ""
+
+
+def _points(proof: Proof) -> str:
+    """How far a harm can at most reach, as it is measured: points, or a part of all answers."""
+    return f"{100 * proof.at_most:.2g} {'%' if proof.name == 'missing' else 'points'}"
+
+
+def _few(findings: Sequence[Finding]) -> list[str]:
+    """The first findings in words, each hint once, and how many were left out."""
+    told: list[str] = []
+    hints: set[str] = set()
+    for found in findings[:TOLD]:
+        told.append(str(replace(found, hint="" if found.hint in hints else found.hint)))
+        hints.add(found.hint)
+    left = len(findings) - TOLD
+    return [*told, f"and {left} more: {REST}"] if left > 0 else told
