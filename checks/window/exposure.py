@@ -107,7 +107,7 @@ def _provable(limits: WindowLimits, per_minute: float, share: int) -> str:
     in_time = duration(traffic.minutes_to_find(noticed[0]))
     return (
         f"too little traffic to prove {points} in {duration(most)}: that takes about {duration(minutes)};"
-        f" {noticed[0]:.0%} of errors would be noticed in about {in_time}"
+        f" {100 * noticed[0]:.0f} % of errors would be noticed in about {in_time}"
     )
 
 
@@ -116,4 +116,4 @@ def cost(limits: WindowLimits, per_minute: float, share: int) -> str:
     visitors = Traffic(limits, per_minute, share).visitors_until_found()
     if not math.isfinite(visitors):
         return ""
-    return f"at {share} %: about {math.ceil(visitors)} visitors fail until a {FAULT:.0%} fault is found"
+    return f"at {share} %: about {math.ceil(visitors)} visitors fail until a {100 * FAULT:.0f} % fault is found"
