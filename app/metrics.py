@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -42,6 +43,14 @@ def resident_bytes() -> float | None:
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def open_files() -> float | None:
+    """Return how many files and sockets this process has open; None where the system does not tell."""
+    try:
+        return float(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+    except OSError:
+        return None
+
+
 @dataclass(frozen=True)
 class Pressure:
     """What the database said last: sessions that wait for a lock, and the age of the oldest queued view.
@@ -58,12 +67,15 @@ class Metrics:
     """The instruments of one process. Labels never hold a note id, an address or a fingerprint.
 
     While ``pressure`` is None or old, its gauges are absent. ``is_limiter_degraded``
-    tells whether rate limits are counted in this process alone because their storage is away.
+    tells whether rate limits are counted in this process alone because their storage is away;
+    ``connections_in_use`` how many of the pool's connections are given out, None before there is a pool.
     """
 
     def __init__(self, settings: Settings, release: Release) -> None:
         self.pressure: Pressure | None = None
         self.is_limiter_degraded: Callable[[], bool] = lambda: False
+        self.connections_in_use: Callable[[], int | None] = lambda: None
+        self._most_connections = settings.pool_size + settings.max_overflow
         self._started = time.time()
         self._here = {"slot": settings.slot, "release": release.name}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -139,6 +151,11 @@ class Metrics:
 
         gauge("p12_process_start_time_seconds", "Unix time of the start.", lambda: self._started)
         gauge("p12_process_resident_bytes", "Memory that the process holds.", resident_bytes)
+        gauge("p12_process_open_fds", "Files and sockets that the process has open.", open_files)
+        most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        gauge("p12_process_max_fds", "How many it may have open.", lambda: most_files)
+        gauge("p12_db_connections_in_use", "Of the pool, given out.", lambda: self.connections_in_use())
+        gauge("p12_db_connections_max", "What the pool may give out.", lambda: self._most_connections)
         gauge(
             "p12_limiter_degraded",
             "1 while rate limits are counted in this process alone.",

@@ -36,11 +36,13 @@ class Service:
 def build_service(settings: Settings, release: Release) -> Service:
     """Put the parts together; opens no connection."""
     metrics = Metrics(settings, release)
+    database = Database(settings, metrics.count_error, metrics.time_checkout)
+    metrics.connections_in_use = database.in_use
     return Service(
         settings,
         release,
         LiveFlags(settings.flags_file, settings.target, settings.slot, settings.environment_flags),
-        Database(settings, metrics.count_error, metrics.time_checkout),
+        database,
         RetryPolicy(budget_seconds=settings.retry_budget_ms / 1000, on_retry=metrics.count_retry),
         metrics,
     )

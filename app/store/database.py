@@ -92,6 +92,10 @@ class Database:
             "pool_in_use": pool.checkedout(),
         }
 
+    def in_use(self) -> int | None:
+        """How many connections are given out; None before the Engine was opened."""
+        return self.pool_status().get("pool_in_use") if self._engine is not None else None
+
     def close(self) -> None:
         """Give the connections back; another Database may be made after this."""
         if self._engine is not None:

@@ -88,11 +88,7 @@ class Traffic:
 
 
 def claim(limits: WindowLimits, per_minute: float, share: int) -> str:
-    """Say what a window can prove, or at least notice, at this traffic; and what a bad release costs."""
-    return "; ".join(filter(None, (_provable(limits, per_minute, share), cost(limits, per_minute, share))))
-
-
-def _provable(limits: WindowLimits, per_minute: float, share: int) -> str:
+    """Say what a window can prove, or at least notice, at this traffic."""
     traffic, most = Traffic(limits, per_minute, share), limits.max_seconds / 60
     noticed = [ratio for ratio in (FAULT, *WORSE) if traffic.minutes_to_find(ratio) <= most]
     if not noticed:
@@ -111,9 +107,14 @@ def _provable(limits: WindowLimits, per_minute: float, share: int) -> str:
     )
 
 
-def cost(limits: WindowLimits, per_minute: float, share: int) -> str:
-    """Say what a step would cost if the release were bad."""
-    visitors = Traffic(limits, per_minute, share).visitors_until_found()
-    if not math.isfinite(visitors):
+def cost(limits: WindowLimits, per_minute: float | None, share: int) -> str:
+    """Say what a step would cost if the release were bad; empty where nobody can tell."""
+    if not per_minute or share >= 100 or not limits.by_request:
         return ""
-    return f"at {share} %: about {math.ceil(visitors)} visitors fail until a {100 * FAULT:.0f} % fault is found"
+    traffic = Traffic(limits, per_minute, share)
+    if 60 * traffic.minutes_to_find(FAULT) > limits.max_seconds:
+        return ""
+    visitors = traffic.visitors_until_found()
+    return (
+        f"at {share} %: about {math.ceil(visitors)} visitors fail until a {100 * FAULT:.0f} % fault is found"
+    )

@@ -16,6 +16,7 @@ from checks.window.absence import Proof
 from checks.window.baseline import COUNTS, Baseline, Threshold
 from checks.window.by_request import ByRequest
 from checks.window.comparisons import Alone, BesideControl
+from checks.window.leaks import Leaks
 from checks.window.limits import WindowLimits
 from checks.window.requests import Requests
 from checks.window.segments import Deltas, Segment
@@ -59,7 +60,7 @@ class WindowJudge:
 
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
     "instances": {name: {"started", "deadlocks", "busy", "unjudged", "retries", "retried", "latency",
-    "resident_mb"}},
+    "resident_mb", "open_files", "open_files_limit", "connections", "connections_limit"}},
     "database": a reading as in ``tripwires``, "requests": as in ``requests``}``,
     counters cumulative, an instance left out when it could not
     be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
@@ -92,6 +93,7 @@ class WindowJudge:
         self._database = Database(self.limits, self.control is None)
         self._breaker, self._old_breaker = Breaker(self.limits), Breaker(self.limits)
         self._memory = Memory(self.limits)
+        self._leaks = Leaks(self.limits, self.candidate)
         self._requests = Requests(self.candidate)
         self._totals: Counter[tuple[str, str]] = Counter()
         self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
@@ -138,6 +140,7 @@ class WindowJudge:
         self._breaker.add(self._elapsed, requests, errors)
         self._weigh(segment, requests)
         self._note_instances(sample)
+        self._leaks.add(self._elapsed, sample, self._deltas.arm_of)
         if self._deltas.threshold_seconds is None:
             self._settle_threshold(sample)
 
@@ -212,6 +215,7 @@ class WindowJudge:
             compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
             self._burning(),
             self._memory.finding(),
+            *self._leaks.findings(),
             *self._database.findings(self._is_candidates if self._is_by_request else None),
             *self._shared_deadlocks(),
         ]

@@ -14,7 +14,7 @@ ROUNDING = 1e-9
 POSITIVE = (
     *("scrape_gap_seconds", "database_gap_seconds", "breaker_seconds", "pooler_waiting_seconds"),
     *("resident_mb", "slow_seconds", "lock_wait_seconds", "transaction_seconds", "queue_lag_seconds"),
-    *("breaker_burn_rate", "shared_seconds", "cold_seconds", "withdrawal_seconds"),
+    *("breaker_burn_rate", "shared_seconds", "cold_seconds", "withdrawal_seconds", "leak_hours"),
 )
 RATIOS = (
     *("max_error_ratio", "max_slow_ratio", "max_busy_ratio", "max_retry_ratio", "alpha"),
@@ -48,6 +48,8 @@ class WindowLimits:
     max_connections less the reserved; ``lock_wait_seconds``, ``transaction_seconds`` and
     ``queue_lag_seconds`` are the oldest of their kind; clients may wait in the pooler's line without a pause
     for less than ``pooler_waiting_seconds``. ``resident_mb`` is what one instance may keep in memory.
+    What surely grows, and faster than in the old slot, must not reach its limit within ``leak_hours``:
+    memory, open files and database connections of an instance, connections and queue lag of the database.
 
     With ``by_request`` the balancer's request log is judged beside a control, and a pass is a proof: the
     candidate's errors are at most ``tolerable_errors`` above the control's (or twice those), slow answers
@@ -89,6 +91,7 @@ class WindowLimits:
     lock_wait_seconds: float = 10.0
     transaction_seconds: float = 120.0
     queue_lag_seconds: float = 60.0
+    leak_hours: float = 12.0
     by_request: bool = False
     tolerable_errors: float = 0.003
     tolerable_slow: float = 0.03

@@ -12,6 +12,13 @@ REQUESTS = "p12_http_requests_total"
 BUCKETS = "p12_http_request_duration_seconds_bucket"
 # Its own, and those of the worker beside it, which every instance of a host tells: none is allowed.
 DEADLOCKED = {"p12_db_errors_total": "deadlocks", "p12_worker_db_errors_total": "worker_deadlocks"}
+# What may leak beside memory, and how much of it a process may have.
+GAUGES = {
+    "p12_process_open_fds": "open_files",
+    "p12_process_max_fds": "open_files_limit",
+    "p12_db_connections_in_use": "connections",
+    "p12_db_connections_max": "connections_limit",
+}
 BUSY, LIMITED = "503", "429"
 MEGABYTE = 1e6
 # No visitor's requests: ours, and those that look whether somebody is there.
@@ -22,9 +29,9 @@ def scrape(text: str) -> Mapping[str, Any] | None:
     """Return an instance's part of a sample, or None without a full answer.
 
     ``started``, ``deadlocks``, ``busy`` (503s), ``unjudged`` (429s, and health checks that came through the
-    front door and were answered), ``retries`` and, by SQLSTATE, ``retried``; ``resident_mb``, where the
-    process tells it; ``latency`` is the histogram of what visitors asked and was not limited, as in
-    ``baseline``.
+    front door and were answered), ``retries`` and, by SQLSTATE, ``retried``; ``resident_mb`` and
+    what ``GAUGES`` names, where the process tells it; ``latency`` is the histogram of what visitors asked
+    and was not limited, as in ``baseline``.
     A service shows its deadlocks and retries from the start, be they 0; where there is no such line, nothing
     is known of them. A 503 has a line only once there was one.
     """
@@ -34,6 +41,8 @@ def scrape(text: str) -> Mapping[str, Any] | None:
     for name, labels, value in series_in(text):
         if name == "p12_process_start_time_seconds":
             found["started"] = value
+        elif name in GAUGES:
+            found[GAUGES[name]] = value
         elif name == "p12_process_resident_bytes":
             found["resident_mb"] = value / MEGABYTE
         elif name in DEADLOCKED and 'sqlstate="40P01"' in labels:

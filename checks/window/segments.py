@@ -62,7 +62,7 @@ class Deltas:
     _must: dict[tuple[int, bool], set[tuple[str, str]]] = field(default_factory=dict)
 
     def add(self, sample: Mapping[str, Any]) -> Segment:
-        at = _number(sample.get("at"))
+        at = number(sample.get("at"))
         servers, instances = _mapping(sample.get("servers")), _mapping(sample.get("instances"))
         broken: list[str] = []
         lost: list[str] = []
@@ -146,7 +146,7 @@ class Deltas:
         """Forget the counters of a process that is not the one seen before: they began at zero again."""
         restarted = []
         for name in self._arms:
-            started = _number(_mapping(instances.get(name)).get("started"))
+            started = number(_mapping(instances.get(name)).get("started"))
             before = self._started.get(name)
             if started is None:
                 continue
@@ -167,11 +167,11 @@ class Deltas:
         for name in self._arms:
             server, instance = _mapping(servers.get(name)), _mapping(instances.get(name))
             wanted = [(server, counter) for counter in SERVER_COUNTERS if isinstance(server.get("up"), bool)]
-            if _number(instance.get("started")) is not None:
+            if number(instance.get("started")) is not None:
                 wanted += [(instance, counter) for counter in INSTANCE_COUNTERS]
                 yield from self._timed(name, instance)
             for source, counter in wanted:
-                value = _number(source.get(counter))
+                value = number(source.get(counter))
                 if value is not None and 0 <= value <= EXACT:
                     yield (name, counter), value
 
@@ -219,7 +219,8 @@ class Deltas:
         return max(elapsed, 0.0)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A value of a sample as a number; None for what is none, or is too large to be counted with."""
     kind = type(value)
     if kind is float:
         return value if math.isfinite(value) else None

@@ -74,7 +74,8 @@ def _window_lines(answer: Mapping[str, Any]) -> list[str]:
     if not window:
         return []
     lines = [f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"]
-    lines += [f"              {said}" for said in (window.get("claim") or "").split("; ") if said]
+    told = (window.get("claim"), answer.get("exposure"))
+    lines += [f"              {said}" for said in told if said]
     standing = beat.get("standing") if beat.get("window") == window["id"] else None
     if standing:
         seen = f"{standing['requests']} requests, {standing['errors']} errors"

@@ -7,12 +7,14 @@ from typing import Any
 
 import psutil
 
+from checks.window import exposure
+from checks.window.limits import WindowLimits
 from rollout.errors import Refused, RolloutError
 from rollout.files import read_json
 from rollout.steps.rollback import roll_back
 from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
 from rollout.steps.status_text import guard_trouble
-from rollout.steps.window import find_window, open_window
+from rollout.steps.window import find_window, open_window, requests_per_minute
 from rollout.target.lock import Holder
 from rollout.target.state import TURNED_BACK, UNDECIDED, State, Window
 from rollout.target.steering import Steering
@@ -38,11 +40,12 @@ def announce_window(
     if window.verdict:
         return {"changed": False, **answer}
     words = f"{window.share} % on {window.release}: window of {_length(window.limits['seconds'])}"
-    first, *more = window.claim.split("; ")
+    traffic = requests_per_minute(steering.target)
+    costs = exposure.cost(WindowLimits(**window.limits), traffic, window.share)
     return {
         "changed": window.id not in before,
         **answer,
-        "say": [f"{steering.target.name}: {said}" for said in (f"{words}: {first}", *more)],
+        "say": [f"{steering.target.name}: {said}" for said in (f"{words}: {window.claim}", costs) if said],
     }
 
 

@@ -115,7 +115,7 @@ def test_what_a_window_can_see_is_said_before_it_has_seen_anything_and_kept(step
     window = stepping.steering.state().open_window
     assert window is not None
     assert window.claim == answer["claim"]
-    assert answer["say"].startswith(
+    assert answer["say"][0].startswith(
         f"production: 25 % on {NEW}: window of 30 s: at 15 requests a minute errors"
     )
 
@@ -296,6 +296,22 @@ def test_a_passed_window_ends_the_waiting_in_words(stepping: Steered) -> None:
 
     assert answer["verdict"] == "passed"
     assert answer["say"].startswith(f"production: 25 % on {NEW}: window passed: ")
+
+
+def test_who_waits_hears_now_and_then_how_the_window_stands(
+    stepping: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rollout.steps.window_wait.TELL_SECONDS", 0.01)
+    monkeypatch.setattr("rollout.steps.window_wait.TELL_TIMES", 1e6)
+    window = stepping.open()
+    stepping.watch(12, 10)
+
+    answer = wait(stepping.steering, window.id, stepping.token)
+
+    assert answer["verdict"] == ""
+    assert re.match(
+        f"production: 25 % on {NEW}: \\d+ requests, 0 errors in \\d+ s; errors: new 0 of ", answer["say"]
+    )
 
 
 def test_a_failed_window_stops_with_what_the_guard_did(stepping: Steered) -> None:

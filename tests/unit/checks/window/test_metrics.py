@@ -37,6 +37,16 @@ def test_a_service_that_has_answered_nothing_shows_its_counters_and_no_latency(m
     assert 20 < float(str(found["resident_mb"])) < 1000
 
 
+def test_what_may_leak_is_told_with_what_the_process_may_have(metrics: Metrics) -> None:
+    assert "connections" not in scraped(metrics)
+    metrics.connections_in_use = lambda: 3
+
+    found = scraped(metrics)
+
+    assert (found["connections"], found["connections_limit"]) == (3, 16)
+    assert 3 < float(str(found["open_files"])) < float(str(found["open_files_limit"]))
+
+
 def test_what_visitors_asked_is_counted_and_timed_over_all_routes(metrics: Metrics) -> None:
     for status, seconds in ((200, 0.0101), (200, 0.0101), (500, 0.3), (503, 40.0)):
         metrics.count_request(VIEW, "POST", status, seconds)

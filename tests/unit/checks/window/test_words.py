@@ -9,7 +9,7 @@ import pytest
 from checks.base.report import Finding, Verdict
 from checks.window.absence import Proof
 from checks.window.detectable import claim
-from checks.window.exposure import Traffic
+from checks.window.exposure import Traffic, cost
 from checks.window.judge import Judgement, WindowJudge
 from checks.window.limits import WindowLimits
 from checks.window.words import reasons, standing, summarise
@@ -72,7 +72,7 @@ def test_what_more_requests_will_not_prove_is_not_promised() -> None:
 @pytest.mark.parametrize(
     ("per_minute", "share", "said"),
     [
-        (600, 25, "can prove errors at most 2 points above the old slot in about 10 min at this rate; "),
+        (600, 25, "can prove errors at most 2 points above the old slot in about 10 min at this rate"),
         (3, 5, "so little traffic: only a release that fails every request would be noticed"),
         (1, 5, "so little traffic: nothing would be noticed"),
         (60, 5, "too little traffic to prove errors at most 5 points above the old slot in 30 min: "),
@@ -85,9 +85,8 @@ def test_before_it_has_seen_anything_a_window_says_what_it_can_prove(
 
 
 def test_before_a_step_it_is_said_how_many_visitors_a_bad_release_would_fail() -> None:
-    said = claim(LIMITS, 600, 5, has_control=True)
-
-    assert said.endswith("; at 5 %: about 4 visitors fail until a 5 % fault is found")
+    assert cost(LIMITS, 600, 5) == "at 5 %: about 4 visitors fail until a 5 % fault is found"
+    assert cost(LIMITS, 600, 100) == cost(LIMITS, None, 5) == cost(LIMITS, 1, 5) == ""
 
 
 @pytest.mark.parametrize(
