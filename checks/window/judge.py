@@ -82,6 +82,9 @@ class WindowJudge:
             if self.control is not None
             else Alone(self.limits, self.candidate, self.baseline)
         )
+        # Beside a holdback the old slot answers too little to tell much: what the limits and the steps say
+        # holds as well, and as it may be everybody's trouble, what breaks them is held.
+        self._by_limits = Alone(self.limits, self.candidate, self.baseline) if self._is_last else None
         # How the window is judged whose samples hold what the request log brought.
         self._by_request = (
             ByRequest(self.limits, self.candidate, self.control, self.share)
@@ -90,7 +93,7 @@ class WindowJudge:
         )
         self._has_requests = False
         self._threshold = Threshold(self.limits.baseline_requests)
-        self._database = Database(self.limits, self.control is None)
+        self._database = Database(self.limits, self.control is None or self._is_last)
         self._breaker, self._old_breaker = Breaker(self.limits), Breaker(self.limits)
         self._memory = Memory(self.limits)
         self._leaks = Leaks(self.limits, self.candidate)
@@ -102,6 +105,11 @@ class WindowJudge:
         self._lost: list[str] = []
         self._restarted: list[str] = []
         self._retried: dict[str, dict[str, Any]] = {}
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the control is a holdback: only then is there a baseline beside it."""
+        return self.control is not None and self.baseline is not None
 
     def add(self, sample: Mapping[str, Any]) -> Judgement:
         """Take one sample in and say where the window stands now."""
@@ -158,7 +166,10 @@ class WindowJudge:
 
     def _weigh(self, segment: Segment, requests: int) -> None:
         self._unweighed += requests if segment.seconds else 0
-        if self._comparing.add(segment):
+        is_weighed = self._comparing.add(segment)
+        if self._by_limits:
+            is_weighed = self._by_limits.add(segment)
+        if is_weighed:
             self._evidence += self._unweighed
             self._unweighed = 0
 
@@ -166,7 +177,7 @@ class WindowJudge:
         """Freeze from when a request is slow, once the warm-up is over and the baseline says it."""
         known = self.baseline.threshold_seconds if self.baseline else None
         seconds: float | None = known or self.limits.slow_seconds
-        if self.control is not None:
+        if self.control is not None and known is None:
             self._threshold.learn(self._deltas.histograms(sample, self.control))
             seconds = self._threshold.seconds
         if seconds is not None and self._elapsed >= self.limits.warmup_seconds:
@@ -254,10 +265,12 @@ class WindowJudge:
         threshold = self._deltas.threshold_seconds or 0
         details = {"slow": f" over {1000 * threshold:.3g} ms", "retries": self._states()}
         judging, comparing = self._by_request, self._comparing
+        by_limits = self._by_limits.findings(self._totals, details) if self._by_limits else []
+        on_hold = [held(finding) for finding in by_limits]
         if judging is None or not self._has_requests or not isinstance(comparing, BesideControl):
-            return comparing.findings(self._totals, details)
+            return [*comparing.findings(self._totals, details), *on_hold]
         retries = comparing.findings(self._totals, details, ("retries",))
-        return [*retries, *judging.findings(self._elapsed >= self.limits.seconds)]
+        return [*retries, *judging.findings(self._elapsed >= self.limits.seconds), *on_hold]
 
     def _sufficiency(self) -> list[Finding]:
         why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""
@@ -267,9 +280,9 @@ class WindowJudge:
             require("watched_seconds", round(self._watched, 3), ">=", self.limits.seconds, why.strip()),
             require("lost_counters", len(self._lost), "==", 0, "; ".join(self._lost[:REASONS_KEPT])),
         ]
-        beside = isinstance(self._comparing, BesideControl)
+        beside = isinstance(self._comparing, BesideControl) and not self._is_last
         known = f" {self._learning()}" if beside and not self._deltas.threshold_seconds else ""
-        timed = self._comparing.timed
+        timed = (self._by_limits or self._comparing).timed
         if self._by_request and self._has_requests:
             timed, known = self._by_request.timed, ""
         found.append(require("timed_requests", timed, ">=", 1, traffic + known))

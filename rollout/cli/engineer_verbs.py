@@ -57,7 +57,7 @@ TABLE = (
          flag("--prune", help="remove what p12_backup_keep does not keep"),
          flag("--dry-run", help="with --prune: only say what would go")),
     verb("promote", "take the certified release to production in steps", BRANCH, FETCH, WHY),
-    verb("monitor", "watch the release at 100 % and mark it good", BRANCH, FETCH, WHY, MINUTES),
+    verb("monitor", "watch the last window, then mark the release good", BRANCH, FETCH, WHY, MINUTES),
     verb("decide", "say how a window goes on that ended unknown",
          option("--pass", dest="verdict", action="append_const", const="pass", help="go on as if it passed"),
          option("--fail", dest="verdict", action="append_const", const="fail", help="turn traffic back"),

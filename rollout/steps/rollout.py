@@ -17,6 +17,7 @@ from rollout.steps.rules import (
     certificate_complaint,
     go_on_hint,
     is_admitting,
+    last_share,
     refuse_half_turned_back,
     refuse_quarantined,
     refuse_skipped_steps,
@@ -51,7 +52,8 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
             "The guard mends it within a minute: ./p12 status" + turn_back_hint(state, "; or turn it back: "),
         )
     before = rollout.from_slot if rollout else _before(state, slot)
-    left = [s for s in steering.target.settings["steps"] if s < FULL_SHARE and not (rollout and s in passed)]
+    last = last_share(steering, before)
+    left = [s for s in steering.target.settings["steps"] if s < last and not (rollout and s in passed)]
     installed = bool(held and held.proven and held.release == release and held.sha256 == sha256)
     answer = {
         "release": release,
@@ -61,6 +63,7 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
         "finished": finished,
         "share": state.shares.get(slot, 0) if held and held.release == release else 0,
         "steps": left if before is not None and not finished and is_admitting(steering) else [],
+        "last": last,
         "quarantined": state.quarantined.get(release),
         "certified": not certificate_complaint(steering, state, release, sha256),
     }
@@ -105,7 +108,7 @@ def _plan_words(steering: Steering, answer: Mapping[str, Any]) -> str:
     target = steering.target.name
     if answer["finished"]:
         return f"{target}: {_ended_words(steering, answer['release'])} already"
-    steps = ", ".join(str(step) for step in (*answer["steps"], FULL_SHARE))
+    steps = ", ".join(str(step) for step in dict.fromkeys((*answer["steps"], answer["last"], FULL_SHARE)))
     return f"{target}: {answer['release']} goes to {answer['slot']}, then {steps} %"
 
 
@@ -206,8 +209,10 @@ def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, A
         return {"changed": True, "slot": slot}
 
 
-def shift(steering: Steering, release: str, share: int, token: int) -> dict[str, Any]:
+def shift(steering: Steering, release: str, share: int | None, token: int) -> dict[str, Any]:
     """Put ``share`` % of new requests on the rollout's slot, and prove who serves.
+
+    Without a share that is the last one to be watched; what has more of them keeps it.
 
     :raises Refused: an earlier step has no passed window, an instance is not up in HAProxy, or the target is
         read-only.
@@ -219,38 +224,49 @@ def shift(steering: Steering, release: str, share: int, token: int) -> dict[str,
                 f"{steering.target.name} is read-only, and a window would count every 503 as an error.",
                 f"{command_hint('maintenance off', steering.target.name)}, then the same command again",
             )
-        rollout = _running(steering, release, share)
-        shares = {rollout.slot: share, other(rollout.slot): FULL_SHARE - share}
-        if steering.balancer.holds(shares):
+        rollout = _running(state, release)
+        if share is None:
+            share = max(last_share(steering, rollout.from_slot), rollout.share)
+        _refuse_share(steering, state, rollout, share)
+        if steering.balancer.holds(_shares(rollout, share)):
             return {"changed": False, "say": f"{steering.target.name}: {share} % already on {release}"}
+    return {"changed": True, "say": _move(steering, rollout, share, token)}
+
+
+def _move(steering: Steering, rollout: Rollout, share: int, token: int) -> str:
+    """Give a release's slot a share of new requests, prove who serves, and say it."""
     _await_up(steering, rollout.slot)  # between changes, so that a rollback never waits for it
     with steering.change(token) as owner:
+        state, shares = steering.state(), _shares(rollout, share)
         steering.balancer.shift(shares)
-        steering.journal.append(owner, "traffic.shifted", shares=shares, release=release)
-    proven, dead = prove_serving(steering, rollout.slot, release)
+        steering.journal.append(owner, "traffic.shifted", shares=shares, release=rollout.release)
+    proven, dead = prove_serving(steering, rollout.slot, rollout.release)
     if dead:
         raise Unproven(
             f"{steering.target.name}: {', '.join(dead)} stopped answering after the shift to {share} %.",
             turn_back_hint(state, "", "See who: ./p12 status; start them: ./p12 provision"),
         )
-    return {
-        "changed": True,
-        "say": f"{steering.target.name}: {share} % on {release} ({rollout.slot}), "
-        f"{count_text(len(proven), 'instance')}",
-    }
+    where = f"{share} % on {rollout.release} ({rollout.slot})"
+    return f"{steering.target.name}: {where}, {count_text(len(proven), 'instance')}"
+
+
+def _shares(rollout: Rollout, share: int) -> dict[str, int]:
+    return {rollout.slot: share, other(rollout.slot): FULL_SHARE - share}
 
 
 def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
-    """Mark a release good; the slot before it stays warm.
+    """Give a release what was held back, and mark it good; the slot before it stays warm.
 
-    :raises Refused: it does not have all traffic, or its monitor window has not passed.
+    :raises Refused: it does not have all other traffic, or its monitor window has not passed.
     """
+    with steering.change(token):
+        state = steering.state()
+        rollout = _finishing(steering, state, release)
+        is_due = not rollout.ended and not steering.balancer.holds(_shares(rollout, FULL_SHARE))
+    said = [_move(steering, rollout, FULL_SHARE, token)] if is_due else []
     with steering.change(token) as owner:
         state = steering.state()
-        refuse_half_turned_back(state)
-        rollout = state.rollout
-        if rollout is None or rollout.release != release or rollout.ended == "rolled back":
-            raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
+        rollout = _finishing(steering, state, release)
         keep = [r for r in state.good if r != release][-steering.target.settings["keep_releases"] :]
         held = {slot.release for slot in state.slots.values()}
         keep = [*dict.fromkeys([*keep, *sorted(held), release])]
@@ -260,35 +276,51 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
                 "keep": keep,
                 "say": f"{steering.target.name}: {_ended_words(steering, release)} already",
             }
-        if steering.balancer.shares().get(rollout.slot) != FULL_SHARE:
-            raise Refused(f"{release} does not have all traffic yet.", f"./p12 promote --branch {release}")
-        windows = [w for w in state.windows_of(release) if w.kind == "monitor" and w.verdict == "passed"]
-        if is_admitting(steering) and not windows:
-            raise Refused(
-                f"The monitor window of {release} has not passed.", f"./p12 monitor --branch {release}"
-            )
         steering.journal.append(owner, "finished", release=release, slot=rollout.slot)
     return {
         "changed": True,
         "keep": keep,
-        "say": f"{steering.target.name}: {_ended_words(steering, release)}",
+        "say": [*said, f"{steering.target.name}: {_ended_words(steering, release)}"],
     }
 
 
-def _running(steering: Steering, release: str, share: int) -> Rollout:
-    """Return the rollout in progress, if it may have this share now."""
-    state = steering.state()
+def _finishing(steering: Steering, state: State, release: str) -> Rollout:
+    """Return the rollout that may have all traffic and be good, or is so already."""
+    refuse_half_turned_back(state)
+    rollout = state.rollout
+    if rollout is None or rollout.release != release or rollout.ended == "rolled back":
+        raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
+    if rollout.ended:
+        return rollout
+    watched = [w.share for w in state.windows_of(release) if w.kind == "monitor" and w.verdict == "passed"]
+    enough = min(watched, default=last_share(steering, rollout.from_slot))
+    if rollout.share < enough:
+        raise Refused(
+            f"{release} has {rollout.share} % of the traffic, not {enough} % yet.",
+            f"./p12 promote --branch {release}",
+        )
+    if is_admitting(steering) and not watched:
+        raise Refused(f"The monitor window of {release} has not passed.", f"./p12 monitor --branch {release}")
+    return rollout
+
+
+def _running(state: State, release: str) -> Rollout:
     refuse_half_turned_back(state)
     rollout = state.rollout
     if rollout is None or rollout.release != release or rollout.ended:
         raise Refused(f"No rollout of {release} is in progress.", "./p12 status")
+    return rollout
+
+
+def _refuse_share(steering: Steering, state: State, rollout: Rollout, share: int) -> None:
+    """Refuse a share that the release may not have now."""
+    release = rollout.release
     if rollout.from_slot is None and share != FULL_SHARE:
         raise Refused(
             f"Nothing serves beside {release}, so it gets all requests, not {share} %.",
             f"./p12 promote --branch {release}",
         )
     refuse_skipped_steps(steering, state, share)
-    return rollout
 
 
 def _before(state: State, slot: str) -> str | None:

@@ -8,6 +8,7 @@ from rollout.errors import Refused
 from rollout.target import certificate
 from rollout.target.state import UNDECIDED, State
 from rollout.target.steering import Steering
+from rollout.target.target import FULL_SHARE
 from rollout.text import RELEASE_ANOTHER, one_line, restore_words, rollback_words, withdrawal_words
 
 DECIDE = "./p12 decide --pass --why '…', or: ./p12 decide --fail --why '…'"
@@ -115,6 +116,19 @@ def way_back_of(state: State, release: str, sha256: str) -> Mapping[str, Any] | 
 def is_admitting(steering: Steering) -> bool:
     """Whether this target takes only what staging certified, in watched steps: production does."""
     return bool(steering.target.settings["admission"])
+
+
+def last_share(steering: Steering, from_slot: str | None) -> int:
+    """The share that is watched last: the holdback stays on the old slot, so that there is a control.
+
+    Nothing is held back where nothing is watched, nothing served before, or nobody old is up to serve.
+    """
+    if from_slot is None or not is_admitting(steering):
+        return FULL_SHARE
+    servers = steering.balancer.servers()
+    if not any(servers[i.name].up for i in steering.target.instances_of(from_slot)):
+        return FULL_SHARE
+    return FULL_SHARE - int(steering.target.settings["holdback_percent"])
 
 
 def certified_flags(steering: Steering, state: State, release: str, sha256: str) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from rollout.errors import Refused
 from rollout.files import read_json
 from rollout.steps.rules import (
     is_admitting,
+    last_share,
     no_way_back_hint,
     refuse_half_turned_back,
     refuse_quarantined,
@@ -50,15 +51,20 @@ def open_window(
                     state, "The guard goes on trying to turn traffic back; or: ", no_way_back_hint(state)
                 ),
             )
-        if kind == "monitor" and rollout.share != FULL_SHARE:
-            raise Refused(
-                f"The monitor window needs all traffic on the release; it has {rollout.share} %.",
-                f"Go on to all of it: ./p12 promote --branch {rollout.release}",
-            )
-        for window in state.windows_of(rollout.release):
-            same = window.kind == kind and window.share == rollout.share
-            if same and window.verdict in ("", "passed"):
+        is_last = kind == "monitor"
+        windows = state.windows_of(rollout.release)
+        for window in (window for window in windows if window.kind == kind):
+            # Once the long window has passed, what was held back goes to the release as well.
+            if window.verdict == "passed" and is_last:
                 return window
+            if window.verdict in ("", "passed") and window.share == rollout.share:
+                return window
+        last = last_share(steering, rollout.from_slot)
+        if is_last and rollout.share < last:
+            raise Refused(
+                f"The monitor window needs {last} % of the traffic on the release; it has {rollout.share} %.",
+                f"Go on: ./p12 promote --branch {rollout.release}",
+            )
         limits = limits_of(steering.target, kind, minutes)
         refuse_short(steering.target, kind, limits, why)
         control = rollout.from_slot if rollout.share < FULL_SHARE else None
@@ -71,8 +77,9 @@ def open_window(
             "control": control,
             "share": rollout.share,
             "limits": asdict(limits),
-            "baseline": None if control else newest_baseline(state.windows_of(rollout.release)),
-            "claim": claim(limits, traffic, rollout.share, control is not None),
+            "baseline": newest_baseline(windows) if is_last else None,
+            # Beside a holdback errors are held against the limit, which takes fewer of them to tell.
+            "claim": claim(limits, traffic, rollout.share, control is not None and not is_last),
             "why": why,
         }
         entry = steering.journal.append(owner, "window.opened", **data)
@@ -139,7 +146,7 @@ def question_of(target: Target, window: Window) -> Question:
         candidate=window.slot,
         control=window.control,
         limits=WindowLimits(**window.limits),
-        baseline=Baseline(**window.baseline) if window.baseline and window.control is None else None,
+        baseline=Baseline(**window.baseline) if window.baseline else None,
         id=window.id,
         kind=window.kind,
         release=window.release,

@@ -25,8 +25,8 @@ class Slot:
 class Window:
     """A watched stretch of time at one share; ``verdict`` is empty while it is open.
 
-    ``baseline`` is what the slot beside the release came to: in a step once it is closed, in a window
-    without such a slot from the start. ``claim`` says what the window can see.
+    ``baseline`` is what the slot beside the release came to: in a step once it is closed, in the long window
+    from the start, as the steps had shown it. ``claim`` says what the window can see.
     """
 
     id: str

@@ -175,6 +175,7 @@ class Steered:
             "haproxy_backend": "paste12",
             "admission": True,
             "steps": [5, 25, 100],
+            "holdback_percent": 2,
             "windows": {"step": LIMITS, "monitor": LIMITS},
             "window_least_minutes": 0,
             "visitors_rate": 0,
@@ -310,6 +311,10 @@ class Steered:
 
     def shift(self, release: str, share: int) -> dict[str, Any]:
         return rollout.shift(self.steering, release, share, self.token)
+
+    def shift_on(self, release: str) -> dict[str, Any]:
+        """Put the last share that is watched on a release: all but the holdback."""
+        return rollout.shift(self.steering, release, None, self.token)
 
     def shift_unwatched(self, release: str, share: int) -> None:
         """Put a share on a release whatever windows say, as staging does."""

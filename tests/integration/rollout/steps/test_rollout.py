@@ -1,5 +1,6 @@
 """A rollout's moves, each with the rule that must hold before it, whoever asks."""
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -526,6 +527,110 @@ def test_an_instance_that_comes_up_late_is_waited_for(offered: Steered) -> None:
         late.start()
 
         assert shifting.result()["changed"]
+
+
+def go_up(target: Steered, to: int | None = None) -> None:
+    """Pass every step, and go on to the last share that is watched."""
+    for share in (5, 25):
+        target.shift(NEW, share)
+        target.pass_window()
+    rollout.shift(target.steering, NEW, to, target.token)
+
+
+def test_a_part_stays_on_the_old_slot_until_the_long_window_has_passed(offered: Steered) -> None:
+    go_up(offered)
+    watched = offered.ask_many(200)
+    offered.pass_window("monitor")
+    with offered.visitors() as visitors:
+        visitors.come()
+        answer = rollout.finish(offered.steering, NEW, offered.token)
+        visitors.come()
+
+    assert (watched[OLD], watched[NEW]) == (4, 196)
+    assert visitors.failed == []
+    assert answer["say"] == [
+        f"production: 100 % on {NEW} (green), 2 instances",
+        f"production: {NEW} is good",
+    ]
+    assert offered.steering.balancer.shares() == {"blue": 0, "green": 100}
+    assert offered.ask_many(100) == {NEW: 100}
+    assert offered.events()[-2:] == ["traffic.shifted", "finished"]
+
+
+def test_stopped_between_the_last_move_and_its_end_the_same_command_ends_it(
+    offered: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_up(offered)
+    offered.pass_window("monitor")
+    windows = len(offered.steering.state().windows)
+    with monkeypatch.context() as killing:
+        killing.setattr(rollout, "prove_serving", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            rollout.finish(offered.steering, NEW, offered.token)
+    assert offered.steering.balancer.shares()["green"] == 100
+    assert offered.steering.state().rollout.ended == ""
+
+    plan = rollout.plan(offered.steering, NEW, digest_of(NEW))
+    again = offered.shift_on(NEW)
+    offered.open("monitor")
+    rollout.finish(offered.steering, NEW, offered.token)
+
+    assert (plan["steps"], plan["share"], again["changed"]) == ([], 100, False)
+    assert len(offered.steering.state().windows) == windows
+    assert offered.steering.state().rollout.ended == "finished"
+
+
+def test_what_is_held_back_is_not_given_before_the_long_window_has_passed(offered: Steered) -> None:
+    go_up(offered)
+    offered.open("monitor")
+
+    error = refused(offered, lambda t: rollout.finish(t.steering, NEW, t.token))
+
+    assert "The monitor window" in str(error)
+
+
+def test_from_the_holdback_a_rollback_brings_everybody_back(offered: Steered) -> None:
+    go_up(offered)
+    with offered.visitors() as visitors:
+        offered.roll_back()
+        visitors.come()
+
+    assert visitors.failed == []
+    assert offered.ask_many(50) == {OLD: 50}
+
+
+def test_nothing_is_held_back_where_the_site_says_so(offered: Steered) -> None:
+    offered.settings["holdback_percent"] = 0
+
+    go_up(offered)
+
+    assert offered.steering.balancer.shares() == {"blue": 0, "green": 100}
+
+
+def test_nothing_is_held_back_for_an_old_slot_that_is_gone(offered: Steered) -> None:
+    offered.shift(NEW, 5)
+    offered.pass_window()
+    offered.shift(NEW, 25)
+    offered.pass_window()
+    for instance in offered.of("blue"):
+        instance.die()
+    offered.await_up("blue-1.local", "blue-2.local", up=False)
+
+    assert rollout.plan(offered.steering, NEW, digest_of(NEW))["last"] == 100
+    offered.shift_on(NEW)
+
+    assert offered.steering.balancer.shares() == {"blue": 0, "green": 100}
+    assert offered.open("monitor").control is None
+
+
+def test_a_rollout_that_has_everything_already_is_watched_so(offered: Steered) -> None:
+    """As the kit before this one leaves it: without a holdback."""
+    go_up(offered, to=100)
+
+    answer = offered.shift_on(NEW)
+
+    assert not answer["changed"]
+    assert offered.open("monitor").share == 100
 
 
 def test_nothing_is_shifted_for_a_release_that_was_not_begun(claimed: Steered) -> None:

@@ -77,8 +77,21 @@ def test_with_everything_on_the_release_there_is_no_control(stepping: Steered) -
     assert stepping.open("monitor").control is None
 
 
-def test_the_long_window_needs_all_traffic(stepping: Steered) -> None:
-    with pytest.raises(Refused, match="needs all traffic on the release; it has 25 %"):
+def test_the_long_window_has_the_holdback_for_its_control_and_what_the_steps_had_shown(
+    stepping: Steered,
+) -> None:
+    stepping.pass_window()
+    stepping.shift_on(NEW)
+
+    window = stepping.open("monitor")
+
+    assert (window.share, window.control) == (98, "blue")
+    assert window.baseline == stepping.steering.state().windows[-2].baseline
+    assert window.baseline
+
+
+def test_the_long_window_needs_all_traffic_but_the_holdback(stepping: Steered) -> None:
+    with pytest.raises(Refused, match="needs 98 % of the traffic on the release; it has 25 %"):
         stepping.open("monitor")
 
 

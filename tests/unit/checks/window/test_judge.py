@@ -363,6 +363,40 @@ def test_an_old_slot_that_broke_the_objective_is_no_reason_to_go_back_to_it() ->
     assert alone(samples, broken).verdict is Verdict.UNKNOWN  # and nothing passes that breaks it
 
 
+# Beside a holdback: an old slot that is asked too little to tell much.
+
+
+def beside_holdback(errors: float, slow: int = 5, control_each: int = 0) -> Judgement:
+    samples = timed(window(errors=errors), slow=slow)
+    for i, sample in enumerate(samples):
+        sample["servers"]["blue-1@app1"]["requests"] = 1000 + control_each * i
+        sample["servers"]["blue-1@app1"]["errors"] = 0
+    return judge(LIMITS, samples, "green", "blue", STEPS)
+
+
+@pytest.mark.parametrize("control_each", [0, 2])
+def test_beside_a_holdback_a_clean_window_passes_however_little_the_old_slot_is_asked(
+    control_each: int,
+) -> None:
+    judgement = beside_holdback(0, control_each=control_each)
+
+    assert judgement.verdict is Verdict.PASSED, judgement.findings
+    assert judgement.requests == 1200
+
+
+def test_beside_a_holdback_what_breaks_the_objective_is_held_if_the_old_slot_cannot_tell() -> None:
+    judgement = beside_holdback(errors=5, control_each=2)
+
+    assert judgement.verdict is Verdict.HELD
+    assert "errors_against_slo_ln_e" in names(judgement, Verdict.HELD)
+
+
+def test_beside_a_holdback_answers_slower_than_the_steps_had_shown_are_held() -> None:
+    judgement = beside_holdback(0, slow=60, control_each=2)
+
+    assert names(judgement, Verdict.HELD) == {"slow_against_baseline_ln_e"}
+
+
 def test_a_step_leaves_what_the_old_slot_came_to() -> None:
     judgement = held(timed(window(control_errors=1), slow=5))
 
