@@ -24,6 +24,7 @@ from tests import simulated_causes as causes
 from tests.simulated_causes import Make, answers, errors_beside_503s, fewer, slower, tail
 from tests.simulated_requests import NEW, OLD, samples
 
+Named = str | tuple[str, ...]
 SHARES = (5, 25, 50, 98)
 # A rate of at most 1 % in few windows may show itself as one of them.
 MOST_FAILED = 0.01
@@ -35,8 +36,8 @@ JUDGING: Mapping[str, Any] = {"scrape_gap_seconds": 15, "watch_database": False,
 class Case:
     """Windows of so many minutes; ``begin`` is the minute in which the trouble does.
 
-    ``named`` is what a failed window must name, in the name of a finding; ``within`` the most minutes of the
-    median until then. A healthy case has no name.
+    ``named`` is what a failed window must name, in the name of a finding, or one of several;
+    ``within`` the most minutes of the median until then. A healthy case has no name.
     """
 
     kind: str
@@ -46,7 +47,7 @@ class Case:
     per_minute: float = 600
     minutes: float = LAST
     begin: float = 0.0
-    named: str = ""
+    named: Named = ""
     within: float = math.inf
 
 
@@ -81,8 +82,18 @@ def found() -> Iterator[Case]:
         yield errors(f"5 % from minute {minute}", answers({"5xx": 0.05}, begin), 2, minute)
 
 
+UNSERVED = ("unserved", "shared")
+
+
 def broken() -> Iterator[Case]:
-    def fault(name: str, make: Make, named: str, share: int = 25, minutes: float = STEP, **more: Any) -> Case:
+    def fault(
+        name: str,
+        make: Make,
+        named: str | tuple[str, ...],
+        share: int = 25,
+        minutes: float = STEP,
+        **more: Any,
+    ) -> Case:
         return Case("fault", name, make, share, minutes=minutes, named=named, **more)
 
     rare = causes.RARE
@@ -98,9 +109,13 @@ def broken() -> Iterator[Case]:
     yield fault("latency × 10 from minute 50", slower(10, 3000), "latency", 50, 2 * LAST, begin=50.0)
     yield fault("latency × 3", slower(3), "latency")
     yield fault("both slots 3 times as slow", slower(3, begin=120, both=True), "shared")
-    yield fault("both slots fail 5 %", answers({"5xx": 0.05}, begin=120, both=True), "shared")
+    both = ("shared", "old_slot_worsened")
+    yield fault("both slots fail 5 %", answers({"5xx": 0.05}, begin=120, both=True), both)
+    yield fault("no slot has room for 2 %", causes.unserved(12), UNSERVED)
+    yield fault("no slot has room for 1 %, from minute 5", causes.unserved(6, 300), UNSERVED)
+    yield fault("no slot has room for anybody, for a minute", causes.unserved(600, 300, 60), UNSERVED)
     yield fault("2 % take ten times as long", tail(0.02, 10), "slow_p9", 25, 30)
-    yield fault("p99 × 3", tail(0.015, 4), "slow_p9", 50, LAST)
+    yield fault("p99 × 3", tail(0.02, 13), "slow_p9", 50, LAST)
     yield fault("one route of 5 % fails", answers({"5xx": 1.0}, route=rare), "failed", within=STEP)
     yield fault(
         "one route of 5 % fails, one in five", answers({"5xx": 0.2}, route=rare), "failed", within=STEP

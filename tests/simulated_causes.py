@@ -5,7 +5,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from tests.simulated_requests import LOOK, MARKS, NEW, OLD, ROUTES, USUAL, Extra, Moment, World
+from tests.simulated_requests import LOOK, MARKS, NEW, OLD, ROUTES, USUAL, Extra, Moment, World, poisson
 
 HOUR = 3600.0
 POOL_TIMEOUT = 10.0
@@ -203,6 +203,21 @@ def fewer(left: float, begin: float = 0.0, route: str = "", both: bool = False) 
         return left if is_hit else 1.0
 
     return lambda _: World(arriving=arriving)
+
+
+def unserved(a_minute: float, begin: float = 0.0, length: float = math.inf) -> Make:
+    """So many requests get a 503 of HAProxy's own, for no slot had room for them."""
+
+    def make(chance: random.Random) -> World:
+        def others(at: float) -> list[Extra]:
+            if not begin <= at < begin + length:
+                return []
+            seconds = (int(at + LOOK * chance.random()) for _ in range(poisson(chance, a_minute * LOOK / 60)))
+            return [(second, "", NOTE, "503", 1, chance.randrange(MARKS)) for second in seconds]
+
+        return World(others=others)
+
+    return make
 
 
 def beside_robot(ratio: float) -> Make:

@@ -97,7 +97,8 @@ def samples(
     yield _sample(0.0, counted, instance, {"cells": [], "clients": {}})
     for at, found in looks(seed, seconds, per_minute, share, world):
         for _, slot, _, status, n, *_ in found["cells"]:
-            counted[slot].update(requests=n, errors=n * (status in ("5xx", "503")))
+            if slot in counted:
+                counted[slot].update(requests=n, errors=n * (status in ("5xx", "503")))
         yield _sample(at, counted, instance, found)
 
 

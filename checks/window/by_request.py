@@ -7,8 +7,11 @@ from typing import Any
 
 from checks.base.report import Finding, Verdict, compare, held, require
 from checks.window.absence import Proof
-from checks.window.evidence import BY_ROUTE, OVERALL, Before, Evidence
+from checks.window.carried import Carried
+from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Before, Evidence
+from checks.window.latency import SLOWER
 from checks.window.limits import WindowLimits
+from checks.window.streams import HARM
 
 WORDS = {
     "failed": "errors",
@@ -21,14 +24,20 @@ WORDS = {
     "slow_p95": "answers beyond the old slot's p95",
     "slow_p99": "answers beyond the old slot's p99",
     "slow_p90": "slow answers of one route",
+    UNSERVED: "requests that no slot answered",
 }
-HINTS = {"shared": "Both slots suffer, so the release may not be the cause. See the database and the host."}
+HINTS = {
+    "shared": "Both slots suffer, so the release may not be the cause. See the database and the host.",
+    UNSERVED: "No server was up, or the queue was too long: see HAProxy's statistics, and the instances.",
+}
 # What has so much of the evidence that it takes, on the scale of ln, is neither failed nor passed.
 SUSPICIOUS = 1 / 3
-# The chance of holding a window for an old slot that is as it was.
-WORSE_DOUBT = 1e-3
+# The chance of holding a window for an old slot that is as it was is one in a thousand.
+WORSE_LN_E = math.log(1000)
 # Blocks after which the proofs are worked out again while a window is young.
 PROOF_BLOCKS = 30
+# A smaller share has too few requests of any one route.
+SMALLEST_SHARE = 5
 EVIDENCE = "What failed is in the new slot's log: ./p12 evidence"
 
 
@@ -36,9 +45,15 @@ class ByRequest:
     """Judges the cells of a window that has a control; ``share`` is the candidate's, in percent."""
 
     def __init__(
-        self, limits: WindowLimits, candidate: str, control: str, share: int, before: Before | None = None
+        self,
+        limits: WindowLimits,
+        candidate: str,
+        control: str,
+        share: int,
+        before: Before | None = None,
+        carried: Mapping[str, Any] | None = None,
     ) -> None:
-        self.limits = limits
+        self.limits, self.share = limits, share
         self.evidence = Evidence(
             candidate,
             control,
@@ -48,6 +63,7 @@ class ByRequest:
             cold_seconds=max(limits.cold_seconds, limits.warmup_seconds),
             before=before,
             tolerable=limits.tolerable_at(share),
+            earlier=Carried.read(carried),
         )
         self._weighed: tuple[tuple[int, bool], list[Finding]] = ((-1, False), [])
         self._proofs: tuple[int, list[Proof]] = (-1, [])
@@ -82,6 +98,7 @@ class ByRequest:
         yield self._traffic()
         yield self._shared()
         yield self._worsened()
+        yield self._unserved()
         for proof in self.proofs(is_due):
             yield self._proven(proof)
 
@@ -98,11 +115,9 @@ class ByRequest:
             f" evidence {log_e:.3g}, fails at {limit:.3g}"
         )
         found = compare(f"{of}_against_control_ln_e", round(log_e, 6), "<", round(limit, 6), EVIDENCE, said)
-        if found.verdict is Verdict.PASSED and log_e >= limit * SUSPICIOUS:
-            return replace(
-                found, verdict=Verdict.UNKNOWN, hint="Looks worse, not yet proven: more requests tell."
-            )
-        return found
+        found = _suspected(found, log_e, limit)
+        # Where the old slot grows worse as well, whose harm it is shows when traffic is back.
+        return held(found) if of in HARM and self._worse_ln_e >= WORSE_LN_E * SUSPICIOUS else found
 
     def _latency(self) -> Finding:
         latency = self.evidence.levels
@@ -129,10 +144,28 @@ class ByRequest:
 
     def _worsened(self) -> Finding:
         """The old slot is worse than it was before: then being no worse than it is no pass."""
-        log_e, limit = math.log(self.evidence.worse.evidence.value), math.log(1 / WORSE_DOUBT)
-        said = f"errors of the old slot against those before: evidence {log_e:.3g} (limit < {limit:.3g})"
-        worsened = ("old_slot_worsened_ln_e", round(log_e, 6), "<", round(limit, 6))
-        return held(compare(*worsened, HINTS["shared"], said))
+        log_e = self._worse_ln_e
+        said = f"errors of the old slot against those before: evidence {log_e:.3g} (limit < {WORSE_LN_E:.3g})"
+        worsened = ("old_slot_worsened_ln_e", round(log_e, 6), "<", round(WORSE_LN_E, 6))
+        return held(_suspected(compare(*worsened, HINTS["shared"], said), log_e, WORSE_LN_E))
+
+    @property
+    def _worse_ln_e(self) -> float:
+        return math.log(self.evidence.worse.evidence.value)
+
+    def _unserved(self) -> Finding:
+        """What HAProxy answered itself is both slots' harm: no server was there, or the queue too long."""
+        log_e, (requests, events) = (
+            math.log(self.evidence.unserved.evidence.value),
+            self.evidence.unserved_counts,
+        )
+        said = (
+            f"{WORDS[UNSERVED]}: {events:.0f} of {requests:.0f};"
+            f" evidence {log_e:.3g} (limit < {WORSE_LN_E:.3g})"
+        )
+        return held(
+            compare("unserved_ln_e", round(log_e, 6), "<", round(WORSE_LN_E, 6), HINTS[UNSERVED], said)
+        )
 
     @property
     def timed(self) -> int:
@@ -143,7 +176,10 @@ class ByRequest:
         """How far each kind of harm can at most reach; anew for each block where due, else now and then."""
         blocks, done = self.evidence.blocks, self._proofs[0]
         if done < 0 or (blocks > done if is_due else blocks >= done + PROOF_BLOCKS):
-            self._proofs = (self.evidence.blocks, list(self.evidence.passing.proofs()))
+            found = list(self.evidence.passing.proofs())
+            if self.share > SMALLEST_SHARE and (slowest := self.evidence.levels.slowest_route()):
+                found.append(slowest)
+            self._proofs = (blocks, found)
         return self._proofs[1]
 
     @property
@@ -154,6 +190,10 @@ class ByRequest:
     def _proven(self, proof: Proof) -> Finding:
         hint = proof.needed(self.evidence.per_second) if proof.needs else ""
         hint = hint and f"{hint[0].upper()}{hint[1:]}."
+        if proof.name.startswith("slow "):
+            said = f"{proof.name[5:]} at most {proof.at_most:.2g} times as slow (95 %; tolerable {SLOWER:g})"
+            found = require("slow_route_at_most_ratio", proof.at_most, "<=", proof.tolerable, hint)
+            return replace(found, sentence=said)
         above = " of its part" if proof.name == "missing" else " points above the old slot"
         said = (
             f"{proof.name} at most {100 * proof.at_most:.2g}{' %' if proof.name == 'missing' else ''}{above}"
@@ -162,10 +202,24 @@ class ByRequest:
         found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
         return replace(found, sentence=said)
 
+    def carried(self) -> dict[str, Any]:
+        """What the next window of the same release begins with."""
+        beyond = [str(self._proven(proof)) for proof in self.proofs() if proof.needs is None]
+        return self.evidence.carried(beyond).to_dict()
+
     def _silent(self) -> Finding:
         """Every arm is asked until the last look; one that is not says nothing of now."""
         silent = max(alive.silence(self.evidence.elapsed) for alive in self.evidence.alive.values())
         return require("silent_seconds", round(silent, 3), "==", 0, "A slot is not asked any more.")
+
+
+def _suspected(found: Finding, log_e: float, limit: float) -> Finding:
+    """A finding that looks worse and is not proven is unknown."""
+    if found.verdict is Verdict.PASSED and log_e >= limit * SUSPICIOUS:
+        return replace(
+            found, verdict=Verdict.UNKNOWN, hint="Looks worse, not yet proven: more requests tell."
+        )
+    return found
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:

@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-FRESH, RESTARTS = 0.65, 24
+FRESH, RESTARTS = 0.55, 720
 LARGEST = 1e250
 # Errors that follow each other within so many seconds may be one client's that tries again.
 RUN_SECONDS = 3.0
 # How much of the bet lies on each size of harm; most where errors that matter usually are.
-BETS = ((1.5, 0.02), (2.0, 0.08), (3.0, 0.1), (5.0, 0.2), (10.0, 0.4), (20.0, 0.15), (50.0, 0.05))
+BETS = ((2.0, 0.05), (3.0, 0.05), (5.0, 0.2), (10.0, 0.35), (20.0, 0.25), (50.0, 0.1))
 SLOW_BETS = ((2.0, 0.3), (3.0, 0.3), (5.0, 0.2), (10.0, 0.1), (30.0, 0.1))
 # Blocks that a learned dispersion is shrunk by towards that of independent counts.
 PRIOR_BLOCKS = 8.0
@@ -26,17 +26,22 @@ SURE = 2.0
 
 @dataclass
 class Restarting:
-    """Bets that are begun anew ``RESTARTS`` times in a window; ``passed`` of those are over already."""
+    """Bets that are begun anew ``RESTARTS`` times in a window; ``passed`` of those are over already.
+
+    Of what is there at the beginning, half lies on the evidence of the windows ``before``, if there were any.
+    """
 
     parts: Sequence[float]
     passed: int = 0
+    before: float = 1.0
     _sums: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sums = [FRESH + self.passed * (1 - FRESH) / RESTARTS] * len(self.parts)
+        begun = FRESH * (1 + min(self.before, LARGEST)) / 2 + self.passed * (1 - FRESH) / RESTARTS
+        self._sums = [begun] * len(self.parts)
 
-    def restart(self) -> None:
-        self._sums = [value + (1 - FRESH) / RESTARTS for value in self._sums]
+    def restart(self, times: int = 1) -> None:
+        self._sums = [value + times * (1 - FRESH) / RESTARTS for value in self._sums]
 
     def multiply(self, logs: Sequence[float]) -> None:
         """Multiply each bet by exp of its log."""
@@ -60,11 +65,12 @@ class Beside:
 
     bets: Sequence[tuple[float, float]] = BETS
     passed: int = 0
+    before: float = 1.0
     evidence: Restarting = field(init=False)
     _waiting: list[float] = field(default_factory=lambda: [0.0] * 4)
 
     def __post_init__(self) -> None:
-        self.evidence = Restarting([part for _, part in self.bets], self.passed)
+        self.evidence = Restarting([part for _, part in self.bets], self.passed, self.before)
 
     @property
     def is_waiting(self) -> bool:
@@ -95,10 +101,11 @@ class Against:
 
     bets: Sequence[tuple[float, float]] = BETS
     passed: int = 0
+    before: float = 1.0
     evidence: Restarting = field(init=False)
 
     def __post_init__(self) -> None:
-        self.evidence = Restarting([part for _, part in self.bets], self.passed)
+        self.evidence = Restarting([part for _, part in self.bets], self.passed, self.before)
 
     def add(self, requests: float, events: float, allowed: float) -> None:
         """Weigh a block; what is allowed may be learned, but not from this arm's events of it."""

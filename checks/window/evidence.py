@@ -6,11 +6,12 @@ both slots suffer at once is nobody's evidence: it is counted apart, and is ``he
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from checks.window.absence import Tolerable
+from checks.window.carried import LARGEST_LN, Carried
 from checks.window.cells import ROUTE_NAMES
 from checks.window.detectors import (
     BETS,
@@ -26,20 +27,23 @@ from checks.window.passing import Alive, Passing
 from checks.window.streams import CLASSES, HARM, Block, Fold
 
 # Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
-OVERALL = {"failed": 0.5, "busy": 0.08, "cut": 0.03, "not_found": 0.03, "limited": 0.03, "refused": 0.03}
-OVERALL |= {"redirected": 0.03, "slow_p95": 0.03, "slow_p99": 0.03}
+OVERALL = {"failed": 0.4, "busy": 0.07, "cut": 0.02, "not_found": 0.02, "limited": 0.03, "refused": 0.02}
+OVERALL |= {"redirected": 0.02, "slow_p95": 0.02, "slow_p99": 0.03}
 BY_ROUTE = {"failed": 0.05, "busy": 0.02, "cut": 0.01, "not_found": 0.02, "limited": 0.01, "refused": 0.01}
 BY_ROUTE |= {"redirected": 0.01, "slow_p90": 0.05}
 # The new slot against what the old one had lately: sees few requests, however small the share, fail.
-LATELY = 0.03
-LATELY_BETS = ((2.5, 0.3), (5.0, 0.3), (10.0, 0.2), (30.0, 0.1), (100.0, 0.1))
-LATELY_BLOCKS, LATELY_TRIALS = 60, 100
+LATELY = 0.19
+LATELY_BETS = ((2.5, 0.25), (5.0, 0.3), (10.0, 0.3), (20.0, 0.1), (100.0, 0.05))
+LATELY_BLOCKS, LATELY_TRIALS = 720, 100
+# What the old slot has just now, with at least so many events in so many blocks, is allowed twice.
+NOW_BLOCKS, NOW_EVENTS, NOW_TIMES = 6, 2, 2
 # What was that many blocks ago, or longer, and so many requests, tells what is usual; less is never unusual.
 PAST_BLOCKS, PAST_TRIALS, LEAST_RATIO = 30, 300, 0.003
 # Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
 AFTER_SECONDS = 60.0
 SHARED_RATIO, SHARED_EVENTS = 0.03, 3
 SHARED_MEMORY_SECONDS = 600.0
+UNSERVED = "unserved"
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,13 @@ class Evidence:
     cold_seconds: float = 150.0
     before: Before | None = None
     tolerable: Tolerable = field(default_factory=Tolerable)
+    earlier: Carried = field(default_factory=Carried)
 
     def __post_init__(self) -> None:
         blocks = max(int(self.horizon / self.block_seconds), 1)
-        self.passing = Passing(self.candidate, self.control, self.share, blocks, self.tolerable)
+        self.passing = Passing(
+            self.candidate, self.control, self.share, blocks, self.tolerable, self.earlier.sums
+        )
         self.alive = {self.candidate: Alive(), self.control: Alive()}
         self.fold = Fold((self.candidate, self.control))
         self.block: Block | None = None
@@ -74,10 +81,17 @@ class Evidence:
         self.streams: dict[tuple[str, str], Beside] = {}
         self.counts: dict[tuple[str, str], list[float]] = {}
         self.scatter: dict[str, Dispersion] = {name: Dispersion() for name in OVERALL | BY_ROUTE}
-        self.lately = Against(LATELY_BETS)
+        self.lately = Against(LATELY_BETS, before=self.earlier.evidence("lately"))
         self.worse = Against(LATELY_BETS)
+        # Requests that no slot had, since HAProxy answered them itself.
+        self.unserved = Against(LATELY_BETS)
+        self.unserved_counts = [0.0, 0.0]
+        for key in self.earlier.streams:
+            if key[0] in self.scatter:
+                self._begin(*key)
         self._past: list[tuple[float, float]] = [(0.0, 0.0)]
-        self._old_lately: deque[tuple[float, float]] = deque(maxlen=LATELY_BLOCKS)
+        self._old_lately: deque[tuple[float, float]] = deque()
+        self._old_sums = [0.0, 0.0]
         self.levels = Latency(self, self.before.level if self.before else None)
         self.shared: deque[tuple[float, float, str]] = deque()
         self.ratios: dict[str, list[float]] = {name: [1.0, 100.0] for name in HARM}
@@ -118,19 +132,19 @@ class Evidence:
     def _close(self, block: Block) -> None:
         self.blocks += 1
         block.close()
-        while self.passed < RESTARTS and self.elapsed * RESTARTS >= (self.passed + 1) * self.horizon:
-            self.passed += 1
-            for evidence in (
-                self.lately.evidence,
-                self.worse.evidence,
-                *(s.evidence for s in self.streams.values()),
-            ):
-                evidence.restart()
+        due = min(int(self.elapsed * RESTARTS / self.horizon), RESTARTS) - self.passed
+        self.passed += due
+        for evidence in (
+            *(test.evidence for test in (self.lately, self.worse, self.unserved)),
+            *(stream.evidence for stream in self.streams.values()),
+        ):
+            evidence.restart(due)
         trouble = self._shared(block)
         if trouble:
             self.shared.append((self.elapsed, self.elapsed - block.start, trouble))
         while self.shared and self.shared[0][0] < self.elapsed - SHARED_MEMORY_SECONDS:
             self.shared.popleft()
+        self._weigh_unserved(block)
         if trouble is None:
             self._compare_with_past(block)
         if trouble is not None or (self.shared and self.elapsed - self.shared[-1][0] < AFTER_SECONDS):
@@ -150,6 +164,9 @@ class Evidence:
             harmed = events >= SHARED_EVENTS and events > SHARED_RATIO * requests
             if harmed and events > expected + 5 * math.sqrt(expected) + 2:
                 return of if self._suffers(block, of) else ""
+        requests, events = self._unserved(block)
+        if events >= SHARED_EVENTS and events > SHARED_RATIO * requests:
+            return UNSERVED
         if self.levels.is_slow(block, self.control):
             return "slow" if self._suffers(block, "slow") else ""
         return None
@@ -197,6 +214,19 @@ class Evidence:
             )
             self.weigh(of, route, n_t, k_t, n_c, k_c)
 
+    def _unserved(self, block: Block) -> tuple[float, float]:
+        """A block's requests, and those of them that HAProxy failed itself, for want of a slot that could."""
+        events = sum(block.events.get((of, ""), 0.0) for of in ("failed", "busy"))
+        return sum(block.requests(slot) for slot in self.alive) + events, events
+
+    def _weigh_unserved(self, block: Block) -> None:
+        """Hold what no slot answered against what it was before the release, else against what is usual."""
+        requests, events = self._unserved(block)
+        usual = 2 * self.before.ratios.get(UNSERVED, 0.0) if self.before else 0.0
+        self.unserved.add(requests, events, min(max(usual, LEAST_RATIO), 0.5))
+        for i, n in enumerate((requests, events)):
+            self.unserved_counts[i] += n
+
     def _compare_with_past(self, block: Block) -> None:
         """Hold the control's failures against what they were before the release, or a while ago."""
         trials, events = block.requests(self.control), self._harm(block)[self.control]
@@ -211,9 +241,25 @@ class Evidence:
     def _weigh_lately(self, new: tuple[float, float], old: tuple[float, float]) -> None:
         """Hold the candidate's failures against the most that the control's lately leave open."""
         self._old_lately.append(old)
-        trials, events = (sum(values) for values in zip(*self._old_lately, strict=True))
-        if trials >= LATELY_TRIALS:
-            self.lately.add(*new, min(most_left_open(events, trials), 0.5))
+        self._old_sums = [a + b for a, b in zip(self._old_sums, old, strict=True)]
+        if len(self._old_lately) > LATELY_BLOCKS:
+            gone = self._old_lately.popleft()
+            self._old_sums = [a - b for a, b in zip(self._old_sums, gone, strict=True)]
+        trials, events = self._old_sums
+        if trials < LATELY_TRIALS:
+            return
+        now = [self._old_lately[-i] for i in range(1, min(NOW_BLOCKS, len(self._old_lately)) + 1)]
+        requests_now, events_now = (sum(values) for values in zip(*now, strict=True))
+        allowed = most_left_open(events, trials)
+        if events_now >= NOW_EVENTS:
+            allowed = max(allowed, NOW_TIMES * events_now / max(requests_now, events_now))
+        self.lately.add(*new, min(allowed, 0.5))
+
+    def _begin(self, of: str, route: str) -> Beside:
+        bets, before = SLOW_BETS if of.startswith("slow") else BETS, self.earlier.evidence(of, route)
+        stream = self.streams[of, route] = Beside(bets, self.passed, before)
+        self.counts.setdefault((of, route), self.earlier.counts(of, route))
+        return stream
 
     def weigh(self, of: str, route: str, n_t: float, k_t: float, n_c: float, k_c: float) -> None:
         counts = self.counts.setdefault((of, route), [0.0] * 4)
@@ -223,8 +269,7 @@ class Evidence:
         if stream is None:
             if not (k_t or k_c):
                 return
-            stream = Beside(SLOW_BETS if of.startswith("slow") else BETS, self.passed)
-            self.streams[of, route] = stream
+            stream = self._begin(of, route)
         scatter = self.scatter[of].factor
         stream.add(n_t, k_t / scatter, n_c, k_c / scatter)
 
@@ -240,3 +285,15 @@ class Evidence:
         if not parts:
             return math.log(OVERALL.get(of) or BY_ROUTE[of]), ""
         return math.log(sum(parts.values())), max(parts, key=lambda route: parts[route])
+
+    def carried(self, above: Sequence[str] = ()) -> Carried:
+        """What the release's next window begins with; ``above`` is what lies beyond the tolerable."""
+        streams = {
+            key: (_ln(stream.evidence.value), self.counts[key]) for key, stream in self.streams.items()
+        }
+        streams["lately", ""] = (_ln(self.lately.evidence.value), [0.0] * 4)
+        return Carried(streams, self.passing.sums, tuple(above))
+
+
+def _ln(evidence: float) -> float:
+    return min(max(math.log(max(evidence, 1e-300)), -LARGEST_LN), LARGEST_LN)

@@ -71,6 +71,8 @@ class WindowJudge:
     control: str | None = None
     baseline: Baseline | None = None
     share: int = 0
+    # What the windows before of the same release came to; see ``carried``.
+    earlier: Mapping[str, Any] | None = None
     judgement: Judgement = field(default=Judgement(None, ()), init=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +89,7 @@ class WindowJudge:
         self._by_limits = Alone(self.limits, self.candidate, self.baseline) if self._is_last else None
         # How the window is judged whose samples hold what the request log brought.
         self._by_request = (
-            ByRequest(self.limits, self.candidate, self.control, self.share)
+            ByRequest(self.limits, self.candidate, self.control, self.share, carried=self.earlier)
             if self.limits.by_request and self.control is not None and self.share
             else None
         )
@@ -124,6 +126,10 @@ class WindowJudge:
             if self.add(sample).verdict is not None:
                 break
         return self.judgement
+
+    def carried(self) -> dict[str, Any] | None:
+        """What the next window of the same release begins with; None where no request was judged."""
+        return self._by_request.carried() if self._by_request and self._has_requests else None
 
     def _take(self, sample: Mapping[str, Any]) -> None:
         segment = self._deltas.add(sample)

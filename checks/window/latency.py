@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Protocol
 
+from checks.window.absence import DOUBT, Proof
 from checks.window.detectors import Dispersion
 from checks.window.levels import Shift, Wander, averaging
 from checks.window.streams import Block, Timing
@@ -25,6 +26,10 @@ FEWEST_BEYOND = 5
 FEWEST = 8
 # So few answers tell nothing of what both slots suffer.
 FEWEST_SHARED = 3
+# Where slow answers begin is worked out again once so many times as many are known.
+LEARNS_AGAIN = 1.25
+# With fewer answers of a route in an arm nothing is said of it; the bound is sharpest after so many.
+FEWEST_OF_ROUTE, MIXED_AT = 50, 30
 # A level follows its arm's last so many answers.
 FOLLOWS = 20.0
 
@@ -59,6 +64,8 @@ class Latency:
         self._recent: deque[float] = deque(maxlen=6)
         self._tails: dict[tuple[str, str], Counter[int]] = {}
         self.edges: dict[tuple[str, str], int] = {}
+        self._learned: dict[tuple[str, str], int] = {}
+        self.routes: dict[str, list[Timing]] = {}
         self.timed = 0.0
 
     def is_slow(self, block: Block, slot: str, part: float = 1.0) -> bool:
@@ -103,7 +110,7 @@ class Latency:
 
     def _learn(self, old: Timing) -> None:
         """Take in how fast the control usually is, and how far that strays."""
-        sums = self._unlearned = self._unlearned.plus(old)
+        sums = self._unlearned = self._unlearned + old
         if sums.answers < FEWEST:
             return
         self._unlearned = Timing()
@@ -145,30 +152,61 @@ class Latency:
             return
         for name, quantile in QUANTILES.items():
             self._count(name, "", quantile, block.buckets)
+        arms = (owner.candidate, owner.control)
         for route in {route for _, route in block.timing}:
-            arms = (owner.candidate, owner.control)
+            timings = self.routes.setdefault(route, [Timing(), Timing()])
+            for i, slot in enumerate(arms):
+                timings[i] = timings[i] + block.timing[slot, route]
             buckets = {slot: block.route_buckets.get((slot, route), {}) for slot in arms}
             self._count("slow_p90", route, ROUTE_QUANTILE, buckets)
 
     def _count(
         self, name: str, route: str, quantile: float, buckets: Mapping[str, Mapping[int, int]]
     ) -> None:
-        owner = self.owner
-        edge = self.edges.get((name, route))
-        if edge is None:
-            tail = self._tails.setdefault((name, route), Counter())
-            level = self.now[owner.control]
-            for bucket, count in buckets[owner.control].items():
-                tail[math.ceil(bucket - level)] += count
-            if tail.total() * (1 - quantile) >= FEWEST_BEYOND:
-                self.edges[name, route] = _edge(tail, quantile)
-            return
-        (n_t, k_t), (n_c, k_c) = (
-            beyond(buckets[slot], self.now[slot] + edge) for slot in (owner.candidate, owner.control)
-        )
-        if not route:
-            owner.scatter[name].add(n_c, k_c)
-        owner.weigh(name, route, n_t, k_t, n_c, k_c)
+        owner, edge = self.owner, self.edges.get((name, route))
+        if edge is not None:
+            (n_t, k_t), (n_c, k_c) = (
+                beyond(buckets[slot], self.now[slot] + edge) for slot in (owner.candidate, owner.control)
+            )
+            if not route:
+                owner.scatter[name].add(n_c, k_c)
+            owner.weigh(name, route, n_t, k_t, n_c, k_c)
+        self._learn_edge((name, route), quantile, buckets[owner.control])
+
+    def _learn_edge(self, key: tuple[str, str], quantile: float, buckets: Mapping[int, int]) -> None:
+        """Find where the control's slow answers begin from all it gave so far; it holds from the next block.
+
+        So the bet stays fair: where the edge lies was known before anybody was held against it.
+        """
+        tail, level = self._tails.setdefault(key, Counter()), self.now[self.owner.control]
+        for bucket, count in buckets.items():
+            tail[math.ceil(bucket - level)] += count
+        answers = tail.total()
+        if answers * (1 - quantile) >= FEWEST_BEYOND and answers >= LEARNS_AGAIN * self._learned.get(key, 0):
+            self.edges[key], self._learned[key] = _edge(tail, quantile), answers
+
+    def slowest_route(self) -> Proof | None:
+        """Bound how many times as slow as beside it, in the control, the slowest route can be.
+
+        Of routes with enough answers to tell, each bounded with its part of the doubt at whatever time it is
+        looked at (Robbins' normal mixture); what makes all routes slower alike is judged by itself.
+        """
+        known = {r: ts for r, ts in self.routes.items() if min(t.answers for t in ts) >= FEWEST_OF_ROUTE}
+        if not known:
+            return None
+        new, old = (sum((timings[i] for timings in self.routes.values()), Timing()) for i in (0, 1))
+        alike = min(max((new.mean - old.mean) * BUCKET_LOG, 0.0), math.log(SLOWER) / 2)
+        doubt = DOUBT / len(known)
+        bounds = {}
+        for route, (t, c) in known.items():
+            n, noise = t.answers / MIXED_AT, (t.noise + c.noise) * BUCKET_LOG**2
+            sure = math.sqrt(noise * (1 + 1 / n) * (math.log1p(n) + 2 * math.log(1 / (2 * doubt))))
+            bounds[route] = ((t.mean - c.mean) * BUCKET_LOG - alike + sure, sure)
+        route, (at_most, sure) = max(bounds.items(), key=lambda item: item[1][0])
+        left = math.log(SLOWER) - (at_most - sure)
+        more = math.ceil(new.answers * ((sure / left) ** 2 - 1)) if 0 < left < sure else None
+        is_proven = at_most <= math.log(SLOWER)
+        return Proof(f"slow {route}", round(math.exp(at_most), 3), SLOWER, 0 if is_proven else more)
 
 
 def beyond(buckets: Mapping[int, int], edge: float) -> tuple[int, int]:

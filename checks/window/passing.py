@@ -19,6 +19,8 @@ MISSING_DOUBT = 5e-4
 # How far the parts that two healthy slots get stray, as a standard deviation of ln.
 SHARE_SD, SHARE_MEMORY = 0.1, 0.7
 KINDS = ("errors", "unwanted", "slow")
+# What may come on top where the control has much of it already.
+PARTS_OF_BASELINE = {"errors": 1.0, "unwanted": 0.5, "slow": 1.0}
 # Every arm is silent now and then; for so many times its usual pause it is not.
 SILENT_PAUSES, SILENT_SECONDS = 12.0, 15.0
 
@@ -54,10 +56,14 @@ class Passing:
     share: float
     horizon: int
     tolerable: Tolerable
+    # What the windows before summed up to.
+    earlier: tuple[float, ...] = (0.0,) * 12
     # Per block: the time, and for each arm its requests and, for each of KINDS, trials and events.
     _sums: list[tuple[float, ...]] = field(default_factory=lambda: [(0.0,) * 13])
 
     def __post_init__(self) -> None:
+        if any(self.earlier):
+            self._sums.append((0.0, *self.earlier))
         tolerated = -math.log(1 - self.tolerable.missing)
         self.missing = Lack(self.share, Shift(tolerated, self.horizon, MISSING_DOUBT))
         self.route_missing: dict[str, Lack] = {}
@@ -91,6 +97,11 @@ class Passing:
             )
         )
 
+    @property
+    def sums(self) -> tuple[float, ...]:
+        """Of each arm its requests, and trials and events of each of ``KINDS``."""
+        return self._sums[-1][1:]
+
     def most_missing(self) -> tuple[Shift, str]:
         """The surest lack of answers, and the route if it is one route's."""
         found = {"": self.missing.shift} | {route: lack.shift for route, lack in self.route_missing.items()}
@@ -106,7 +117,7 @@ class Passing:
             for begin in (self._sums[0], middle):
                 n_t, k_t, n_c, k_c = (end[j + 2 * i] - begin[j + 2 * i] for j in (1, 2, 7, 8))
                 tolerated = getattr(self.tolerable, kind)
-                baseline = k_c / n_c if n_c else 0.0
+                baseline = PARTS_OF_BASELINE[kind] * k_c / n_c if n_c else 0.0
                 found.append(difference(kind, (k_t, n_t), (k_c, n_c), max(tolerated, baseline)))
             yield max(found, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
         yield self._missing()

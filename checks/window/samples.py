@@ -45,6 +45,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = ""
     release: str = ""
     share: int = 0
+    # What the windows before of the same release came to.
+    earlier: dict[str, Any] | None = None
 
     def to_line(self) -> str:
         """The first line of a kept window, without the newline."""
@@ -52,7 +54,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def judge(self) -> WindowJudge:
         """What judges a window that is about to be watched."""
-        return WindowJudge(self.limits, self.candidate, self.control, self.baseline, self.share)
+        return WindowJudge(self.limits, self.candidate, self.control, self.baseline, self.share, self.earlier)
 
 
 def to_line(sample: Mapping[str, Any]) -> str:

@@ -25,6 +25,8 @@ CLASSES: Mapping[str, str] = {
 }
 # Answers that say something of a slot's health; a robot's 404s and redirects, however fast, do not.
 JUDGED = frozenset(("2xx", "5xx", "503", "cut"))
+# What nobody had of these, HAProxy answered itself: no server, or too long a queue.
+UNSERVED = frozenset(("5xx", "503"))
 HARM = frozenset(("failed", "busy", "cut"))
 # One client's requests beyond so many in a second, or beyond so many times the others', are no more evidence.
 MOST_OF_ONE, TIMES_OTHERS = 4, 4
@@ -51,7 +53,7 @@ class Timing:
     def mean(self) -> float:
         return self.total / self.answers if self.answers else 0.0
 
-    def plus(self, other: "Timing") -> "Timing":
+    def __add__(self, other: "Timing") -> "Timing":
         return Timing(self.answers + other.answers, self.total + other.total, self.squares + other.squares)
 
     @property
@@ -103,7 +105,7 @@ class Block:
         """The slot's latency, all routes together."""
         found = Timing()
         for (of, _), timing in self.timing.items():
-            found = found.plus(timing) if of == slot else found
+            found = found + timing if of == slot else found
         return found
 
 
@@ -122,7 +124,7 @@ class Fold:
         for place, cell in enumerate(cells):
             second, slot, route, status, requests, clients, largest, buckets = cell
             block.seen[slot, status] += requests
-            if slot not in self.slots:
+            if slot not in self.slots and (slot or status not in UNSERVED):
                 continue
             if status in JUDGED:
                 counted = requests if self.is_anonymous else effective(requests, clients, largest)

@@ -68,6 +68,9 @@ def needed(proofs: Sequence[Proof], per_second: float) -> str:
     said = f"{SHORT.get(proof.name, proof.name)} may be {_points(proof)} above the old slot"
     if proof.name == "missing":
         said = f"the new slot may lack {_points(proof)} of its answers"
+    if proof.name.startswith("slow "):
+        route, times = proof.name[5:], f"{proof.at_most:.2g} times as slow"
+        return f"{proof.needed(per_second)}: {route} may be {times} (tolerable {proof.tolerable:g})"
     return f"{proof.needed(per_second)}: {said} (tolerable {100 * proof.tolerable:.2g})"
 
 
