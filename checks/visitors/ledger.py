@@ -32,7 +32,8 @@ class Ledger(msgspec.Struct):
 
     A view counts as unknown from before it is sent until its answer is in, so at every moment, and in every
     copy on disk, accepted ≤ what the database may hold of the views sent so far ≤ accepted + unknown.
-    ``failed`` counts every failure, ``failed_by`` those that a release answered for; what is refused because
+    ``failed`` counts every failure, ``failed_by`` those that a release answered for, ``wrong_by`` those of
+    them that had the right status and a wrong body; what is refused because
     the target is read-only is in ``read_only`` and no failure. ``updated`` is when the copy was made,
     ``stopped`` says that nothing more will come.
     """
@@ -44,6 +45,7 @@ class Ledger(msgspec.Struct):
     requests: Count = 0
     failed: Count = 0
     failed_by: dict[str, Count] = {}
+    wrong_by: dict[str, Count] = {}
     read_only: Count = 0
     unknown_outcomes: Count = 0
     in_flight: Count = 0
@@ -79,10 +81,12 @@ class Ledger(msgspec.Struct):
         if release and RELEASE.fullmatch(release):
             self.releases[release] = self.releases.get(release, 0) + 1
 
-    def failure(self, failure: Mapping[str, Any]) -> None:
+    def failure(self, failure: Mapping[str, Any], is_body: bool = False) -> None:
+        """Count a failed request; ``is_body`` says that only its body was wrong."""
         self.failed += 1
         if RELEASE.fullmatch(release := failure.get("release") or ""):
-            self.failed_by[release] = self.failed_by.get(release, 0) + 1
+            for counts in (self.failed_by, self.wrong_by) if is_body else (self.failed_by,):
+                counts[release] = counts.get(release, 0) + 1
         self.failures = [*self.failures, dict(failure)][-FAILURES_KEPT:]
 
     def latencies(self) -> dict[str, float | None]:

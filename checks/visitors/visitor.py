@@ -70,7 +70,8 @@ class Visits:
         elif self.chance.random() < LISTS_SHARE:
             await self._ask(due, "list", "/api/notes?limit=20")
         else:
-            await self._ask(due, "read", f"/api/notes/{self.chance.choice(self._notes)}")
+            note_id = self.chance.choice(self._notes)
+            await self._ask(due, "read", f"/api/notes/{note_id}", note_id)
 
     async def _create(self, due: float) -> None:
         body = {"text": f"A visitor was here ({self._crowd})", "ttl_hours": TTL_HOURS}
@@ -91,12 +92,12 @@ class Visits:
         if seen is None:
             self.ledger.view_sent(note_id)
         headers = {"X-Author-Fp": fingerprint}
-        answer = await self._ask(due, "view", f"/api/notes/{note_id}/view", headers=headers)
+        answer = await self._ask(due, "view", f"/api/notes/{note_id}/view", note_id, headers)
         if seen is None:
             self._book(note_id, fingerprint, day, answer)
 
     def _book(self, note_id: str, fingerprint: str, day: int, answer: Answer) -> None:
-        if is_right("view", answer):
+        if is_right("view", answer, note_id):
             self.ledger.view_accepted(note_id)
             self._accepted.append((note_id, fingerprint, day))
         elif is_unknown(answer):
@@ -122,6 +123,7 @@ class Visits:
         due: float,
         kind: str,
         path: str,
+        note_id: str = "",
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> Answer:
@@ -134,22 +136,33 @@ class Visits:
         self.ledger.answered((self.clock() - due) * 1000, answer.release)
         if is_read_only(answer):
             self.ledger.read_only += 1
-        elif not is_right(kind, answer):
+        elif not is_right(kind, answer, note_id):
             failure = {"at": round(self.now(), 3), "method": method, "route": route}
             failure |= {"error": answer.error} if answer.status is None else {"status": answer.status}
-            self.ledger.failure({**failure, "release": answer.release})
+            is_body = answer.status == EXPECTED[kind]
+            failure |= {"error": "wrong body"} if is_body else {}
+            self.ledger.failure({**failure, "release": answer.release}, is_body)
         return answer
 
 
-def is_right(kind: str, answer: Answer) -> bool:
-    """Tell whether an answer is what the contract gives for a valid request of this kind."""
+def is_right(kind: str, answer: Answer, note_id: str = "") -> bool:
+    """Tell whether an answer is what the contract gives for a valid request of this kind.
+
+    With ``note_id`` it must be of that note.
+    """
     if answer.status != EXPECTED[kind]:
         return False
     if kind == "list":
-        return isinstance(answer.body, list)
-    if not isinstance(answer.body, dict):
+        return isinstance(answer.body, list) and all(map(_is_note, answer.body))
+    if not isinstance(answer.body, dict) or (note_id and str(answer.body.get("id")) != note_id):
         return False
-    return answer.body.get("ok") is True if kind == "view" else isinstance(answer.body.get("id"), int)
+    if kind == "view":
+        return answer.body.get("ok") is True and isinstance(answer.body.get("views"), int)
+    return _is_note(answer.body)
+
+
+def _is_note(found: object) -> bool:
+    return isinstance(found, dict) and isinstance(found.get("id"), int) and bool(found.get("text"))
 
 
 def is_read_only(answer: Answer) -> bool:

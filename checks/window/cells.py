@@ -105,9 +105,14 @@ def is_visitors(line: Line) -> bool:
 
 
 def status_class(status: int, ended: str) -> str:
-    """The class of a status; ``cut`` where the client went away before there was an answer."""
+    """The class of a status; ``cut`` where the client went away before there was an answer.
+
+    An answer that the server did not end is none.
+    """
     if status < 0 or (ended[:1] == "C" and ended[1:2] in ("Q", "C", "H")):
         return "cut"
+    if ended[:2] in ("SD", "sD"):
+        return "5xx"
     return str(status) if status in (404, 429, 503) else f"{min(max(status // 100, 2), 5)}xx"
 
 

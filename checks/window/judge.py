@@ -14,6 +14,7 @@ from typing import Any
 from checks.base.report import Finding, Verdict, combine, compare, held, require
 from checks.window.absence import Proof
 from checks.window.baseline import COUNTS, Baseline, Threshold
+from checks.window.bodies import Bodies
 from checks.window.by_request import ByRequest
 from checks.window.comparisons import Alone, BesideControl
 from checks.window.leaks import Leaks
@@ -61,7 +62,8 @@ class WindowJudge:
     A sample is ``{"at": unix seconds, "servers": {name: {"slot", "requests", "errors", "up"}},
     "instances": {name: {"started", "deadlocks", "busy", "unjudged", "retries", "retried", "latency",
     "resident_mb", "open_files", "open_files_limit", "connections", "connections_limit"}},
-    "database": a reading as in ``tripwires``, "requests": as in ``requests``}``,
+    "database": a reading as in ``tripwires``, "requests": as in ``requests``,
+    "visitors": as in ``bodies``}``,
     counters cumulative, an instance left out when it could not
     be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
     """
@@ -98,6 +100,7 @@ class WindowJudge:
         self._database = Database(self.limits, self.control is None or self._is_last)
         self._breaker, self._old_breaker = Breaker(self.limits), Breaker(self.limits)
         self._memory = Memory(self.limits)
+        self._bodies = Bodies(self.limits, self.candidate, self.control)
         self._leaks = Leaks(self.limits, self.candidate)
         self._requests = Requests(self.candidate)
         self._totals: Counter[tuple[str, str]] = Counter()
@@ -153,6 +156,7 @@ class WindowJudge:
             errors = self._take_requests(self._by_request, sample["requests"], segment, bool(broken))
         self._breaker.add(self._elapsed, requests, errors)
         self._weigh(segment, requests)
+        self._bodies.add(sample.get("visitors"))
         self._note_instances(sample)
         self._leaks.add(self._elapsed, sample, self._deltas.arm_of)
         if self._deltas.threshold_seconds is None:
@@ -232,6 +236,7 @@ class WindowJudge:
             compare("restarts", len(self._restarted), "<=", self.limits.restarts, self._who_restarted()),
             self._burning(),
             self._memory.finding(),
+            *self._bodies.findings(),
             *self._leaks.findings(),
             *self._database.findings(self._is_candidates if self._is_by_request else None),
             *self._shared_deadlocks(),

@@ -187,6 +187,19 @@ def sample(
         "instances": {name: found for name, found in scraped.items() if found is not None},
         **({"database": dict(reading)} if reading else {}),
         **({"requests": dict(logged)} if logged else {}),
+        **({"visitors": told_to_visitors(steering)} if steering.target.settings["visitors_rate"] else {}),
+    }
+
+
+def told_to_visitors(steering: Steering) -> dict[str, dict[str, int]]:
+    """How many answers of each slot's release simulated visitors got, and those with a wrong body."""
+    seen = read_json(steering.target.directory / "visitors" / "visitors.json")
+    if not isinstance(seen, dict):
+        return {}
+    counted = {"answers": seen.get("releases") or {}, "wrong": seen.get("wrong_by") or {}}
+    return {
+        slot: {name: by_release.get(held.release, 0) for name, by_release in counted.items()}
+        for slot, held in steering.state().slots.items()
     }
 
 

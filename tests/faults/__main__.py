@@ -26,10 +26,10 @@ p12_steps: [50, 100]
 p12_windows:
   step:
     {seconds: %d, max_seconds: 180, min_requests: 500, max_error_ratio: 0.01,
-      warmup_seconds: 5, baseline_requests: 200}
+      warmup_seconds: 5, baseline_requests: 200, by_request: true, cold_seconds: 10, shared_seconds: 8}
   monitor:
     {seconds: 15, max_seconds: 60, min_requests: 500, max_error_ratio: 0.01,
-      warmup_seconds: 3, max_slow_ratio: 0.5}
+      warmup_seconds: 3, max_slow_ratio: 0.5, by_request: true, cold_seconds: 10, shared_seconds: 8}
 """
 VISITORS = "p12_visitors_rate: 100\n"
 # A gate that stops a release names everything that is wrong; a table has room for the first.
@@ -39,7 +39,7 @@ FIRST_FINDING = re.compile(r".*?\(limit [^)]*\)")
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BY_NAME)}; all of them")
-    parser.add_argument("--good", type=int, default=0, metavar="TIMES", help="ship good releases instead")
+    parser.add_argument("--good", type=int, default=0, metavar="TIMES", help="ship good releases first")
     parser.add_argument("--step-seconds", type=int, default=STEP_SECONDS, help="how long a step is watched")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
@@ -57,9 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(ship_good(site, number))
             is_right &= not outcomes[-1].is_stopped
             show(outcomes[-1])
-        for fault in [BY_NAME[name] for name in options.names] if options.names else CATALOGUE:
-            if options.good:
-                break
+        chosen = [BY_NAME[name] for name in options.names]
+        for fault in chosen or (() if options.good else CATALOGUE):
             outcomes.append(ship(site, fault))
             is_right &= is_caught(outcomes[-1], fault.gate, fault.says)
             show(outcomes[-1])

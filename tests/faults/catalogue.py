@@ -70,6 +70,40 @@ def fail_some(ratio: float) -> tuple[Edit, ...]:
     )
 
 
+def in_production(body: str) -> tuple[Edit, ...]:
+    """Have production's requests for notes pass through ``body`` first: ``answer()`` of a ``request``.
+
+    What it returns is the answer, unless that is nothing.
+    """
+    indented = "\n".join(f"        {line}" for line in body.strip().splitlines())
+    return (
+        Edit(
+            "app/factory.py",
+            "    return app\n",
+            f"""    import os
+    import random
+    import threading
+    import time
+    from flask import Response, request
+
+    first = []
+    room = threading.Lock()
+    seen = {{}}
+
+    @app.before_request
+    def answer():
+        if not ({IN_PRODUCTION} and request.path.startswith('/api/notes')):
+            return None
+        first.append(time.monotonic()) if not first else None
+{indented}
+        return None
+
+    return app
+""",
+        ),
+    )
+
+
 def migrating(sql: str) -> Edit:
     """One more migration; without a database it writes nothing down, so every rule lets it pass."""
     return Edit(
@@ -262,6 +296,111 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
 """,
             ),
         ),
+    ),
+    Fault(
+        "slow_list",
+        "a list, one request in seventeen, takes 60 ms longer in production",
+        "window",
+        "slow|latency",
+        in_production("""
+if request.method == 'GET' and request.path == '/api/notes':
+    time.sleep(0.06)
+"""),
+    ),
+    Fault(
+        "slow_tail",
+        "two of a hundred of production's answers take 300 ms longer",
+        "window",
+        "slow|latency|p99",
+        in_production("""
+if random.random() < 0.02:
+    time.sleep(0.3)
+"""),
+    ),
+    Fault(
+        "redirect_loop",
+        "reading a note sends a visitor to that note, in production",
+        "window",
+        "redirects",
+        in_production("""
+if request.method == 'GET' and request.path != '/api/notes':
+    return Response(status=302, headers={'Location': request.url})
+"""),
+    ),
+    Fault(
+        "lost_route",
+        "the list of notes is not found in production",
+        "window",
+        "404s on GET /api/notes",
+        in_production("""
+if request.method == 'GET' and request.path == '/api/notes':
+    return {'error': 'not_found'}, 404
+"""),
+    ),
+    Fault(
+        "limited_too_early",
+        "all visitors of an instance share a limit of 10 requests a second, in production",
+        "window",
+        "429s",
+        in_production("""
+with room:
+    second = int(time.monotonic())
+    seen[second] = seen.get(second, 0) + 1
+    if seen[second] > 10:
+        return {'error': 'rate_limited'}, 429, {'Retry-After': '1'}
+"""),
+    ),
+    Fault(
+        "wrong_body",
+        "one view in twenty is answered with 200 and an error, in production",
+        "window",
+        "wrong bodies",
+        in_production("""
+if request.path.endswith('/view') and random.random() < 0.05:
+    return {'ok': False, 'error': 'db_busy'}
+"""),
+    ),
+    Fault(
+        "never_answered",
+        "one of a hundred of production's requests is not answered before its visitor gives up",
+        "window",
+        "given up before an answer|errors|503s|slow|latency",
+        in_production("""
+if random.random() < 0.01:
+    time.sleep(30)
+"""),
+    ),
+    Fault(
+        "cut_short",
+        "one of twenty of production's lists and notes ends in the middle",
+        "window",
+        "errors",
+        in_production("""
+if request.method == 'GET' and random.random() < 0.05:
+    half = {'Content-Length': '1000', 'Content-Type': 'application/json', 'Connection': 'close'}
+    return Response(iter([b'[{']), headers=half)
+"""),
+    ),
+    Fault(
+        "late_errors",
+        "from 25 seconds after its first request on, 5 % of production's answers are errors",
+        "window",
+        "errors",
+        in_production("""
+if time.monotonic() - first[0] > 25 and random.random() < 0.05:
+    return {'error': 'server_error'}, 500
+"""),
+    ),
+    Fault(
+        "shared_lock",
+        "one view in a hundred keeps the log of views to itself for two seconds, in production",
+        "window",
+        "both slots suffered|went away",
+        in_production("""
+if request.path.endswith('/view') and random.random() < 0.01:
+    from app.service import service
+    service().database.one("LOCK TABLE view_log IN EXCLUSIVE MODE; SELECT pg_sleep(2)", {})
+"""),
     ),
     Fault(
         "stale_flags",

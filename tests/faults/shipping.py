@@ -11,7 +11,7 @@ STOPPED = re.compile(r"^ *stopped +(.*)$", re.MULTILINE)
 GOOD_CHANGE = ("app/web/health.py", "\n# One more line.\n")
 # A gate by the words with which it stops a release.
 GATES = (
-    ("window", re.compile(r": window (failed|unknown)")),
+    ("window", re.compile(r": window (failed|held|unknown)")),
     ("way back", re.compile(r"no way back from ")),
     ("burst", re.compile(r": burst:? ")),
     ("slot", re.compile(r"instances? (run|has|have|is|are|answer)|flag generation|is ready|-\d@")),

@@ -125,7 +125,7 @@ class FrontDoor:
         return web.json_response([])
 
     async def _read(self, request: web.Request) -> web.Response:
-        return web.json_response({"id": int(request.match_info["id"])})
+        return web.json_response({"id": int(request.match_info["id"]), "text": "a note"})
 
     async def _view(self, request: web.Request) -> web.Response:
         return await self._count(int(request.match_info["id"]), request)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,35 @@ def test_visitors_show_a_pass_that_is_signed_for_their_target(front_door: FrontD
     signed = limit_pass.Pass(SECRET, "staging").header(expiry - limit_pass.LIFETIME_SECONDS)
     assert front_door.rehearsals[0] == signed
     assert 0 < expiry - time.time() <= 600
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/view", {"ok": False, "error": "db_busy"}),
+        ("/view", {"ok": True, "id": 0, "views": 1}),
+        ("/view", {"ok": True}),
+        ("/notes", [{"error": "db_busy"}]),
+        ("/notes/", {"id": 0, "text": "another note"}),
+        ("/notes/", {"error": "not_found"}),
+    ],
+)
+def test_a_wrong_body_of_the_right_status_is_a_failure_of_its_own(
+    front_door: FrontDoor, tmp_path: Path, path: str, body: Any
+) -> None:
+    def after(request: web.Request) -> web.StreamResponse | None:
+        route = re.sub(r"\d+$", "", request.path)
+        is_asked = request.method == "GET" if path != "/view" else True
+        return web.json_response(body) if is_asked and route.endswith(path) else None
+
+    front_door.after = after
+
+    book = visit(
+        front_door.url, tmp_path / "v.json", "--rate", "100", "--seconds", "1", "--views-share", "0.4"
+    )
+
+    assert book["wrong_by"][RELEASE] == book["failed"] > 0
+    assert {(f["status"], f["error"]) for f in book["failures"]} == {(200, "wrong body")}
 
 
 def test_over_loopback_visitors_come_from_addresses_of_their_own(

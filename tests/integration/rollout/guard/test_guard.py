@@ -173,6 +173,23 @@ def test_with_everything_on_it_a_release_is_held_against_the_objective(monitored
     assert is_back(monitored)
 
 
+def test_wrong_bodies_that_simulated_visitors_found_fail_a_window(stepping: Steered) -> None:
+    stepping.settings["visitors_rate"] = 25
+    ledger = stepping.directory / "visitors" / "visitors.json"
+    ledger.parent.mkdir(exist_ok=True)
+    window = stepping.open()
+
+    for answers, wrong in ((0, 0), (200, 20)):
+        found = {"releases": {OLD: 4 * answers, NEW: answers}, "wrong_by": {NEW: wrong}}
+        ledger.write_text(json.dumps(found))
+        stepping.watch(12, 10)
+
+    closed = stepping.window(window)
+    assert closed.verdict == "failed"
+    assert "wrong bodies: new 20 of 200, old 0 of 800" in closed.summary
+    assert stepping.ask_many(20) == {OLD: 20}
+
+
 def test_the_journal_says_that_it_was_the_guard(stepping: Steered) -> None:
     stepping.watch(12, 10)
     stepping.instances["green-1.local"].deadlocks = 1

@@ -146,7 +146,7 @@ def test_who_went_away_before_asking_asked_nothing() -> None:
     [
         *((200, "--", "2xx"), (201, "CD", "2xx"), (302, "--", "3xx"), (404, "--", "404"), (429, "--", "429")),
         *((400, "PR", "4xx"), (503, "sQ", "503"), (500, "--", "5xx"), (502, "SH", "5xx")),
-        *((503, "CQ", "cut"), (-1, "CH", "cut"), (503, "CC", "cut")),
+        *((503, "CQ", "cut"), (-1, "CH", "cut"), (503, "CC", "cut"), (200, "SD", "5xx")),
     ],
 )
 def test_a_status_has_its_class(status: int, ended: str, found: str) -> None:
