@@ -14,6 +14,8 @@ from typing import Any
 Measured = float | int | str | None
 
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {"<=": le, "<": lt, ">=": ge, "==": eq, "!=": ne}
+# How the sentence begins of what would not have passed, and decides nothing.
+OBSERVED = "observed only: "
 UNITS = {"seconds": "s", "ms": "ms", "mb": "MB", "bytes": "bytes"}
 
 
@@ -137,6 +139,13 @@ def require(name: str, measured: Measured, operator: str, limit: Measured, hint:
 def held(found: Finding) -> Finding:
     """Take a failed finding for held: the harm is there, and may be somebody else's."""
     return replace(found, verdict=Verdict.HELD) if found.verdict is Verdict.FAILED else found
+
+
+def observe(found: Finding) -> Finding:
+    """Show what a finding says, and have it decide nothing."""
+    if found.verdict is Verdict.PASSED:
+        return found
+    return replace(found, verdict=Verdict.PASSED, hint="", sentence=f"{OBSERVED}{replace(found, hint='')}")
 
 
 def unmeasurable(error: Exception) -> Finding:

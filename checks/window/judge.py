@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from checks.base.report import Finding, Verdict, combine, compare, held, require
+from checks.base.report import Finding, Verdict, combine, compare, held, observe, require
 from checks.window.absence import Proof
 from checks.window.baseline import COUNTS, Baseline, Threshold
 from checks.window.bodies import Bodies
@@ -21,6 +21,7 @@ from checks.window.leaks import Leaks
 from checks.window.limits import WindowLimits
 from checks.window.requests import Requests
 from checks.window.segments import Deltas, Segment
+from checks.window.signals import Signals
 from checks.window.tripwires import Breaker, Database, Memory
 
 REASONS_KEPT = 5
@@ -102,6 +103,9 @@ class WindowJudge:
         self._memory = Memory(self.limits)
         self._bodies = Bodies(self.limits, self.candidate, self.control)
         self._leaks = Leaks(self.limits, self.candidate)
+        self._signals = Signals(
+            self.limits.signals, self.limits.max_seconds, is_first=not (self.control or self.baseline)
+        )
         self._requests = Requests(self.candidate)
         self._totals: Counter[tuple[str, str]] = Counter()
         self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
@@ -159,6 +163,7 @@ class WindowJudge:
         self._bodies.add(sample.get("visitors"))
         self._note_instances(sample)
         self._leaks.add(self._elapsed, sample, self._deltas.arm_of)
+        self._signals.add(sample)
         if self._deltas.threshold_seconds is None:
             self._settle_threshold(sample)
 
@@ -203,7 +208,8 @@ class WindowJudge:
 
     def _judge(self) -> Judgement:
         judging = self._by_request if self._has_requests else None
-        findings = tuple(self._tripwires() + self._compared() + self._sufficiency())
+        found = self._tripwires() + self._compared() + self._sufficiency()
+        findings = tuple(observe(one) if self._is_observed(one.name) else one for one in found)
         verdict = self._verdict(combine(finding.verdict for finding in findings))
         return Judgement(
             verdict=verdict,
@@ -219,6 +225,9 @@ class WindowJudge:
             proofs=judging.known_proofs if judging else (),
             per_second=judging.evidence.per_second if judging else 0.0,
         )
+
+    def _is_observed(self, name: str) -> bool:
+        return name in self._signals.observed or self.limits.is_observed(name)
 
     def _verdict(self, so_far: Verdict) -> Verdict | None:
         if so_far is not Verdict.UNKNOWN:
@@ -238,6 +247,7 @@ class WindowJudge:
             self._memory.finding(),
             *self._bodies.findings(),
             *self._leaks.findings(),
+            *self._signals.findings(),
             *self._database.findings(self._is_candidates if self._is_by_request else None),
             *self._shared_deadlocks(),
         ]

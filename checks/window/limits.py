@@ -22,6 +22,23 @@ RATIOS = (
 )
 # What a small share of the traffic may hide: (up to so many percent, errors, slow answers, missing ones).
 SMALL_SHARES = ((5, 0.05, 0.1, 0.5), (25, 0.02, 0.05, 0.35))
+# What may be observed only; that there was enough to judge by may not.
+OBSERVABLE = (
+    *(
+        "deadlocks",
+        "dead_instances",
+        "restarts",
+        "burning_errors",
+        "resident_mb",
+        "open_files",
+        "connections",
+    ),
+    *("connections_ratio", "pooler_waiting_seconds", "lock_wait_seconds", "transaction_seconds"),
+    *("queue_lag_seconds", "database_deadlocks", "database_connections", "database_queue_lag_seconds"),
+    *("errors", "busy", "slow", "retries", "failed", "cut", "not_found", "limited", "refused", "redirected"),
+    *("slow_p90", "slow_p95", "slow_p99", "latency", "missing", "unwanted", "shared_seconds"),
+    *("old_slot_worsened",),
+)
 # Less than this nobody can wait for.
 LEAST_ALPHA = 1e-9
 
@@ -61,6 +78,10 @@ class WindowLimits:
     ``restarts`` is how often the candidate's processes may start anew: once may be a person, and then a
     person decides; more is a release that does not stay up.
 
+    ``observe`` names findings that are shown and journaled and never decide, such as ``transaction_seconds``
+    or ``not_found``; a name stands for all that begin with it. ``signals`` are the site's own, and come from
+    ``p12_signals``.
+
     Raises ValueError for a limit that could let a window pass on nothing.
     """
 
@@ -99,6 +120,8 @@ class WindowLimits:
     shared_seconds: float = 30.0
     cold_seconds: float = 150.0
     withdrawal_seconds: float = 60.0
+    signals: Mapping[str, Any] = field(default_factory=dict)
+    observe: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, holds, accepted in self._rules():
@@ -120,8 +143,17 @@ class WindowLimits:
             yield name, 0 < getattr(self, name) < math.inf, "more than 0"
         for name in ("deadlocks", "dead_instances", "restarts"):
             yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
+        yield "observe", all(map(self._may_be_observed, self.observe)), f"names of {', '.join(OBSERVABLE)}"
         accepted = f"a share above 0 for each of {', '.join(ALPHA_WEIGHTS)}; together 1"
         yield "alpha_weights", _shares_of_one(self.alpha_weights), accepted
+
+    @staticmethod
+    def _may_be_observed(name: Any) -> bool:
+        return isinstance(name, str) and any(_begins(known, name) for known in OBSERVABLE)
+
+    def is_observed(self, finding: str) -> bool:
+        """Whether a finding of this name decides nothing."""
+        return any(_begins(finding, name) for name in self.observe)
 
     @property
     def burning_ratio(self) -> float:
@@ -142,6 +174,10 @@ class WindowLimits:
     def evidence_of(self, metric: str) -> float:
         """The ln E at which a comparison has used up its part of alpha, and fails (Ville's inequality)."""
         return round(math.log(1 / (self.alpha * self.alpha_weights[metric])), 6)
+
+
+def _begins(finding: str, name: str) -> bool:
+    return finding == name or finding.startswith(f"{name}_")
 
 
 def _shares_of_one(weights: Any) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from checks.base.report import Finding, Verdict
+from checks.base.report import OBSERVED, Finding, Verdict
 from checks.window.absence import Proof
 from checks.window.judge import Judgement
 
@@ -23,7 +23,8 @@ def summarise(judgement: Judgement) -> str:
     """One line of a closed window: how much was seen, and what it proved, or why it did not pass."""
     seen = f"{judgement.requests} requests, {judgement.errors} errors in {judgement.watched_seconds:.0f} s"
     if judgement.verdict is Verdict.PASSED:
-        return f"{seen}; {proved(judgement.proofs)}" if judgement.proofs else seen
+        observed = [found for found in judgement.findings if found.sentence.startswith(OBSERVED)]
+        return "; ".join([seen, *([proved(judgement.proofs)] if judgement.proofs else []), *_few(observed)])
     if judgement.verdict is Verdict.UNKNOWN:
         return f"{seen}: {'; '.join(reasons(judgement))}"
     deciding = [found for found in judgement.findings if found.verdict is judgement.verdict]

@@ -157,6 +157,7 @@ TABLE = (
     verb("certificate trust", "steps.reports:trust", "trust what this signer certifies", reads="signer"),
 
     verb("guard", "guard.loop:main", "watch open windows and turn back"),
+    verb("signals", "guard.signals:show", "read the site's own signals once"),
     verb("visitors", "host.programs:visitors", "be the simulated visitors"),
     verb("preflight", "host.preflight:preflight", "see that this host is ready",
          option("--kit", default="", help="the kit that must be installed")),

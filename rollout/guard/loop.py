@@ -22,7 +22,7 @@ from checks.window import judge, samples, words
 from checks.window.withdrawal import Withdrawal
 from rollout.errors import RolloutError
 from rollout.files import write_json
-from rollout.guard import database_reader, request_log
+from rollout.guard import database_reader, request_log, signals
 from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
 from rollout.target import wanted_flags
@@ -68,6 +68,7 @@ class Guard:
     healed_at: float = 0.0
     database: database_reader.PressureReader | None = None
     log: request_log.RequestLog | None = None
+    site_signals: signals.SiteSignals | None = None
     rate: RequestRate = field(default_factory=RequestRate)
     # The window that was held, and who watches what becomes of its harm.
     withdrawal: tuple[str, Withdrawal] | None = None
@@ -107,6 +108,7 @@ class Guard:
         if state.rollback:
             self.turn_back(state.rollback["why"])
             state = self.state()
+        self.read_signals(state)
         window = state.open_window
         if window is not None and state.rollout and state.rollout.ended:
             summary = f"the rollout was {state.rollout.ended} meanwhile"
@@ -166,6 +168,7 @@ class Guard:
         except RolloutError as error:
             _say(f"window {window.id}: nothing can be seen: {error}")
             taken = {"at": self.clock(), "servers": {}, "instances": {}}
+        taken |= self.site_signals.sampled(window.id) if self.site_signals else {}
         judgement = self.judges[window.id].add(taken)
         _keep(path, samples.to_line(taken))
         if judgement.verdict is not None:
@@ -178,6 +181,15 @@ class Guard:
         if self.database is None:
             self.database = database_reader.reader(self.steering.target, self.clock)
         return self.database.latest()
+
+    def read_signals(self, state: State) -> None:
+        """Read the site's own signals; what is wrong with them keeps nobody from judging the rest."""
+        try:
+            if self.site_signals is None:
+                self.site_signals = signals.SiteSignals(self.steering.target, self.clock)
+            self.site_signals.look(state)
+        except (RolloutError, OSError) as error:
+            self.tell(error)
 
     def requests(self) -> Mapping[str, Any]:
         """What the request log brought since the look before, be a window open or not."""

@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from checks.window import signals
 from checks.window.baseline import Baseline
 from checks.window.detectable import claim
 from checks.window.limits import WindowLimits
@@ -89,12 +92,22 @@ def open_window(
 def limits_of(target: Target, kind: str, minutes: float | None = None) -> WindowLimits:
     """Return what a kind of window is held against, refusing what the guard could not judge by."""
     given = dict(target.settings["windows"][kind])
+    judged = {signal.name: msgspec.to_builtins(signal.judged) for signal in signals_of(target)}
+    given |= {"signals": judged, "observe": tuple(given.get("observe") or ())}
     if minutes is not None:
         given |= {"seconds": minutes * 60, "max_seconds": max(minutes * 60, given["max_seconds"])}
     try:
         return WindowLimits(**given)
     except (TypeError, ValueError) as error:
         raise Refused(f"A window cannot be judged by these limits: {error}") from error
+
+
+def signals_of(target: Target) -> tuple[signals.Signal, ...]:
+    """The site's own signals, which are among the secrets: an address may hold a password."""
+    try:
+        return signals.parse(target.secrets.get("signals") or [])
+    except ValueError as error:
+        raise Refused(str(error), "Correct it in the inventory, then: ./p12 provision") from None
 
 
 def allow(steering: Steering, release: str, why: str, minutes: float | None) -> None:
