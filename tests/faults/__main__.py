@@ -1,6 +1,6 @@
 """Ship the fault catalogue, or good releases, and show which gate stopped what, after how long.
 
-    python -m tests.faults [NAME …] [--good TIMES] [--step-seconds SECONDS] [--markdown FILE]
+    python -m tests.faults [NAME …] [--good TIMES [--stalls]] [--step-seconds SECONDS] [--markdown FILE]
 
 A whole local site of its own, with real servers and 100 requests of visitors a second. The whole catalogue
 takes about half an hour. Exit status 0 when every fault was stopped by the gate that should, and every good
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BY_NAME)}; all of them")
     parser.add_argument("--good", type=int, default=0, metavar="TIMES", help="ship good releases first")
+    parser.add_argument("--stalls", action="store_true", help="meanwhile stall the database at random")
     parser.add_argument("--step-seconds", type=int, default=STEP_SECONDS, help="how long a step is watched")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         outcomes, is_right = [], True
         for number in range(1, options.good + 1):
-            outcomes.append(ship_good(site, number))
+            outcomes.append(ship_good(site, number, options.stalls))
             is_right &= not outcomes[-1].is_stopped
             show(outcomes[-1])
         chosen = [BY_NAME[name] for name in options.names]

@@ -1,13 +1,18 @@
 """Ship a variant of the service as a branch through the real playbooks, and see what stops it."""
 
+import contextlib
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 from tests.faults.catalogue import Fault, apply
+from tests.faults.stalls import Stall, stalling
 from tests.whole_site import Site
 
 STOPPED = re.compile(r"^ *stopped +(.*)$", re.MULTILINE)
+# How often a release that was stopped, and not for what it did, is typed again.
+MOST_TRIES = 6
 GOOD_CHANGE = ("app/web/health.py", "\n# One more line.\n")
 # A gate by the words with which it stops a release.
 GATES = (
@@ -35,6 +40,11 @@ class Outcome:
     requests: int
     failed_requests: int
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it was stopped for something else than a release that was found faulty."""
+        return self.is_stopped and not re.search(r": window failed", self.says)
+
 
 def ship(site: Site, fault: Fault) -> Outcome:
     """Commit a fault on a branch of its own and release it."""
@@ -46,11 +56,32 @@ def ship(site: Site, fault: Fault) -> Outcome:
     return release(site, fault.name, f"fault-{fault.name}", fault.options)
 
 
-def ship_good(site: Site, number: int) -> Outcome:
-    """Commit a change that changes nothing, and release it."""
+def ship_good(site: Site, number: int, stalled: bool = False) -> Outcome:
+    """Commit a change that changes nothing, and release it; ``stalled``: while the database stalls at random.
+
+    What is held or unknown meanwhile is typed again, as it says; what is blamed on the release is not.
+    """
     path, line = GOOD_CHANGE
-    site.commit("good", path, lambda text: text + line * number)
-    return release(site, f"good {number}", "good", ())
+    live = site.commit("good", path, lambda text: text + line * number)
+    stalls: list[Stall] = []
+    tries: list[Outcome] = []
+    with contextlib.ExitStack() as stack:
+        if stalled:
+            stalls = stack.enter_context(stalling(site, Random(number)))
+        while len(tries) < MOST_TRIES and (not tries or tries[-1].may_go_on):
+            if live in site.status()["quarantined"]:
+                break
+            tries.append(release(site, f"good {number}", "good", ()))
+    last = tries[-1]
+    said = f"{len(tries) - 1} times stopped, {len(stalls)} stalls" if stalled else ""
+    stopped = "; ".join(each.says for each in tries if each.is_stopped)
+    return replace(
+        last,
+        says=f"{said}{said and stopped and ': '}{stopped}",
+        seconds=sum(each.seconds for each in tries),
+        requests=sum(each.requests for each in tries),
+        failed_requests=sum(each.failed_requests for each in tries),
+    )
 
 
 def release(site: Site, name: str, branch: str, options: tuple[str, ...]) -> Outcome:

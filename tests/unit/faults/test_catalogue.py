@@ -1,12 +1,13 @@
 """Every fault of the catalogue fits today's source and is one."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.faults.catalogue import CATALOGUE, Edit, Fault, apply
-from tests.faults.shipping import gate_of
+from tests.faults.shipping import Outcome, gate_of
 from tests.running import CHECKOUT
 
 
@@ -32,10 +33,21 @@ def test_an_edit_that_no_longer_fits_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("says", "goes_on"), [(": window held: 3 requests", True), (": window failed: 3 requests", False)]
+)
+def test_only_what_a_release_did_ends_trying_it_again(says: str, goes_on: bool) -> None:
+    stopped = Outcome("good 1", True, "window", says, 10.0, True, 100, 0)
+
+    assert stopped.may_go_on is goes_on
+    assert not replace(stopped, is_stopped=False).may_go_on
+
+
+@pytest.mark.parametrize(
     ("words", "gate"),
     [
         ("staging: burst: failed: deadlocks 3 (limit <= 0)", "burst"),
         ("production: 50 % on 0123456789ab: window failed: 100 requests, 12 errors", "window"),
+        ("production: 90 % on 0123456789ab: window held: 100 requests: both slots suffered", "window"),
         ("production: no way back from b to a: old goes on: note 1 is gone", "way back"),
         ("something else", "?"),
     ],
