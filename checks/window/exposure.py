@@ -102,8 +102,8 @@ def claim(limits: WindowLimits, per_minute: float, share: int) -> str:
         return f"can prove {points} in about {duration(minutes)} at this rate"
     in_time = duration(traffic.minutes_to_find(noticed[0]))
     return (
-        f"too little traffic to prove {points} in {duration(most)}: that takes about {duration(minutes)};"
-        f" {100 * noticed[0]:.0f} % of errors would be noticed in about {in_time}"
+        f"too little traffic to prove {points} in {duration(most)} (about {duration(minutes)});"
+        f" {100 * noticed[0]:.0f} % of errors are noticed in about {in_time}"
     )
 
 

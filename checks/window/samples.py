@@ -11,7 +11,7 @@ crash cut short, is a sample that says nothing: it breaks its segment. So does a
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,8 +148,14 @@ def report(
     )
 
 
-def replay(path: Path, changes: Mapping[str, Any] | None = None) -> Report:
+def replay(
+    path: Path,
+    changes: Mapping[str, Any] | None = None,
+    seen: Callable[[Mapping[str, Any], Judgement], None] = lambda _, __: None,
+) -> Report:
     """Judge a kept window again, from nothing but its file; ``changes`` are other limits.
+
+    ``seen`` is told each sample, and how the window stood after it.
 
     Raises CannotMeasure for a file that is no kept window, Misused for changes that are no limits.
     """
@@ -162,7 +168,7 @@ def replay(path: Path, changes: Mapping[str, Any] | None = None) -> Report:
             raise Misused(f"--limits: {error}") from error
     judging, times = question.judge(), []
     for sample in samples:
-        judging.add(sample)
+        seen(sample, judging.add(sample))
         if sample.get("at") is not None:
             times.append(float(sample["at"]))
     return report(question, judging.judgement, *((times[0], times[-1]) if times else (0.0, 0.0)), path)
@@ -184,11 +190,25 @@ def main(argv: Sequence[str]) -> int:
     parser = command.parser("replay", "Judge a kept window again, offline.")
     parser.add_argument("file", type=Path, metavar="FILE", help="the samples.jsonl of a window")
     parser.add_argument("--limits", default="", metavar="NAME=VALUE,…", help="judge by other limits")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="show why, as a page")
     args = parser.parse_args(argv)
     if not args.file.is_file():
         raise Misused(f"{args.file} is not a file. Name the samples.jsonl of a window, in steer/windows/ID.")
     changes = parse_limits(args.limits)
-    return command.answer(args, "window", lambda: replay(args.file, changes))
+    return command.answer(args, "window", lambda: _replay_and_show(args.file, changes, args.html))
+
+
+def _replay_and_show(path: Path, changes: Mapping[str, Any], html: Path | None) -> Report:
+    if html is None:
+        return replay(path, changes)
+    # Only who wants a page waits for what draws one.
+    from checks.window.page import page
+    from checks.window.trace import Trace
+
+    trace = Trace()
+    shown = replay(path, changes, trace.add)
+    html.write_text(page(shown, trace), encoding="utf-8")
+    return shown
 
 
 def parse_limits(words: str) -> dict[str, Any]:

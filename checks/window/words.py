@@ -57,8 +57,8 @@ def reasons(judgement: Judgement) -> list[str]:
 def proved(proofs: Sequence[Proof]) -> str:
     """What was proven to be absent, as far as it is short: errors, slow answers, missing ones."""
     known = {proof.name: proof for proof in proofs}
-    more = [f"{words} {_points(known[name])}" for name, words in SHORT.items() if name in known]
-    return "; ".join([f"errors at most {_points(known['errors'])} above the old slot (95 %)", *more])
+    more = [f"{words} {proof_text(known[name])}" for name, words in SHORT.items() if name in known]
+    return "; ".join([f"errors at most {proof_text(known['errors'])} above the old slot (95 %)", *more])
 
 
 def needed(proofs: Sequence[Proof], per_second: float) -> str:
@@ -66,9 +66,9 @@ def needed(proofs: Sequence[Proof], per_second: float) -> str:
     lacking = [proof for proof in proofs if not proof.holds]
     never = [proof for proof in lacking if proof.needs is None]
     proof = (never or sorted(lacking, key=lambda proof: proof.needs or 0))[-1]
-    said = f"{SHORT.get(proof.name, proof.name)} may be {_points(proof)} above the old slot"
+    said = f"{SHORT.get(proof.name, proof.name)} may be {proof_text(proof)} above the old slot"
     if proof.name == "missing":
-        said = f"the new slot may lack {_points(proof)} of its answers"
+        said = f"the new slot may lack {proof_text(proof)} of its answers"
     if proof.name.startswith("slow "):
         route, times = proof.name[5:], f"{proof.at_most:.2g} times as slow"
         return f"{proof.needed(per_second)}: {route} may be {times} (tolerable {proof.tolerable:g})"
@@ -87,9 +87,10 @@ def strongest(findings: Iterable[Finding]) -> str:
     return max(compared)[2] if compared else ""
 
 
-def _points(proof: Proof) -> str:
+def proof_text(proof: Proof) -> str:
     """How far a harm can at most reach, as it is measured: points, or a part of all answers."""
-    return f"{100 * proof.at_most:.2g} {'%' if proof.name == 'missing' else 'points'}"
+    percent = f"{100 * proof.at_most:.2g}" if proof.at_most < 0.995 else "100"
+    return f"{percent} {'%' if proof.name == 'missing' else 'points'}"
 
 
 def _few(findings: Sequence[Finding]) -> list[str]:

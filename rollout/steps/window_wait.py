@@ -167,9 +167,16 @@ def _standing(steering: Steering, window: Window) -> str:
         "evidence": "",
         "waiting_for": ["the guard's first look"],
     }
-    open_for = _length(round(time.time() - window.opened_at))
-    seen = f"{known['requests']} requests, {known['errors']} errors in {open_for}"
-    told = "; ".join([seen, *filter(None, [known["evidence"]]), *known["waiting_for"][:1]])
+    seen = known["evidence"] or f"{known['requests']} requests, {known['errors']} errors"
+    told = "; ".join(
+        [
+            seen,
+            *(
+                said.partition(": ")[0] if said.startswith("needs") else said
+                for said in known["waiting_for"][:1]
+            ),
+        ]
+    )
     return f"{steering.target.name}: {window.share} % on {window.release}: {told}"
 
 

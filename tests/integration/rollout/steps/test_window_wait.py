@@ -322,9 +322,7 @@ def test_who_waits_hears_now_and_then_how_the_window_stands(
     answer = wait(stepping.steering, window.id, stepping.token)
 
     assert answer["verdict"] == ""
-    assert re.match(
-        f"production: 25 % on {NEW}: \\d+ requests, 0 errors in \\d+ s; errors: new 0 of ", answer["say"]
-    )
+    assert re.match(f"production: 25 % on {NEW}: errors: new 0 of ", answer["say"])
 
 
 def test_a_failed_window_stops_with_what_the_guard_did(stepping: Steered) -> None:

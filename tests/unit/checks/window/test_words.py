@@ -75,7 +75,7 @@ def test_what_more_requests_will_not_prove_is_not_promised() -> None:
         (600, 25, "can prove errors at most 2 points above the old slot in about 10 min at this rate"),
         (3, 5, "so little traffic: only a release that fails every request would be noticed"),
         (1, 5, "so little traffic: nothing would be noticed"),
-        (60, 5, "too little traffic to prove errors at most 5 points above the old slot in 30 min: "),
+        (60, 5, "too little traffic to prove errors at most 5 points above the old slot in 30 min (about "),
     ],
 )
 def test_before_it_has_seen_anything_a_window_says_what_it_can_prove(
