@@ -121,7 +121,7 @@ class WindowLimits:
     cold_seconds: float = 150.0
     withdrawal_seconds: float = 60.0
     signals: Mapping[str, Any] = field(default_factory=dict)
-    observe: tuple[str, ...] = ()
+    observe: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, holds, accepted in self._rules():

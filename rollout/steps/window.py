@@ -93,7 +93,7 @@ def limits_of(target: Target, kind: str, minutes: float | None = None) -> Window
     """Return what a kind of window is held against, refusing what the guard could not judge by."""
     given = dict(target.settings["windows"][kind])
     judged = {signal.name: msgspec.to_builtins(signal.judged) for signal in signals_of(target)}
-    given |= {"signals": judged, "observe": tuple(given.get("observe") or ())}
+    given |= {"signals": judged, "observe": list(given.get("observe") or [])}
     if minutes is not None:
         given |= {"seconds": minutes * 60, "max_seconds": max(minutes * 60, given["max_seconds"])}
     try:

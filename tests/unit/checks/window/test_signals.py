@@ -155,7 +155,7 @@ def test_what_is_observed_only_is_shown_and_decides_nothing() -> None:
     (found,) = deadlocked(judge())
     assert found.verdict is Verdict.FAILED
 
-    (found,) = deadlocked(judge(observe=("deadlocks",)))
+    (found,) = deadlocked(judge(observe=["deadlocks"]))
 
     assert found.verdict is Verdict.PASSED
     assert found.sentence == f"{OBSERVED}deadlocks 1 (limit <= 0)"
@@ -174,4 +174,4 @@ def test_a_signal_of_the_site_may_be_observed_only() -> None:
 @pytest.mark.parametrize("name", ["watched_seconds", "requests", "deadlock", ""])
 def test_that_there_was_enough_to_judge_by_is_never_observed_only(name: str) -> None:
     with pytest.raises(ValueError, match="observe="):
-        judge(observe=(name,))
+        judge(observe=[name])
