@@ -204,7 +204,8 @@ class ByRequest:
 
     def carried(self) -> dict[str, Any]:
         """What the next window of the same release begins with."""
-        beyond = [str(self._proven(proof)) for proof in self.proofs() if proof.needs is None]
+        seen = [proof for proof in self.proofs() if proof.needs is None and proof.name != "missing"]
+        beyond = [self._proven(proof).sentence for proof in seen]
         return self.evidence.carried(beyond).to_dict()
 
     def _silent(self) -> Finding:

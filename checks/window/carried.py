@@ -34,10 +34,10 @@ class Carried:
             }
             sums = tuple(_count(number) for number in value["sums"])
             above = tuple(str(words) for words in value["above"])
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"the windows before cannot be read: {error!r}") from error
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"what the windows before came to cannot be read: {error!r}") from error
         if len(sums) != SUMS:
-            raise ValueError(f"the windows before have {len(sums)} sums, not {SUMS}")
+            raise ValueError(f"what the windows before came to has {len(sums)} sums, not {SUMS}")
         return cls(streams, sums, above)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,11 +60,11 @@ class Carried:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not abs(value) <= LARGEST_LN:
-        raise ValueError(f"{value!r} is no evidence of the windows before")
+        raise ValueError(f"{value!r} is no evidence")
     return float(value)
 
 
 def _count(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r} is no count of the windows before")
+        raise ValueError(f"{value!r} is no count")
     return float(value)

@@ -24,7 +24,15 @@ from rollout.errors import RolloutError
 from rollout.files import write_json
 from rollout.guard import database_reader, request_log, signals
 from rollout.steps.rollback import ignore_full_disk, roll_back
-from rollout.steps.window import find_window, question_of, read_samples, sample, samples_path
+from rollout.steps.window import (
+    carried_into,
+    carried_path,
+    find_window,
+    question_of,
+    read_samples,
+    sample,
+    samples_path,
+)
 from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
 from rollout.target.state import TURNED_BACK, State, Window
@@ -203,10 +211,9 @@ class Guard:
 
     def judge_so_far(self, window: Window) -> judge.WindowJudge:
         """The window as its kept samples leave it; the first look writes down what is asked."""
-        path, question = (
-            samples_path(self.steering.target, window.id),
-            question_of(self.steering.target, window),
-        )
+        target, state = self.steering.target, self.state()
+        path = samples_path(target, window.id)
+        question = question_of(target, window, carried_into(target, state, window))
         if not path.exists():
             _keep(path, question.to_line())
         judging = question.judge()
@@ -229,6 +236,7 @@ class Guard:
             "verdict": verdict,
             "findings": [str(finding) for finding in judgement.findings],
         }
+        self.carry_on(window)
         closing = {"id": window.id, "verdict": verdict, "summary": summary, "baseline": baseline}
         if verdict in TURNED_BACK:
             held = window.id if verdict is Verdict.HELD else ""
@@ -237,6 +245,13 @@ class Guard:
             self.journal_verdict(closing)
         with ignore_full_disk([]):
             write_json(samples_path(self.steering.target, window.id).with_name("report.json"), report)
+
+    def carry_on(self, window: Window) -> None:
+        """Keep what the release's next window begins with, before anybody can open it."""
+        judging = self.judges.get(window.id)
+        if carried := judging.carried() if judging else None:
+            with ignore_full_disk([]):
+                write_json(carried_path(self.steering.target, window.id), carried)
 
     def turn_back_late(self, state: State) -> None:
         """Do what a failed window still asks for: the guard was killed, or nobody old was up then."""

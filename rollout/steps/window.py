@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 
 from checks.window import signals
 from checks.window.baseline import Baseline
+from checks.window.carried import Carried
 from checks.window.detectable import claim
 from checks.window.limits import WindowLimits
 from checks.window.metrics import scrape
@@ -152,8 +154,24 @@ def samples_path(target: Target, window_id: str) -> Path:
     return target.steering / "windows" / window_id / "samples.jsonl"
 
 
-def question_of(target: Target, window: Window) -> Question:
-    """What a window asks, as it is kept with its samples."""
+def carried_path(target: Target, window_id: str) -> Path:
+    """Where a window that ended keeps what the next one of the same rollout begins with."""
+    return samples_path(target, window_id).with_name("carried.json")
+
+
+def carried_into(target: Target, state: State, window: Window) -> dict[str, Any] | None:
+    """What the windows of the same rollout before this one came to; one that was held blames nobody."""
+    for before in reversed(state.windows_of(window.release)):
+        is_before = before.id != window.id and before.opened_at <= window.opened_at
+        if is_before and before.verdict in ("passed", "unknown"):
+            found = read_json(carried_path(target, before.id))
+            with suppress(ValueError):
+                return Carried.read(found).to_dict() if found else None
+    return None
+
+
+def question_of(target: Target, window: Window, earlier: dict[str, Any] | None = None) -> Question:
+    """What a window asks, as it is kept with its samples; ``earlier`` is what those before it came to."""
     return Question(
         target=target.name,
         candidate=window.slot,
@@ -164,6 +182,7 @@ def question_of(target: Target, window: Window) -> Question:
         kind=window.kind,
         release=window.release,
         share=window.share,
+        earlier=earlier,
     )
 
 

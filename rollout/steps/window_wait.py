@@ -14,7 +14,7 @@ from rollout.files import read_json
 from rollout.steps.rollback import roll_back
 from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
 from rollout.steps.status_text import guard_trouble
-from rollout.steps.window import find_window, open_window, requests_per_minute
+from rollout.steps.window import carried_path, find_window, open_window, requests_per_minute
 from rollout.target.lock import Holder
 from rollout.target.state import TURNED_BACK, UNDECIDED, State, Window
 from rollout.target.steering import Steering
@@ -59,12 +59,15 @@ def decide(steering: Steering, owner: str, passed: bool, why: str) -> dict[str, 
     with steering.change():
         window = undecided(steering.state())
         verdict = "passed" if passed else "failed"
+        above = beyond_tolerable(steering, window) if passed else ""
         summary = f"decided by {owner}: {one_line(why)} (it was unknown: {window.summary})"
+        summary += f"; overrides {above}" if above else ""
         steering.journal.append(
             owner, "window.decided", id=window.id, verdict=verdict, summary=summary, why=why
         )
     said = f"{steering.target.name}: {window.share} % on {window.release}: {verdict}"
     said += f", decided by {owner}: {one_line(why)}"
+    said += f". It overrides: {above}" if above else ""
     if passed:
         return {
             "changed": True,
@@ -134,7 +137,9 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
             with steering.change():  # in which the guard journals a failure and turns traffic back
                 state = steering.state()
             if not (state.withdrawal and state.withdrawal["window"] == id):
-                raise Refused(_words(steering, window) + _whose(state, window), _next(state, window))
+                above = beyond_tolerable(steering, window)
+                words = _words(steering, window) + _whose(state, window)
+                raise Refused(words, _next(state, window, above))
         elif lost:
             raise lost
         _require_guard(steering)
@@ -191,7 +196,13 @@ def _whose(state: State, window: Window) -> str:
     return f". {rows[-1]['verdict'].capitalize()}: {rows[-1]['summary']}" if rows else ""
 
 
-def _next(state: State, window: Window) -> str:
+def beyond_tolerable(steering: Steering, window: Window) -> str:
+    """What was seen in this window and those before that lies above what the site tolerates; else empty."""
+    carried = read_json(carried_path(steering.target, window.id)) or {}
+    return "; ".join(map(one_line, carried.get("above") or ()))
+
+
+def _next(state: State, window: Window, above: str = "") -> str:
     rollout = state.rollout
     if rollout and rollout.ended and window.verdict == "held" and window.release not in state.quarantined:
         return "Traffic is back, nothing is quarantined. See: ./p12 status; once it is over, the same command"
@@ -203,6 +214,8 @@ def _next(state: State, window: Window) -> str:
         return turn_back_hint(state, could_not, no_way_back_hint(state))
     if window.verdict == "failed":
         return no_way_back_hint(state)
+    if above:
+        return f"Traffic stays. More of the same proves nothing: {above}. Decide: {DECIDE}"
     return f"Traffic stays. Look (./p12 status), then decide: {DECIDE}; or watch again with the same command"
 
 

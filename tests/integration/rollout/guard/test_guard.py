@@ -15,6 +15,7 @@ from rollout.errors import Refused, RolloutError
 from rollout.guard import request_log
 from rollout.guard.loop import Guard
 from rollout.steps.window import read_samples, samples_path
+from rollout.steps.window_wait import decide, wait
 from rollout.target.haproxy import Balancer
 from rollout.target.journal import Journal
 from rollout.target.lock import Lock
@@ -401,6 +402,56 @@ def test_a_guard_that_was_killed_goes_on_where_it_was(stepping: Steered) -> None
 
     assert newest(stepping).verdict == "passed"
     assert newest(stepping).summary.endswith(" 0 errors in 30 s")
+
+
+def test_a_window_that_is_tried_again_begins_with_what_was_seen(live: Steered) -> None:
+    live.settings["windows"]["step"] = {**LIMITS, "by_request": True, "shared_seconds": 1e6}
+    live.settings["steps"] = [25, 100]
+    live.offer(NEW)
+    live.shift(NEW, 25)
+    live.open()
+    live.watch_visitors(24, 10, rounds=2)
+    for instance in live.of("green"):
+        instance.fault = 500
+    live.watch_visitors(12, 10)
+    for instance in live.of("green"):
+        instance.fault = 0
+    live.watch_visitors(24, 10, rounds=12)
+    first = newest(live)
+
+    with pytest.raises(Refused) as refused:
+        wait(live.steering, first.id, live.token)
+    live.open()
+    live.watch_visitors(24, 10)
+    asked, _ = samples.read(samples_path(live.target, newest(live).id))
+
+    assert (first.verdict, newest(live).verdict) == ("unknown", "")
+    assert "watch again" not in refused.value.hint
+    assert "errors at most" in refused.value.hint
+    assert asked.earlier is not None
+    assert ["failed", ""] in [stream[:2] for stream in asked.earlier["streams"]]
+
+
+def test_a_person_who_passes_what_lies_above_the_tolerable_is_told_what_that_overrides(
+    live: Steered,
+) -> None:
+    live.settings["windows"]["step"] = {**LIMITS, "by_request": True, "shared_seconds": 1e6}
+    live.settings["steps"] = [25, 100]
+    live.offer(NEW)
+    live.shift(NEW, 25)
+    live.open()
+    live.watch_visitors(24, 10, rounds=2)
+    for instance in live.of("green"):
+        instance.fault = 500
+    live.watch_visitors(12, 10)
+    for instance in live.of("green"):
+        instance.fault = 0
+    live.watch_visitors(24, 10, rounds=12)
+
+    said = decide(live.steering, "anna", True, "the three are known")["say"]
+
+    assert "It overrides: errors at most" in said
+    assert "overrides errors at most" in newest(live).summary
 
 
 def test_what_the_request_log_does_not_account_for_is_not_watched(stepping: Steered) -> None:
