@@ -40,7 +40,7 @@ NOW_BLOCKS, NOW_EVENTS, NOW_TIMES = 6, 2, 2
 # What was that many blocks ago, or longer, and so many requests, tells what is usual; less is never unusual.
 PAST_BLOCKS, PAST_TRIALS, LEAST_RATIO = 30, 300, 0.003
 # Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
-AFTER_SECONDS = 60.0
+AFTER_BLOCKS = 6
 SHARED_RATIO, SHARED_EVENTS = 0.03, 3
 SHARED_MEMORY_SECONDS = 600.0
 UNSERVED = "unserved"
@@ -147,7 +147,9 @@ class Evidence:
         self._weigh_unserved(block)
         if trouble is None:
             self._compare_with_past(block)
-        if trouble is not None or (self.shared and self.elapsed - self.shared[-1][0] < AFTER_SECONDS):
+        if trouble is not None or (
+            self.shared and self.elapsed - self.shared[-1][0] < AFTER_BLOCKS * self.block_seconds
+        ):
             return
         self._weigh_events(block)
         self.levels.add(block)

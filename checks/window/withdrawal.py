@@ -2,12 +2,13 @@
 
 A window is held when both slots suffer. Traffic goes back at once, and visitors are watched on: harm that
 goes away with the release was the release's, harm that stays was not. Only shares of harmed requests are
-compared, so what no request showed is attributed to nobody.
+compared, so what no request showed is attributed to nobody. Harm that came and went by itself while the
+release had its traffic must stay away for much longer than it did then.
 """
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,14 @@ from checks.window.streams import CLASSES, HARM
 GONE = 1 / 3
 # So many harmed requests, such a part of all, and clearly more than before, can be seen to go away.
 FEWEST, LEAST_RATIO = 3, 0.01
+# Harm of such a part of the requests is harm however long it has been there.
+NEVER_USUAL = 0.05
 # Answers are slow beyond so many times what 95 % usually take; before that is known, beyond the usual level.
 SLOW_TIMES, SLOW_TIMES_LEVEL = 2.0, 8.0
+# Harm is away once it was for so many times its longest pause before.
+PAUSES = 3.0
+# A block of looks tells if so many harmed requests were to be expected of it; so far back they are looked at.
+ENOUGH, LOOK_BACK_SECONDS = 9, 600.0
 # What was under way when traffic went back ends first.
 SETTLE_SECONDS = 2.0
 KINDS = {"errors": "failed requests", "slow": "slow answers"}
@@ -73,6 +80,7 @@ class Withdrawal:
     def __init__(self, question: Question, samples: Iterable[Mapping[str, Any]]) -> None:
         self.seconds = question.limits.withdrawal_seconds
         looks = list(_looks(samples))
+        whole = _last(looks, LOOK_BACK_SECONDS)
         during = deque[Look]()
         while looks and sum(look.seconds for look in during) < question.limits.shared_seconds:
             during.appendleft(looks.pop())
@@ -82,8 +90,12 @@ class Withdrawal:
             kind: events / trials
             for kind in KINDS
             for events, trials in [_sum(during, kind, self.edge)]
-            if events >= FEWEST and events > trials * max(LEAST_RATIO, _ratio(looks, kind, self.edge) / GONE)
+            if events >= FEWEST
+            and events > trials * max(LEAST_RATIO, min(_ratio(looks, kind, self.edge) / GONE, NEVER_USUAL))
         }
+        self.quiet = PAUSES * max(
+            (_longest_pause(self._harmed(whole, kind)) for kind in self.during), default=0
+        )
         self.after: list[tuple[float, Look]] = []
         self._at: float | None = None
         self._elapsed = 0.0
@@ -100,7 +112,8 @@ class Withdrawal:
                 self.after.append((self._elapsed, Look.of(sample, seconds)))
         recent = [look for at, look in self.after if at > self._elapsed / 2]
         now = {kind: _sum(recent, kind, self.edge) for kind in self.during}
-        if all(upper(*now[kind], was * GONE) <= was * GONE for kind, was in self.during.items()):
+        is_gone = all(upper(*now[kind], was * GONE) <= was * GONE for kind, was in self.during.items())
+        if is_gone and self._quiet_seconds() >= self.quiet:
             return Outcome(
                 Verdict.FAILED,
                 f"the harm went away within {self._elapsed:.0f} s of turning back, so it was the release's: "
@@ -111,14 +124,61 @@ class Withdrawal:
         return Outcome(
             Verdict.UNKNOWN,
             f"{self._elapsed:.0f} s after turning back nothing shows that the harm went with the release: "
-            f"{self._words(now)}",
+            f"{self._words(now)}{self._pause_words()}",
         )
+
+    def _harmed(self, looks: Iterable[Look], kind: str) -> Iterator[tuple[float, bool]]:
+        """For how long, and whether the harm was there then: in blocks of enough requests to tell."""
+        was, seconds, events, trials = self.during[kind], 0.0, 0, 0
+        for look in looks:
+            harmed, of = look.harmed(kind, self.edge)
+            seconds, events, trials = seconds + look.seconds, events + harmed, trials + of
+            if trials * was >= ENOUGH:
+                yield seconds, events > trials * was * GONE
+                seconds, events, trials = 0.0, 0, 0
+
+    def _quiet_seconds(self) -> float:
+        """For how long no kind of harm was seen after turning back."""
+        looks = [look for _, look in self.after]
+        ends = []
+        for kind in self.during:
+            quiet = 0.0
+            for seconds, is_harmed in self._harmed(looks, kind):
+                quiet = 0.0 if is_harmed else quiet + seconds
+            ends.append(quiet)
+        return min(ends)
+
+    def _pause_words(self) -> str:
+        if self.quiet <= self.seconds:
+            return ""
+        return f"; it came and went by itself before, with pauses of up to {self.quiet / PAUSES:.0f} s"
 
     def _words(self, now: Mapping[str, tuple[int, int]]) -> str:
         return ", ".join(
             f"{KINDS[kind]} {self.during[kind]:.1%} before, {events} of {trials} after"
             for kind, (events, trials) in now.items()
         )
+
+
+def _last(looks: list[Look], seconds: float) -> list[Look]:
+    """The looks of so many seconds at the end."""
+    found = deque[Look]()
+    for look in reversed(looks):
+        if sum(each.seconds for each in found) >= seconds:
+            break
+        found.appendleft(look)
+    return list(found)
+
+
+def _longest_pause(looks: Iterable[tuple[float, bool]]) -> float:
+    """The longest time without harm after the first of it, in seconds."""
+    longest = pause = 0.0
+    seen = False
+    for seconds, is_harmed in looks:
+        seen = seen or is_harmed
+        pause = 0.0 if is_harmed or not seen else pause + seconds
+        longest = max(longest, pause)
+    return longest
 
 
 def _looks(samples: Iterable[Mapping[str, Any]]) -> Iterable[Look]:

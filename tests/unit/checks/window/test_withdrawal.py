@@ -11,7 +11,7 @@ from checks.window.limits import WindowLimits
 from checks.window.samples import Question
 from checks.window.withdrawal import Outcome, Withdrawal
 from tests.simulated_causes import Make, answers, quiet, slower, tail
-from tests.simulated_requests import NEW, OLD, samples
+from tests.simulated_requests import NEW, OLD, World, samples
 
 LIMITS = WindowLimits(600, 1800, 100, 0.01, watch_database=False)
 HELD_AT = 400.0
@@ -61,6 +61,28 @@ def test_harm_that_stays_was_not(harm: Make, goes_on: Make, seed: int) -> None:
 
     assert found
     assert found.verdict is Verdict.UNKNOWN
+
+
+def comes_and_goes(every: float, seconds: float) -> Make:
+    """Both slots fail for so many seconds, again and again, and are well in between."""
+    return lambda _: World(statuses=lambda m: {"503": 0.5} if m.at % every < seconds else {})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_harm_that_came_and_went_by_itself_is_not_gone_because_it_pauses(seed: int) -> None:
+    found = outcome(comes_and_goes(60, 20), quiet, seed)
+
+    assert found
+    assert found.verdict is Verdict.UNKNOWN
+    assert "came and went by itself before, with pauses of up to 4" in found.summary
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_harm_with_short_pauses_is_gone_after_a_longer_one(seed: int) -> None:
+    found = outcome(comes_and_goes(20, 10), quiet, seed)
+
+    assert found
+    assert found.verdict is Verdict.FAILED
 
 
 def test_what_no_request_showed_is_attributed_to_nobody() -> None:
