@@ -23,7 +23,7 @@ GONE = 1 / 3
 # So many harmed requests, such a part of all, and clearly more than before, can be seen to go away.
 FEWEST, LEAST_RATIO = 3, 0.01
 # Harm of such a part of the requests is harm however long it has been there.
-NEVER_USUAL = 0.05
+NEVER_USUAL = 0.2
 # Answers are slow beyond so many times what 95 % usually take; before that is known, beyond the usual level.
 SLOW_TIMES, SLOW_TIMES_LEVEL = 2.0, 8.0
 # Harm is away once it was for so many times its longest pause before.
