@@ -395,7 +395,7 @@ if time.monotonic() - first[0] > 25 and random.random() < 0.05:
         "shared_lock",
         "one view in a hundred keeps the log of views to itself for two seconds, in production",
         "window",
-        "both slots suffered|went away",
+        "both slots suffered|went away|slow answers|503s",
         in_production("""
 if request.path.endswith('/view') and random.random() < 0.01:
     from app.service import service

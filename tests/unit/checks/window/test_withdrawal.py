@@ -65,7 +65,7 @@ def test_harm_that_stays_was_not(harm: Make, goes_on: Make, seed: int) -> None:
 
 def comes_and_goes(every: float, seconds: float) -> Make:
     """Both slots fail for so many seconds, again and again, and are well in between."""
-    return lambda _: World(statuses=lambda m: {"503": 0.5} if m.at % every < seconds else {})
+    return lambda _: World(statuses=lambda m: {"503": 0.9} if m.at % every < seconds else {})
 
 
 @pytest.mark.parametrize("seed", range(3))
