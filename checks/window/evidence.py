@@ -42,7 +42,7 @@ PAST_BLOCKS, PAST_TRIALS, LEAST_RATIO = 30, 300, 0.003
 # Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
 AFTER_BLOCKS = 6
 SHARED_RATIO, SHARED_EVENTS = 0.03, 3
-SHARED_MEMORY_SECONDS = 600.0
+SHARED_MEMORY_BLOCKS = 60
 UNSERVED = "unserved"
 
 
@@ -142,7 +142,7 @@ class Evidence:
         trouble = self._shared(block)
         if trouble:
             self.shared.append((self.elapsed, self.elapsed - block.start, trouble))
-        while self.shared and self.shared[0][0] < self.elapsed - SHARED_MEMORY_SECONDS:
+        while self.shared and self.shared[0][0] < self.elapsed - SHARED_MEMORY_BLOCKS * self.block_seconds:
             self.shared.popleft()
         self._weigh_unserved(block)
         if trouble is None:

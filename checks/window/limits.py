@@ -113,7 +113,7 @@ class WindowLimits:
     transaction_seconds: float = 120.0
     queue_lag_seconds: float = 60.0
     leak_hours: float = 12.0
-    by_request: bool = False
+    by_request: bool = True
     tolerable_errors: float = 0.003
     tolerable_slow: float = 0.03
     tolerable_missing: float = 0.25
