@@ -29,7 +29,7 @@ SHARES = (5, 25, 50, 98)
 # A rate of at most 1 % in few windows may show itself as one of them.
 MOST_FAILED = 0.01
 STEP, LAST = 10.0, 60.0
-JUDGING: Mapping[str, Any] = {"scrape_gap_seconds": 15, "watch_database": False, "by_request": True}
+JUDGING: Mapping[str, Any] = {"scrape_gap_seconds": 15, "watch_database": False}
 
 
 @dataclass(frozen=True)

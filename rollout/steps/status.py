@@ -11,13 +11,12 @@ from rollout.errors import RolloutError
 from rollout.files import read_json
 from rollout.steps.rules import is_admitting
 from rollout.steps.status_text import status_text, summary_text
-from rollout.steps.window import requests_per_minute
 from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS
+from rollout.target.target import SLOTS, requests_per_minute
 
 
 def report(steering: Steering) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from rollout.steps.rules import (
 from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
-from rollout.target.target import FULL_SHARE, Instance, Target
+from rollout.target.target import FULL_SHARE, Instance, Target, requests_per_minute
 
 SCRAPE_TIMEOUT_SECONDS = 1.0
 
@@ -128,13 +128,6 @@ def refuse_short(target: Target, kind: str, limits: WindowLimits, why: str) -> N
             f"{target.name} is watched for {limits.seconds / 60:g} minutes (limit >= {least / 60:g}).",
             "To watch it for less all the same: the same command with --why '…'",
         )
-
-
-def requests_per_minute(target: Target) -> float | None:
-    """What the guard measured at the front door lately, else what simulated visitors are to bring."""
-    beat = read_json(target.steering / "guard.json") or {}
-    simulated = 60 * target.settings["visitors_rate"]
-    return beat.get("requests_per_minute") or simulated or None
 
 
 def newest_baseline(windows: Iterable[Window]) -> Mapping[str, Any] | None:

@@ -14,10 +14,11 @@ from rollout.files import read_json
 from rollout.steps.rollback import roll_back
 from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
 from rollout.steps.status_text import guard_trouble
-from rollout.steps.window import carried_path, find_window, open_window, requests_per_minute
+from rollout.steps.window import carried_path, find_window, open_window
 from rollout.target.lock import Holder
 from rollout.target.state import TURNED_BACK, UNDECIDED, State, Window
 from rollout.target.steering import Steering
+from rollout.target.target import requests_per_minute
 from rollout.text import one_line
 
 LOOK_SECONDS = 0.5

@@ -97,3 +97,10 @@ def root_directory() -> Path:
 def heartbeat(target: Target) -> Path:
     """The file whose time says when the guard last showed that it does not hang."""
     return target.steering / "guard.alive"
+
+
+def requests_per_minute(target: Target) -> float | None:
+    """What the guard measured at the front door lately, else what simulated visitors are to bring."""
+    beat = read_json(target.steering / "guard.json") or {}
+    simulated = 60 * target.settings["visitors_rate"]
+    return beat.get("requests_per_minute") or simulated or None

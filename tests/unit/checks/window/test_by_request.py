@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests import simulated_causes as causes
 from tests.simulated_causes import Make, answers, fewer, slower, tail
 from tests.simulated_requests import NEW, OLD, World, samples
 
-LIMITS = WindowLimits(600, 1800, 100, 0.01, scrape_gap_seconds=15, watch_database=False, by_request=True)
+LIMITS = WindowLimits(600, 1800, 100, 0.01, scrape_gap_seconds=15, watch_database=False)
 STOPPED = (Verdict.FAILED, Verdict.HELD)
 
 
@@ -97,8 +98,7 @@ def test_a_log_that_is_not_whole_is_not_watched() -> None:
 
 
 def test_without_by_request_the_request_log_decides_nothing() -> None:
-    limits = WindowLimits(600, 1800, 100, 0.01, scrape_gap_seconds=15, watch_database=False)
-    window = WindowJudge(limits, NEW, OLD, share=25)
+    window = WindowJudge(replace(LIMITS, by_request=False), NEW, OLD, share=25)
 
     for sample in samples(1, 60, 600, 0.25, causes.answers({"404": 1.0})(random.Random(1))):
         window.add(sample)
