@@ -18,7 +18,8 @@ from threading import Event
 from typing import Any
 
 from checks.base.report import Verdict
-from checks.window import judge, samples, words
+from checks.window import exposure, judge, samples, words
+from checks.window.limits import WindowLimits
 from checks.window.withdrawal import Withdrawal
 from rollout.errors import RolloutError
 from rollout.files import write_json
@@ -37,7 +38,7 @@ from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
 from rollout.target.state import TURNED_BACK, State, Window
 from rollout.target.steering import Steering
-from rollout.target.target import Target, heartbeat
+from rollout.target.target import Target, heartbeat, requests_per_minute
 
 OWNER = "guard"
 RATE_SECONDS = 60.0
@@ -161,10 +162,16 @@ class Guard:
                 "pid": os.getpid(),
                 "window": window.id if window else None,
                 "standing": words.standing(judging.judgement) if judging else None,
+                "exposure": self.exposure(window) if window else "",
                 "requests_per_minute": self.rate.per_minute,
                 "database_error": self.database.error if self.database else "",
             },
         )
+
+    def exposure(self, window: Window) -> str:
+        """What the open window costs if the release is bad, at the traffic that there is now."""
+        limits = WindowLimits(**window.limits)
+        return exposure.cost(limits, requests_per_minute(self.steering.target), window.share)
 
     def watch(self, window: Window) -> None:
         """Take one sample of a window, keep it, judge all of them, and act on the verdict."""

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from checks.window import exposure
-from checks.window.limits import WindowLimits
 from rollout.errors import RolloutError
 from rollout.files import read_json
 from rollout.steps.rules import is_admitting
@@ -16,7 +14,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, requests_per_minute
+from rollout.target.target import SLOTS
 
 
 def report(steering: Steering) -> dict[str, Any]:
@@ -81,7 +79,6 @@ def status(steering: Steering) -> dict[str, Any]:
         "withdrawal": dict(state.withdrawal) if state.withdrawal else None,
         "lock": asdict(holder) if holder.holds(time.time()) else None,
         "window": asdict(state.open_window) if state.open_window else None,
-        "exposure": _exposure(steering, state),
         "verdicts": list(state.verdicts),
         "backup": dict(state.backup) if state.backup else None,
         "restoration": asdict(state.restoration) if state.restoration else None,
@@ -124,15 +121,6 @@ def _slot(steering: Steering, slot: str, held: Slot | None) -> dict[str, Any] | 
         "flags": {**held.known, **wanted.flags},
         "raised": wanted_flags.raised(wanted.flags, held.known),
     }
-
-
-def _exposure(steering: Steering, state: State) -> str:
-    """What the open window costs if the release is bad, at the traffic that there is now."""
-    window = state.open_window
-    if window is None:
-        return ""
-    traffic = requests_per_minute(steering.target)
-    return exposure.cost(WindowLimits(**window.limits), traffic, window.share)
 
 
 def _visitors(steering: Steering) -> dict[str, Any] | None:

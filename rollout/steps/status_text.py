@@ -74,7 +74,7 @@ def _window_lines(answer: Mapping[str, Any]) -> list[str]:
     if not window:
         return []
     lines = [f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"]
-    told = (window.get("claim"), answer.get("exposure"))
+    told = (window.get("claim"), beat.get("exposure"))
     lines += [f"              {said}" for said in told if said]
     standing = beat.get("standing") if beat.get("window") == window["id"] else None
     if standing:
