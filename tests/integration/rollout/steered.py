@@ -135,15 +135,23 @@ class Haproxy:
 class Steered:
     """The target and everything around it. ``clock`` is the guard's, and stands still until it is moved."""
 
-    def __init__(self, servers: Servers, home: Path, slots: dict[str, int], **role: Any) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        home: Path,
+        slots: dict[str, int],
+        name: str = "production",
+        host: str = "local",
+        **role: Any,
+    ) -> None:
         self.home = home
-        self.directory = home / "production"
+        self.directory = home / name
         for directory in (self.directory, home / "haproxy"):
             directory.mkdir()
         self.instances = {
-            name: SmallInstance(name, slot, "production", SECRETS["flags"])
+            instance: SmallInstance(instance, slot, name, SECRETS["flags"])
             for slot in SLOTS
-            for name in (f"{slot}-{number + 1}.local" for number in range(slots[slot]))
+            for instance in (f"{slot}-{number + 1}.{host}" for number in range(slots[slot]))
         }
         described = [
             {"name": i.name, "slot": i.slot, "address": "127.0.0.1", "port": i.port}
@@ -156,7 +164,7 @@ class Steered:
             home / "haproxy",
             defaults
             | {
-                "p12_target": "production",
+                "p12_target": name,
                 "p12_run": str(home / "haproxy"),
                 "__p12_haproxy": str(home / "haproxy"),
                 "__p12_haproxy_instances": described,
@@ -166,11 +174,11 @@ class Steered:
             | role,
         )
         self.defaults: dict[str, Any] = {
-            "target": "production",
+            "target": name,
             "front": f"http://127.0.0.1:{self.port}",
             "instances": described,
             "haproxy_socket": str(self.haproxy.socket),
-            "request_log": str(home / "haproxy" / "production-requests"),
+            "request_log": str(home / "haproxy" / f"{name}-requests"),
             "haproxy_state": str(self.haproxy.state),
             "haproxy_backend": "paste12",
             "admission": True,
@@ -195,7 +203,7 @@ class Steered:
         """Begin with a target where nothing was ever released."""
         shutil.rmtree(self.directory / "steer", ignore_errors=True)
         self.settings = copy.deepcopy(self.defaults)
-        self.target = Target("production", self.directory, self.settings)
+        self.target = Target(self.directory.name, self.directory, self.settings)
         self.steering = Steering.of(self.target)
         self.now = time.time()
         self.guard = Guard(self.steering, clock=lambda: self.now)
