@@ -1,10 +1,16 @@
 """Ship a variant of the service as a branch through the real playbooks, and see what stops it."""
 
+import contextlib
 import re
+import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
+from rollout.target.dsn import OWNER, database_url
+from rollout.target.target import Target
 from tests.faults.catalogue import Fault, apply
 from tests.faults.stalls import stalling
 from tests.whole_site import Site
@@ -52,7 +58,21 @@ def ship(site: Site, fault: Fault) -> Outcome:
     site.git("add", "--all", "app")
     site.git("commit", "-q", "--allow-empty", "-m", f"Fault: {fault.what}")
     site.git("checkout", "-q", "main")
-    return release(site, fault.name, f"fault-{fault.name}", fault.options)
+    with schema_of_staging_kept(site):
+        return release(site, fault.name, f"fault-{fault.name}", fault.options)
+
+
+@contextlib.contextmanager
+def schema_of_staging_kept(site: Site) -> Iterator[None]:
+    """Undo what a fault's migration makes of staging, where the next fault would meet it."""
+    staging = Target.load("staging", site.root)
+    programs, database = Path(staging.settings["postgres_bin"]), database_url(staging, OWNER)
+    dump = subprocess.run(
+        [programs / "pg_dump", "--schema=public", database], capture_output=True, check=True
+    ).stdout
+    yield
+    psql = [programs / "psql", "-qXv", "ON_ERROR_STOP=1", "--single-transaction", database]
+    subprocess.run(psql, input=b"DROP SCHEMA public CASCADE;\n" + dump, capture_output=True, check=True)
 
 
 def ship_good(site: Site, number: int) -> Outcome:
