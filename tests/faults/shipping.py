@@ -58,7 +58,8 @@ def ship(site: Site, fault: Fault) -> Outcome:
     site.git("add", "--all", "app")
     site.git("commit", "-q", "--allow-empty", "-m", f"Fault: {fault.what}")
     site.git("checkout", "-q", "main")
-    with schema_of_staging_kept(site):
+    migrates = any("/migrations/" in edit.path for edit in fault.edits)
+    with schema_of_staging_kept(site) if migrates else contextlib.nullcontext():
         return release(site, fault.name, f"fault-{fault.name}", fault.options)
 
 
