@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import judging_sweeps
 from checks.base.report import Verdict
 from checks.window.judge import Judgement, WindowJudge
 from checks.window.limits import WindowLimits
@@ -185,6 +186,10 @@ def main() -> int:
         if args.only in f"{case.kind} {case.name}":
             rows.append(row := measured(case, args.runs))
             print(show(row), flush=True)
+    for name, measure in judging_sweeps.rows():
+        if args.only in name:
+            rows.append(row := measure(args.runs))
+            print(show(row), flush=True)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2))
     return 0 if all(row["holds"] for row in rows) else 3
@@ -192,11 +197,19 @@ def main() -> int:
 
 def show(row: Mapping[str, Any]) -> str:
     order = (Verdict.FAILED, Verdict.HELD, Verdict.UNKNOWN, Verdict.PASSED)
-    shares = [f"{row['verdicts'][verdict]:.1%}" for verdict in order]
-    named = ", ".join(f"{name} {count}" for name, count in row["named"].items())
-    minutes = "" if row["median_minutes"] is None else f"{row['median_minutes']:g}"
+    verdicts = row["verdicts"]
+    shares = [f"{verdicts[verdict]:.1%}" if verdicts else "" for verdict in order]
+    named = ", ".join(f"{name} {count}" for name, count in row.get("named", {}).items())
+    if row["kind"] == "monotone":
+        shares = [f"stopped {listed(row['stopped'])}", "", "", f"passed {listed(row['passed'])}"]
+    found = row.get("median_minutes")
+    minutes = "" if found is None else f"{found:g}"
     cells = [row["kind"], row["case"], *shares, minutes, named, "yes" if row["holds"] else "NO"]
     return f"| {' | '.join(cells)} |"
+
+
+def listed(parts: Sequence[float]) -> str:
+    return " → ".join(f"{part:.0%}" for part in parts)
 
 
 if __name__ == "__main__":

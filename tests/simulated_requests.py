@@ -44,7 +44,8 @@ class World:
     """What the services do, moment by moment.
 
     ``statuses`` stand over a route's usual ones; ``slower`` is the ln of how many times slower; ``tail`` says
-    how many answers take how many times as long; ``others`` are who else comes.
+    how many answers take how many times as long; ``others`` are who else comes. ``coupled`` worlds that
+    differ only in a ratio are asked the same, so that whoever meets the smaller one meets the larger as well.
     """
 
     rate: Callable[[float], float] = lambda _: 1.0
@@ -54,6 +55,7 @@ class World:
     tail: Callable[[Moment], tuple[float, float]] = lambda _: (0.0, 1.0)
     others: Callable[[float], list[Extra]] = lambda _: []
     usual: Mapping[str, float] = field(default_factory=lambda: USUAL)
+    coupled: bool = False
 
 
 def looks(
@@ -69,11 +71,14 @@ def looks(
         for slot, part in ((NEW, share), (OLD, 1 - share)):
             for route, (weight, median) in ROUTES.items():
                 moment = Moment(at, slot, route)
+                if world.coupled:
+                    chance = random.Random(f"{seed} {at} {slot} {route}")
                 mean = per_minute / 60 * LOOK * part * weight * world.rate(at) * world.arriving(moment)
                 n = left = poisson(chance, mean)
                 clients[slot] += n
                 for status, ratio in {**world.usual, **world.statuses(moment)}.items():
-                    k = min(happened(chance, n, min(ratio, 1.0)), left)
+                    own = random.Random(f"{seed} {at} {slot} {route} {status}") if world.coupled else chance
+                    k = min(happened(own, n, min(ratio, 1.0)), left)
                     left -= k
                     for second, m in Counter(int(at + LOOK * chance.random()) for _ in range(k)).items():
                         marks[str(len(cells))] = [chance.randrange(MARKS) for _ in range(m)]

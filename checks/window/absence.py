@@ -7,6 +7,8 @@ from checks.base.bounds import first
 
 # The chance that what a pass says is wrong.
 DOUBT = 0.05
+# So few requests as a small holdback has prove no less of what visitors may ask for.
+LEAST_UNWANTED = 0.03
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Tolerable:
     @property
     def unwanted(self) -> float:
         """Answers that nobody wants but that visitors may ask for, such as 404s, vary more than errors."""
-        return 2 * self.errors + 0.01
+        return max(2 * self.errors + 0.01, LEAST_UNWANTED)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ INSTANCE_COUNTERS = ("deadlocks", "busy", "unjudged", "retries")
 # Requests slower than the threshold, out of those handled; known once there is a threshold.
 LATENCY_COUNTERS = ("slow", "handled")
 
+# After so many requests an instance's metrics must have moved.
+STILL_REQUESTS = 20
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -58,6 +61,8 @@ class Deltas:
     _arms: dict[str, str] = field(default_factory=dict)
     _seen_before: frozenset[tuple[str, str]] = frozenset()
     _ahead: dict[str, int] = field(default_factory=dict)
+    # What each instance's metrics last said that was new, and its requests by then.
+    _told: dict[str, tuple[Mapping[str, Any], float]] = field(default_factory=dict)
     # What must be seen, for so many servers, and with a threshold or none.
     _must: dict[tuple[int, bool], set[tuple[str, str]]] = field(default_factory=dict)
 
@@ -67,7 +72,7 @@ class Deltas:
         broken: list[str] = []
         lost: list[str] = []
         counts: dict[tuple[str, str], int] = {}
-        self._learn_arms(servers)
+        broken += self._learn_arms(servers)
         restarted = self._note_restarts(instances, broken, lost)
         is_torn = bool(broken)
         seen = dict(self._readings(servers, instances))
@@ -86,6 +91,7 @@ class Deltas:
                 continue
             arm = self._arms[name]
             counts[arm, counter] = counts.get((arm, counter), 0) + round(value - before)
+        broken += self._standing_still(instances, seen)
         self._leave_out_unjudged(counts)
         broken += self._missing(frozenset(seen))
         elapsed = self._time(at, broken)
@@ -128,11 +134,29 @@ class Deltas:
                 counts[arm, "requests"] = max(net, 0)
             self._ahead[arm] = max(-net, 0)
 
-    def _learn_arms(self, servers: Mapping[str, Any]) -> None:
+    def _standing_still(
+        self, instances: Mapping[str, Any], seen: Mapping[tuple[str, str], float]
+    ) -> list[str]:
+        """Name who was asked again and again while everything its metrics say stayed as it was."""
+        still = []
+        for name in self._arms:
+            instance, requests = _mapping(instances.get(name)), seen.get((name, "requests"), 0.0)
+            last, since = self._told.get(name, ({}, 0.0))
+            if instance != last or requests < since or not instance.get("latency"):
+                self._told[name] = (instance, requests)
+            elif requests - since >= STILL_REQUESTS:
+                still.append(f"{name}: its metrics stand still")
+        return still
+
+    def _learn_arms(self, servers: Mapping[str, Any]) -> list[str]:
+        """Learn whose a server is; name those that are another slot's than they were."""
+        moved = []
         for name, server in servers.items():
             slot = _mapping(server).get("slot")
             if slot in (self.candidate, self.control) and isinstance(slot, str):
-                self._arms.setdefault(name, slot)
+                arm = self._arms.setdefault(name, slot)
+                moved += [f"{name}: of slot {arm} until now, of {slot} as well"] if arm != slot else []
+        return moved
 
     def arm_of(self, name: str) -> str | None:
         return self._arms.get(name)
