@@ -1,5 +1,6 @@
 """Stopped between any two tasks of release.yml and typed again, a release ends as if it was not."""
 
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from rollout.files import content_sha256
+from rollout.host import slot
 from rollout.host.installed_servers import Servers
 from rollout.steps import reports
 from rollout.target.target import artifact_name
@@ -29,6 +31,12 @@ def targets(servers: Servers, scratch: Path) -> Iterator[Mapping[str, Steered]]:
             )
             for name in ("staging", "production")
         }
+
+
+@pytest.fixture(autouse=True)
+def who_listens_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to look through every socket of the machine, for each of some hundred waits."""
+    monkeypatch.setattr(slot, "listening_pid", lambda *_: os.getpid())
 
 
 @pytest.fixture(scope="module")
