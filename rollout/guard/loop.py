@@ -3,6 +3,7 @@
 It runs on the balancer as a service of its own. No controller is needed for any of it.
 """
 
+import math
 import os
 import signal
 import socket
@@ -81,6 +82,8 @@ class Guard:
     rate: RequestRate = field(default_factory=RequestRate)
     # The window that was held, and who watches what becomes of its harm.
     withdrawal: tuple[str, Withdrawal] | None = None
+    # What the open window costs, at about which traffic: it is not worked out anew every second.
+    told_cost: tuple[tuple[str, int], str] = (("", 0), "")
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -170,8 +173,12 @@ class Guard:
 
     def exposure(self, window: Window) -> str:
         """What the open window costs if the release is bad, at the traffic that there is now."""
-        limits = WindowLimits(**window.limits)
-        return exposure.cost(limits, requests_per_minute(self.steering.target), window.share)
+        traffic = requests_per_minute(self.steering.target) or 0.0
+        about = round(math.log(max(traffic, 1.0), 1.2))
+        if self.told_cost[0] != (window.id, about):
+            limits = WindowLimits(**window.limits)
+            self.told_cost = ((window.id, about), exposure.cost(limits, traffic, window.share))
+        return self.told_cost[1]
 
     def watch(self, window: Window) -> None:
         """Take one sample of a window, keep it, judge all of them, and act on the verdict."""
