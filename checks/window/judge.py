@@ -209,7 +209,9 @@ class WindowJudge:
     def _judge(self) -> Judgement:
         judging = self._by_request if self._has_requests else None
         found = self._tripwires() + self._compared() + self._sufficiency()
-        findings = tuple(observe(one) if self._is_observed(one.name) else one for one in found)
+        findings = tuple(found)
+        if self._signals.observed or self.limits.observe:
+            findings = tuple(observe(one) if self._is_observed(one.name) else one for one in found)
         verdict = self._verdict(combine(finding.verdict for finding in findings))
         return Judgement(
             verdict=verdict,

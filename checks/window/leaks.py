@@ -25,6 +25,8 @@ MOST_POINTS, FEWEST_POINTS, LEAST_SECONDS = 40, 12, 120.0
 TRUSTED_SECONDS, FARTHEST = 300.0, 12.0
 # A second half that grows by less than so much of the first one's growth is on its way to an end.
 SLOWING = 0.75
+# More often it need not be looked at.
+EVERY_SECONDS = 5.0
 # How much longer a series must be to be looked at again.
 AGAIN = 1.15
 Point = tuple[float, float]
@@ -80,7 +82,7 @@ class Series:
     """One value over time, in at most ``MOST_POINTS`` means of equally long times."""
 
     begin: float
-    width: float = 5.0
+    width: float = EVERY_SECONDS
     _sums: list[list[float]] = field(default_factory=list)
     last: float = 0.0
     looked_at: float = 0.0
@@ -163,9 +165,13 @@ class Leaks:
     _limits: dict[tuple[str, str, str], float] = field(default_factory=dict)
     _started: dict[str, Any] = field(default_factory=dict)
     _found: dict[tuple[str, str], Finding] = field(default_factory=dict)
+    _taken: float = -math.inf
 
     def add(self, elapsed: float, sample: Mapping[str, Any], arm_of: Callable[[str], str | None]) -> None:
-        """Take in a sample; a process that began anew begins anew here."""
+        """Take in a sample, if the last one is a while ago; a process that began anew begins anew here."""
+        if elapsed - self._taken < EVERY_SECONDS:
+            return
+        self._taken = elapsed
         instances, database = sample.get("instances"), sample.get("database")
         for name, found in instances.items() if isinstance(instances, dict) else ():
             slot = arm_of(name)

@@ -47,24 +47,23 @@ class Requests:
         self.cells = tuple(filter(None, read))
         if len(self.cells) < len(read):
             return ["the sample's requests cannot be read"]
-        for cell in self.cells:
+        for place, cell in enumerate(self.cells):
             if cell.slot == self.candidate:
                 self.asked[cell.route] += cell.requests
-                self.failed[cell.route] += cell.requests if cell.status in FAILED else 0
-        self._count_visitors(found.get("marks"))
+                if cell.status in FAILED:
+                    self.failed[cell.route] += cell.requests
+                    self._count_visitors(cell, found.get("marks"), str(place))
         self._instances |= servers if isinstance(servers, dict) else {}
         for instance, words in failures:
             if len(self.first) < NAMED and self._slot_of(instance) == self.candidate:
                 self.first.append(words)
         return broken
 
-    def _count_visitors(self, marks: Any) -> None:
-        for place, cell in enumerate(self.cells):
-            if cell.slot == self.candidate and cell.status in FAILED:
-                known = marks.get(str(place)) if isinstance(marks, dict) else None
-                known = [mark for mark in known if type(mark) is int] if isinstance(known, list) else []
-                self.visitors.update(known)
-                self.unmarked += max(cell.clients - len(known), 0)
+    def _count_visitors(self, cell: Cell, marks: Any, place: str) -> None:
+        found = marks.get(place) if isinstance(marks, dict) else None
+        known = [mark for mark in found if type(mark) is int] if isinstance(found, list) else []
+        self.visitors.update(known)
+        self.unmarked += max(cell.clients - len(known), 0)
 
     def _slot_of(self, instance: str) -> Any:
         server = self._instances.get(instance)

@@ -13,6 +13,7 @@ from typing import Any
 
 from rollout.environment import environment as clean_environment
 from rollout.errors import RolloutError
+from rollout.files import write_bytes
 from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
 
@@ -68,6 +69,10 @@ def _waiting(target: Target, answer: Mapping[str, Any], seconds: float) -> Mappi
     return {"changed": False, "waiting": True, "seconds": seconds, "say": said}
 
 
+# Of the newest ones, evidence holds every finding.
+WINDOWS = 5
+
+
 def evidence(target: Target) -> dict[str, Any]:
     """Run the evidence collector against this target; returns where it put what it found."""
     out = target.directory / "evidence"
@@ -89,6 +94,8 @@ def evidence(target: Target) -> dict[str, Any]:
     if done.returncode not in (0, 3):
         raise RolloutError(f"{target.name}: evidence: {last_words(done)}")
     newest = max((out / "logs").iterdir(), key=lambda directory: directory.name)
+    for report in sorted(target.steering.glob("windows/*/report.json"))[-WINDOWS:]:
+        write_bytes(newest / f"window-{report.parent.name}.json", report.read_bytes())
     missing = "" if done.returncode == 0 else ", not everything could be reached"
     return {
         "directory": str(newest),
