@@ -52,6 +52,11 @@ class Proof:
         return f"needs about {self.needs} more requests{wait}"
 
 
+def points(ratio: float) -> str:
+    """A ratio in percent, or in percentage points, in few characters."""
+    return f"{100 * ratio:.2g}" if ratio < 0.0995 else f"{100 * ratio:.0f}"
+
+
 def duration(minutes: float) -> str:
     """So many minutes in few characters."""
     if minutes < 1:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from checks.base.report import Finding, Verdict, compare, held, require
-from checks.window.absence import Proof
+from checks.window.absence import Proof, points
 from checks.window.carried import Carried
 from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Before, Evidence
 from checks.window.latency import SLOWER
@@ -196,8 +196,8 @@ class ByRequest:
             return replace(found, sentence=said)
         above = " of its part" if proof.name == "missing" else " points above the old slot"
         said = (
-            f"{proof.name} at most {100 * proof.at_most:.2g}{' %' if proof.name == 'missing' else ''}{above}"
-            f" (95 %; tolerable {100 * proof.tolerable:.2g})"
+            f"{proof.name} at most {points(proof.at_most)}{' %' if proof.name == 'missing' else ''}{above}"
+            f" (95 %; tolerable {points(proof.tolerable)})"
         )
         found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
         return replace(found, sentence=said)

@@ -5,6 +5,7 @@ whole errors, so that about half of all windows take longer.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checks.base.bounds import first, upper_bound
@@ -17,6 +18,8 @@ from checks.window.limits import WindowLimits
 USUAL = {"errors": 0.001, "unwanted": 0.02, "slow": 0.01}
 # The fault whose cost is told, and those that little traffic may still show.
 FAULT, WORSE = 0.05, (0.1, 0.2, 0.5)
+# Shares that steps may have, and how much of the site's window one must last that is proven sooner.
+SHARES, LEAST_OF_WINDOW = (1, 2, 5, 10, 25, 50), 0.2
 FOREVER_MINUTES = 60 * 24 * 365.0
 
 
@@ -49,8 +52,21 @@ class Traffic:
         """How many visitors fail until then, if each asks once."""
         return self.candidate * ratio * self.minutes_to_find(ratio)
 
+    def visitors_at_most(self, ratio: float) -> float:
+        """How many visitors fail until then, or until the window ends."""
+        return self.candidate * ratio * min(self.minutes_to_find(ratio), self.limits.max_seconds / 60)
+
     def minutes_to_prove(self) -> float:
         """About how many minutes pass until a healthy candidate has proven that it does no harm."""
+        return max(self._minutes_of_proof(), self.limits.seconds / 60)
+
+    def seconds_of_proof(self) -> float:
+        """How long a window is that ends as soon as there can be a proof; not longer than the site's."""
+        return min(
+            max(60 * self._minutes_of_proof(), self.limits.seconds * LEAST_OF_WINDOW), self.limits.seconds
+        )
+
+    def _minutes_of_proof(self) -> float:
 
         def holds(minutes: float) -> bool:
             # What is proven must hold of the window's second half alone.
@@ -62,7 +78,7 @@ class Traffic:
             )
 
         found = first(holds, 0.0, FOREVER_MINUTES)
-        return max(found, self.limits.seconds / 60) if found < 0.99 * FOREVER_MINUTES else math.inf
+        return found if found < 0.99 * FOREVER_MINUTES else math.inf
 
     def _log_e(self, minutes: float, ratio: float) -> float:
         """ln E of errors that rose from what is usual: beside the control, and against what it had lately."""
@@ -105,6 +121,23 @@ def claim(limits: WindowLimits, per_minute: float, share: int) -> str:
         f"too little traffic to prove {points} in {duration(most)} (about {duration(minutes)});"
         f" {100 * noticed[0]:.0f} % of errors are noticed in about {in_time}"
     )
+
+
+def steps(limits: WindowLimits, per_minute: float, given: Sequence[int], most: float) -> list[int]:
+    """Shares that rise as fast as no more than so many visitors are expected to fail.
+
+    A first step may meet a fault of ``FAULT``; a later one what the step before it did not rule out. Where
+    even the next share costs more, it is the next one of the ``given`` steps.
+    """
+    found: list[int] = []
+    fault = FAULT
+    while above := [share for share in (*SHARES, *given) if max(found, default=0) < share < 100]:
+        fitting = [s for s in above if Traffic(limits, per_minute, s).visitors_at_most(fault) <= most]
+        found.append(max(fitting) if fitting else min(above))
+        fault = limits.tolerable_at(found[-1]).errors
+        if fault <= limits.tolerable_errors:
+            break
+    return found
 
 
 def cost(limits: WindowLimits, per_minute: float | None, share: int) -> str:

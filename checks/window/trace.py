@@ -12,7 +12,7 @@ from checks.window.segments import number
 
 # As many points as a picture can show.
 MOST_POINTS = 160
-COMPARED = re.compile(r"_against_|^signal_|^old_slot_worsened")
+COMPARED = re.compile(r"_against_|^signal_|^old_slot_worsened|^shared_seconds|^burning_errors")
 
 
 @dataclass

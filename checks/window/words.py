@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from checks.base.report import OBSERVED, Finding, Verdict
-from checks.window.absence import Proof
+from checks.window.absence import Proof, points
 from checks.window.judge import Judgement
 
 # So many reasons are told; whoever wants the others looks at the report.
@@ -72,7 +72,7 @@ def needed(proofs: Sequence[Proof], per_second: float) -> str:
     if proof.name.startswith("slow "):
         route, times = proof.name[5:], f"{proof.at_most:.2g} times as slow"
         return f"{proof.needed(per_second)}: {route} may be {times} (tolerable {proof.tolerable:g})"
-    return f"{proof.needed(per_second)}: {said} (tolerable {100 * proof.tolerable:.2g})"
+    return f"{proof.needed(per_second)}: {said} (tolerable {points(proof.tolerable)})"
 
 
 def strongest(findings: Iterable[Finding]) -> str:
@@ -89,8 +89,7 @@ def strongest(findings: Iterable[Finding]) -> str:
 
 def proof_text(proof: Proof) -> str:
     """How far a harm can at most reach, as it is measured: points, or a part of all answers."""
-    percent = f"{100 * proof.at_most:.2g}" if proof.at_most < 0.995 else "100"
-    return f"{percent} {'%' if proof.name == 'missing' else 'points'}"
+    return f"{points(proof.at_most)} {'%' if proof.name == 'missing' else 'points'}"
 
 
 def _few(findings: Sequence[Finding]) -> list[str]:

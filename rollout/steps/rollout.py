@@ -5,7 +5,7 @@ evidence, whoever asks.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rollout.errors import Refused, Unproven
@@ -24,9 +24,11 @@ from rollout.steps.rules import (
     refuse_unadmitted,
     refuse_while_restoring,
     refuse_while_withdrawn,
+    steps_of,
     turn_back_hint,
     way_back_complaint,
 )
+from rollout.steps.window import exposed_steps
 from rollout.target import certificate
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
@@ -53,7 +55,8 @@ def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
         )
     before = rollout.from_slot if rollout else _before(state, slot)
     last = last_share(steering, before)
-    left = [s for s in steering.target.settings["steps"] if s < last and not (rollout and s in passed)]
+    steps = steps_of(steering, rollout) if rollout else exposed_steps(steering.target)
+    left = [s for s in steps if s < last and not (rollout and s in passed)]
     installed = bool(held and held.proven and held.release == release and held.sha256 == sha256)
     answer = {
         "release": release,
@@ -177,8 +180,12 @@ def admit(steering: Steering, shown: Mapping[str, Any], token: int) -> dict[str,
     return {"changed": True, "say": f"{steering.target.name}: certificate of {release} accepted"}
 
 
-def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, Any]:
+def begin(
+    steering: Steering, release: str, token: int, why: str, steps: Sequence[int] = ()
+) -> dict[str, Any]:
     """Open the rollout of a proven release: from here on, rollback knows the way.
+
+    ``steps`` are kept as its own where the site says how many visitors may be exposed.
 
     :raises Refused: no certificate, no verified backup, not proven, quarantined without ``why``, or a restore
         is under way.
@@ -205,6 +212,7 @@ def begin(steering: Steering, release: str, token: int, why: str) -> dict[str, A
             from_slot=source,
             from_release=state.slots[source].release if source else None,
             why=why,
+            **({"steps": list(steps)} if steering.target.settings.get("exposure_visitors") else {}),
         )
         return {"changed": True, "slot": slot}
 

@@ -1,12 +1,12 @@
 """What must hold before a rollout may go on: certificate, backup, no quarantine, no step skipped."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rollout.errors import Refused
 from rollout.target import certificate
-from rollout.target.state import UNDECIDED, State
+from rollout.target.state import UNDECIDED, Rollout, State
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE
 from rollout.text import RELEASE_ANOTHER, one_line, restore_words, rollback_words, withdrawal_words
@@ -167,13 +167,18 @@ def backup_complaint(steering: Steering, state: State) -> str:
     return ""
 
 
+def steps_of(steering: Steering, rollout: Rollout | None) -> Sequence[int]:
+    """The steps that a rollout takes: its own, or the site's."""
+    return (rollout.steps if rollout else ()) or steering.target.settings["steps"]
+
+
 def refuse_skipped_steps(steering: Steering, state: State, share: int) -> None:
     """Refuse a share while an earlier step has no passed window."""
     rollout = state.rollout
     if rollout is None or rollout.from_slot is None or not is_admitting(steering):
         return
     passed = {w.share for w in state.windows_of(rollout.release) if w.verdict == "passed"}
-    before = [step for step in steering.target.settings["steps"] if step < share and step not in passed]
+    before = [step for step in steps_of(steering, rollout) if step < share and step not in passed]
     if before:
         raise Refused(
             f"The step of {before[0]} % has no passed window, so {rollout.release} does not get {share} %.",

@@ -2,15 +2,15 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from checks.window import signals
+from checks.window import exposure, signals
 from checks.window.baseline import Baseline
 from checks.window.carried import Carried
 from checks.window.detectable import claim
@@ -74,6 +74,8 @@ def open_window(
         refuse_short(steering.target, kind, limits, why)
         control = rollout.from_slot if rollout.share < FULL_SHARE else None
         traffic = requests_per_minute(steering.target)
+        if kind == "step":
+            limits = _hurried(steering.target, limits, rollout.share)
         data: dict[str, Any] = {
             "id": f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
             "kind": kind,
@@ -110,6 +112,24 @@ def signals_of(target: Target) -> tuple[signals.Signal, ...]:
         return signals.parse(target.secrets.get("signals") or [])
     except ValueError as error:
         raise Refused(str(error), "Correct it in the inventory, then: ./p12 provision") from None
+
+
+def exposed_steps(target: Target) -> Sequence[int]:
+    """The steps of a rollout that is to come: the site's, or as fast as few enough visitors are exposed."""
+    given: Sequence[int] = target.settings["steps"]
+    most, traffic = target.settings.get("exposure_visitors"), requests_per_minute(target)
+    limits = limits_of(target, "step")
+    if not (most and traffic and limits.by_request):
+        return given
+    return exposure.steps(limits, traffic, given, most)
+
+
+def _hurried(target: Target, limits: WindowLimits, share: int) -> WindowLimits:
+    """A step's limits where steps rise as fast as they may: it ends as soon as there can be a proof."""
+    traffic = requests_per_minute(target)
+    if not (target.settings.get("exposure_visitors") and traffic and limits.by_request):
+        return limits
+    return replace(limits, seconds=exposure.Traffic(limits, traffic, share).seconds_of_proof())
 
 
 def allow(steering: Steering, release: str, why: str, minutes: float | None) -> None:

@@ -19,7 +19,7 @@ from rollout.target.lock import Holder
 from rollout.target.state import TURNED_BACK, UNDECIDED, State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import requests_per_minute
-from rollout.text import one_line
+from rollout.text import one_line, withdrawal_words
 
 LOOK_SECONDS = 0.5
 # How a window stands is said at most so many times in its length, and not more often than this.
@@ -147,7 +147,7 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
         if driver and not driver.is_running():
             raise Refused("Who took the lock is gone, so nobody waits; the guard goes on watching.")
         if time.monotonic() >= tell_at:
-            return {"verdict": "", "say": _standing(steering, window)}
+            return {"verdict": "", "say": _standing(steering, state, window)}
         time.sleep(LOOK_SECONDS)
 
 
@@ -164,7 +164,9 @@ def _driver(holder: Holder) -> psutil.Process | None:
     return None
 
 
-def _standing(steering: Steering, window: Window) -> str:
+def _standing(steering: Steering, state: State, window: Window) -> str:
+    if state.withdrawal:
+        return f"{steering.target.name}: {withdrawal_words(state.withdrawal)}"
     beat = read_json(steering.target.steering / "guard.json") or {}
     standing = beat.get("standing") if beat.get("window") == window.id else None
     known = standing or {

@@ -62,6 +62,7 @@ def _begun(state: State, entry: Entry) -> State:
         begun_at=entry.at,
         share=share,
         first_window=len(unfinished),
+        steps=list(entry.data.get("steps") or ()),
         **{name: entry.data[name] for name in BEGUN},
     )
     released = {release: why for release, why in state.quarantined.items() if release != begun.release}

@@ -48,7 +48,8 @@ class Window:
 class Rollout:
     """The newest rollout of a target; ``ended`` is empty, ``finished`` or ``rolled back``.
 
-    ``first_window`` is the place of its first window among all that there were.
+    ``first_window`` is the place of its first window among all that there were; ``steps`` are its own, where
+    the site's are not what it takes.
     """
 
     release: str
@@ -59,6 +60,7 @@ class Rollout:
     share: int = 0
     ended: str = ""
     first_window: int = 0
+    steps: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

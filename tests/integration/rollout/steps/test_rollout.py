@@ -747,3 +747,29 @@ def test_staging_certifies_what_serves_everything_and_passed_its_burst(live: Ste
 
     assert reports.certificate_of(live.steering, OLD, digest_of(OLD))["valid"]
     assert not reports.certificate_of(live.steering, NEW, digest_of(NEW))["valid"]
+
+
+def test_where_the_site_says_how_many_visitors_may_be_exposed_steps_rise_as_fast_as_that_allows(
+    live: Steered,
+) -> None:
+    live.settings |= {"exposure_visitors": 20, "visitors_rate": 100}
+    live.settings["windows"]["step"] = live.settings["windows"]["step"] | {"by_request": True}
+    steps = rollout.plan(live.steering, NEW, digest_of(NEW))["steps"]
+    live.take()
+    live.admit(NEW)
+    slot = rollout.claim(live.steering, NEW, digest_of(NEW), live.token, "")["slot"]
+    live.install(slot, NEW)
+    live.prove(NEW)
+
+    rollout.begin(live.steering, NEW, live.token, "", steps)
+
+    assert steps[0] > 5
+    begun = live.steering.state().rollout
+    assert begun is not None
+    assert begun.steps == steps
+    live.settings["visitors_rate"] = 1  # what is under way keeps its steps
+    assert rollout.plan(live.steering, NEW, digest_of(NEW))["steps"] == steps
+    refused(live, lambda t: t.shift(NEW, 98))
+    live.shift(NEW, steps[0])
+    live.settings["visitors_rate"] = 1000
+    assert live.open().limits["seconds"] < live.settings["windows"]["step"]["seconds"]

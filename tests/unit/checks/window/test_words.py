@@ -9,7 +9,7 @@ import pytest
 from checks.base.report import Finding, Verdict
 from checks.window.absence import Proof
 from checks.window.detectable import claim
-from checks.window.exposure import Traffic, cost
+from checks.window.exposure import Traffic, cost, steps
 from checks.window.judge import Judgement, WindowJudge
 from checks.window.limits import WindowLimits
 from checks.window.words import reasons, standing, summarise
@@ -108,3 +108,29 @@ def test_the_expected_time_and_cost_are_those_of_simulated_windows(
     assert traffic.visitors_until_found(ratio) == pytest.approx(
         statistics.mean(f.errors for f in found), rel=0.5
     )
+
+
+def test_steps_rise_as_fast_as_few_enough_visitors_are_expected_to_fail() -> None:
+    given = [5, 25, 100]
+
+    assert steps(LIMITS, 600, given, 20) == [50]
+    assert steps(LIMITS, 600, given, 6.5)[0] == 25
+    assert steps(LIMITS, 600, given, 5)[0] == 10
+    assert steps(LIMITS, 600, given, 0.5)[:2] == [1, 2]
+
+
+@pytest.mark.parametrize("per_minute", [20, 600, 30000])
+@pytest.mark.parametrize("most", [3, 20, 200])
+def test_each_step_costs_no_more_than_is_allowed_or_is_the_next_one(per_minute: float, most: float) -> None:
+    found = steps(LIMITS, per_minute, [5, 25, 100], most)
+
+    assert found == sorted(set(found))
+    assert max(found) < 100
+    first = Traffic(LIMITS, per_minute, found[0])
+    assert found[0] == 1 or first.visitors_at_most(0.05) <= most
+
+
+def test_a_window_that_may_hurry_is_as_long_as_its_proof_needs() -> None:
+    assert Traffic(LIMITS, 60000, 50).seconds_of_proof() == LIMITS.seconds * 0.2
+    assert 120 < Traffic(LIMITS, 600, 25).seconds_of_proof() < 600
+    assert Traffic(LIMITS, 60, 5).seconds_of_proof() == LIMITS.seconds
