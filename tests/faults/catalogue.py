@@ -309,11 +309,11 @@ if request.method == 'GET' and request.path == '/api/notes':
     ),
     Fault(
         "slow_tail",
-        "two of a hundred of production's answers take 300 ms longer",
+        "five of a hundred of production's answers take 300 ms longer",
         "window",
         "slow|latency|p99",
         in_production("""
-if random.random() < 0.02:
+if random.random() < 0.05:
     time.sleep(0.3)
 """),
     ),
