@@ -1,4 +1,4 @@
-"""How long judging a long window's kept samples takes: 120 minutes, 500 requests a second, a sample each.
+"""How long judging 120 minutes of kept samples takes, at 500 requests a second, sampled as the guard does.
 
 .venv/bin/python -m benchmarks.judging
 """
@@ -16,8 +16,8 @@ from checks.window import samples
 from checks.window.cells import Cells, Line
 from checks.window.limits import WindowLimits
 
-MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 1, 5, 2.0
-RATE, DIFFERENT_LOOKS = 500, 60
+MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 5, 5, 2.0
+RATE, DIFFERENT_LOOKS = 500, 24
 EDGES = [f"{0.001 * 1.2**step:.4g}" for step in range(20, 45)]
 NAMES = {f"{slot}-{number}.app1": slot for slot in ("green", "blue") for number in (1, 2)}
 
@@ -30,13 +30,13 @@ PATHS = ("/", "/api/notes", "/api/notes/7", "/api/notes/7/view", "/api/notes/7/l
 
 
 def looks(chance: random.Random) -> list[dict[str, Any]]:
-    """What the request log brings in some looks, each over parts of two seconds."""
+    """What the request log brings in some looks."""
     cells, taken = Cells(NAMES), []
     for look in range(DIFFERENT_LOOKS):
-        for number in range(RATE):
+        for number in range(RATE * EVERY_SECONDS):
             status = 200 if chance.random() < 0.98 else chance.choice((404, 429, 503, 500))
             client, waited = chance.randbytes(2), int(chance.lognormvariate(2.5, 0.7))
-            at, server = LINE.second + look + (number > RATE // 2), chance.choice([*NAMES])
+            at, server = LINE.second + EVERY_SECONDS * look + number // RATE, chance.choice([*NAMES])
             asked = LINE._replace(second=at, server=server, status=status, client=client, waited_ms=waited)
             cells.add(asked._replace(path=chance.choice(PATHS)))
         taken.append(
@@ -52,9 +52,9 @@ def simulated(chance: random.Random) -> list[dict[str, Any]]:
     taken, logged = [], looks(chance)
     for at in range(0, 60 * MINUTES + 1, EVERY_SECONDS):
         for name, counted in counters.items():
-            counted["requests"] += RATE // 4
+            counted["requests"] += RATE // 4 * EVERY_SECONDS
             counted["retries"] += chance.random() < 0.2
-            for edge in chance.choices(EDGES, k=RATE // 4):
+            for edge in chance.choices(EDGES, k=RATE // 4 * EVERY_SECONDS):
                 latency[name][edge] += 1
         taken.append(
             {
@@ -77,7 +77,7 @@ def simulated(chance: random.Random) -> list[dict[str, Any]]:
                     }
                     for name in NAMES
                 },
-                "requests": logged[at % DIFFERENT_LOOKS],
+                "requests": logged[at // EVERY_SECONDS % DIFFERENT_LOOKS],
                 "database": {
                     **{"at": float(at), "started": "1", "stats_reset": "never", "deadlocks": 0},
                     **{"connections": 20, "connection_limit": 97, "pooler_waiting": 0},
@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     limits = WindowLimits(60.0 * MINUTES, 60.0 * MINUTES, 3000, 0.01)
-    question = samples.Question("production", "green", "blue", limits)
+    assert limits.look_seconds == EVERY_SECONDS
+    question = samples.Question("production", "green", "blue", limits, share=50)
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "samples.jsonl"
         lines = [question.to_line(), *map(samples.to_line, simulated(random.Random(1)))]

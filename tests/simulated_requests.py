@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from checks.window.cells import BELOW_A_MILLISECOND
 from tests.simulated import happened
 
 LOOK = 10.0
@@ -129,7 +130,7 @@ def timings(
         value = chance.gauss(middle, SPREAD)
         if ratio and chance.random() < ratio:
             value += late
-        bucket = math.ceil(value / STEP)
+        bucket = math.ceil(value / STEP) if value >= 0 else BELOW_A_MILLISECOND
         found[bucket] = found.get(bucket, 0) + 1
     return found
 

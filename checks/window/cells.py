@@ -5,7 +5,7 @@ Pure. A line is read with ``parse_line``, put into ``Cells`` and comes out as li
     [second, slot, route, status, requests, clients, largest, {bucket: count}]
 
 ``second`` is that in which the requests ended, or the one before: a guard that looks each second begins in
-the middle of one, and gives both halves as one. ``slot`` is "" where no server had them, ``status`` one of
+the middle of one, and gives both halves as one. What went well is one cell from one look to the next. ``slot`` is "" where no server had them, ``status`` one of
 ``STATUSES``, ``clients`` how many clients they are of and ``largest`` how many are of one of them.
 """
 
@@ -235,7 +235,8 @@ class Cells:
         slot, route = self.slots.get(line.server, ""), self.routes.of(line)
         status = status_class(line.status, line.ended)
         self._first = line.second if self._first is None else self._first
-        key = (self._first + max(line.second - self._first, 0) // 2 * 2, slot, route, status)
+        since = max(line.second - self._first, 0) // 2 * 2 if status != "2xx" else 0
+        key = (self._first + since, slot, route, status)
         self._clients[key][line.client] += 1
         self._of_slot[slot].add(line.client)
         if line.waited_ms >= 0:

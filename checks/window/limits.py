@@ -39,6 +39,8 @@ OBSERVABLE = (
     *("slow_p90", "slow_p95", "slow_p99", "latency", "missing", "unwanted", "shared_seconds"),
     *("old_slot_worsened",),
 )
+# Blocks of so many seconds need no look each second.
+LONG_BLOCK_SECONDS = 10.0
 # Less than this nobody can wait for.
 LEAST_ALPHA = 1e-9
 
@@ -164,6 +166,11 @@ class WindowLimits:
     def block_seconds(self) -> float:
         """How long the blocks are that requests are weighed by."""
         return min(max(self.seconds / 60, 1.0), 10.0)
+
+    @property
+    def look_seconds(self) -> float:
+        """How much time at least lies between two samples: half a block where that is long, else any."""
+        return self.block_seconds / 2 if self.block_seconds >= LONG_BLOCK_SECONDS else 0.0
 
     def tolerable_at(self, share: int) -> Tolerable:
         """What a candidate with so many percent of the traffic may hide for its window to pass."""

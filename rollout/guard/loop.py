@@ -44,6 +44,8 @@ from rollout.target.target import Target, heartbeat, requests_per_minute
 OWNER = "guard"
 RATE_SECONDS = 60.0
 REPEAT_SECONDS = 3600.0
+# A look that comes so little before its time is not put off to the next.
+SOON_SECONDS = 0.5
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Guard:
     clock: Callable[[], float] = time.time
     judges: dict[str, judge.WindowJudge] = field(default_factory=dict)
     healed_at: float = 0.0
+    sampled_at: float = 0.0
     database: database_reader.PressureReader | None = None
     log: request_log.RequestLog | None = None
     site_signals: signals.SiteSignals | None = None
@@ -181,10 +184,13 @@ class Guard:
         return self.told_cost[1]
 
     def watch(self, window: Window) -> None:
-        """Take one sample of a window, keep it, judge all of them, and act on the verdict."""
+        """Take one sample of a window where it is time for one, keep it, judge all, act on the verdict."""
         path = samples_path(self.steering.target, window.id)
         if window.id not in self.judges:
-            self.judges = {window.id: self.judge_so_far(window)}
+            self.judges, self.sampled_at = {window.id: self.judge_so_far(window)}, 0.0
+        if 0 <= self.clock() - self.sampled_at < self.judges[window.id].limits.look_seconds - SOON_SECONDS:
+            return
+        self.sampled_at = self.clock()
         try:
             taken = sample(self.steering, self.clock, lambda: self.pressure(window), self.requests)
         except RolloutError as error:
