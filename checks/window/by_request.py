@@ -7,8 +7,9 @@ from typing import Any
 
 from checks.base.report import Finding, Verdict, compare, held, require
 from checks.window.absence import Proof, points
+from checks.window.before import Before
 from checks.window.carried import Carried
-from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Before, Evidence
+from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Evidence
 from checks.window.latency import SLOWER
 from checks.window.limits import WindowLimits
 from checks.window.streams import HARM
@@ -99,6 +100,7 @@ class ByRequest:
         yield self._shared()
         yield self._worsened()
         yield self._unserved()
+        yield from self._since_before()
         for proof in self.proofs(is_due):
             yield self._proven(proof)
 
@@ -166,6 +168,25 @@ class ByRequest:
         return held(
             compare("unserved_ln_e", round(log_e, 6), "<", round(WORSE_LN_E, 6), HINTS[UNSERVED], said)
         )
+
+    def _since_before(self) -> Iterator[Finding]:
+        """What either slot has that was not there before the release is no pass, whosever it is."""
+        for slot, since in self.evidence.since.items():
+            for found in since.findings():
+                if slot == self.evidence.control:
+                    yield replace(held(found), name=f"old_slot_{found.name}")
+                elif found.verdict is Verdict.FAILED:
+                    yield replace(found, name=f"new_slot_{found.name}", verdict=Verdict.UNKNOWN)
+
+    @property
+    def look(self) -> Mapping[str, float]:
+        """Each slot's failed requests of the last look, as evidence counts them."""
+        return self.evidence.look
+
+    @property
+    def per_second(self) -> float:
+        """The candidate's requests per second."""
+        return self.evidence.per_second
 
     @property
     def timed(self) -> int:

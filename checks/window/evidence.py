@@ -6,11 +6,13 @@ both slots suffer at once is nobody's evidence: it is counted apart, and is ``he
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from checks.window.absence import Tolerable
+from checks.window.against_before import AgainstBefore, Asked
+from checks.window.before import Before
 from checks.window.carried import LARGEST_LN, Carried
 from checks.window.cells import ROUTE_NAMES
 from checks.window.detectors import (
@@ -46,13 +48,8 @@ SHARED_MEMORY_BLOCKS = 60
 UNSERVED = "unserved"
 
 
-@dataclass(frozen=True)
-class Before:
-    """How the service was before the release: ratios per class, and the mean of ln ms."""
-
-    ratios: dict[str, float] = field(default_factory=dict)
-    level: float | None = None
-    good_per_minute: float | None = None
+# The chance of taking either slot wrongly for worse than before the release.
+BEFORE_DOUBT = 1e-3
 
 
 @dataclass
@@ -98,6 +95,24 @@ class Evidence:
         # Failed requests of each arm in the last look, as evidence counts them.
         self.look: dict[str, float] = {}
         self._looks: deque[tuple[float, int]] = deque()
+        self.since = dict(self._since())
+
+    def _since(self) -> Iterator[tuple[str, AgainstBefore]]:
+        """What holds each arm against how the service was before the release, if that is known."""
+        if self.before is None or not self.before.requests:
+            return
+        for slot, share in ((self.candidate, self.share), (self.control, 1 - self.share)):
+            asked = Asked(
+                slot,
+                self.tolerable,
+                BEFORE_DOUBT,
+                self.horizon,
+                self.block_seconds,
+                None,
+                self.cold_seconds if slot == self.candidate else 0.0,
+                share,
+            )
+            yield slot, AgainstBefore(self.before, asked)
 
     def add(self, elapsed: float, seconds: float, found: Mapping[str, Any]) -> None:
         """Take in a look of so many seconds; ``elapsed`` is the window's time at its end."""
@@ -139,6 +154,8 @@ class Evidence:
             *(stream.evidence for stream in self.streams.values()),
         ):
             evidence.restart(due)
+        for since in self.since.values():
+            since.add(self.elapsed, self.elapsed - block.start, block)
         trouble = self._shared(block)
         if trouble:
             self.shared.append((self.elapsed, self.elapsed - block.start, trouble))

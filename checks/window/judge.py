@@ -14,8 +14,10 @@ from typing import Any
 from checks.base.report import Finding, Verdict, combine, compare, held, observe, require
 from checks.window.absence import Proof
 from checks.window.baseline import COUNTS, Baseline, Threshold
+from checks.window.before import Before
 from checks.window.bodies import Bodies
 from checks.window.by_request import ByRequest
+from checks.window.by_request_alone import ByRequestAlone
 from checks.window.comparisons import Alone, BesideControl
 from checks.window.leaks import Leaks
 from checks.window.limits import WindowLimits
@@ -76,6 +78,7 @@ class WindowJudge:
     share: int = 0
     # What the windows before of the same release came to; see ``carried``.
     earlier: Mapping[str, Any] | None = None
+    before: Before | None = None
     judgement: Judgement = field(default=Judgement(None, ()), init=False)
 
     def __post_init__(self) -> None:
@@ -91,11 +94,7 @@ class WindowJudge:
         # holds as well, and as it may be everybody's trouble, what breaks them is held.
         self._by_limits = Alone(self.limits, self.candidate, self.baseline) if self._is_last else None
         # How the window is judged whose samples hold what the request log brought.
-        self._by_request = (
-            ByRequest(self.limits, self.candidate, self.control, self.share, carried=self.earlier)
-            if self.limits.by_request and self.control is not None and self.share
-            else None
-        )
+        self._by_request = self._judge_of_requests()
         self._has_requests = False
         self._threshold = Threshold(self.limits.baseline_requests)
         self._database = Database(self.limits, self.control is None or self._is_last)
@@ -119,6 +118,15 @@ class WindowJudge:
     def _is_last(self) -> bool:
         """Whether the control is a holdback: only then is there a baseline beside it."""
         return self.control is not None and self.baseline is not None
+
+    def _judge_of_requests(self) -> ByRequest | ByRequestAlone | None:
+        """Where neither a control nor the time before is known, requests have nothing to be held against."""
+        limits, before = self.limits, self.before
+        if not (limits.by_request and self.share):
+            return None
+        if self.control is not None:
+            return ByRequest(limits, self.candidate, self.control, self.share, before, self.earlier)
+        return ByRequestAlone(limits, self.candidate, self.share, before) if before else None
 
     def add(self, sample: Mapping[str, Any]) -> Judgement:
         """Take one sample in and say where the window stands now."""
@@ -168,13 +176,13 @@ class WindowJudge:
             self._settle_threshold(sample)
 
     def _take_requests(
-        self, judging: ByRequest, found: Mapping[str, Any], segment: Segment, is_broken: bool
+        self, judging: ByRequest | ByRequestAlone, found: Mapping[str, Any], segment: Segment, is_broken: bool
     ) -> int:
         """Judge a look's requests where every one is known; return how many of the candidate's failed."""
         look: Mapping[str, float] = {}
         if not is_broken:
             judging.add(self._elapsed, segment.elapsed, {**found, "cells": self._requests.cells})
-            look = judging.evidence.look
+            look = judging.look
         old = str(self.control)
         self._old_breaker.add(self._elapsed, segment.count(old, "requests"), round(look.get(old, 0.0)))
         return round(look.get(self.candidate, 0.0))
@@ -225,7 +233,7 @@ class WindowJudge:
             baseline=self._baseline(),
             failing=self._requests.failing() if verdict in (Verdict.FAILED, Verdict.HELD) else "",
             proofs=judging.known_proofs if judging else (),
-            per_second=judging.evidence.per_second if judging else 0.0,
+            per_second=judging.per_second if judging else 0.0,
         )
 
     def _is_observed(self, name: str) -> bool:

@@ -183,7 +183,7 @@ class Latency:
             tail[math.ceil(bucket - level)] += count
         answers = tail.total()
         if answers * (1 - quantile) >= FEWEST_BEYOND and answers >= LEARNS_AGAIN * self._learned.get(key, 0):
-            self.edges[key], self._learned[key] = _edge(tail, quantile), answers
+            self.edges[key], self._learned[key] = edge_of(tail, quantile), answers
 
     def slowest_route(self) -> Proof | None:
         """Bound how many times as slow as beside it, in the control, the slowest route can be.
@@ -213,7 +213,8 @@ def beyond(buckets: Mapping[int, int], edge: float) -> tuple[int, int]:
     return sum(buckets.values()), sum(count for bucket, count in buckets.items() if bucket > edge)
 
 
-def _edge(histogram: Mapping[int, int], quantile: float) -> int:
+def edge_of(histogram: Mapping[int, int], quantile: float) -> int:
+    """The first bucket that such a part of the answers did not exceed."""
     seen, wanted = 0, quantile * sum(histogram.values())
     for edge in sorted(histogram):
         seen += histogram[edge]

@@ -24,6 +24,7 @@ from checks.base.errors import CannotMeasure, Misused
 from checks.base.report import Finding, Report, Verdict
 from checks.base.validation import validate
 from checks.window.baseline import Baseline
+from checks.window.before import Before
 from checks.window.judge import Judgement, WindowJudge
 from checks.window.limits import WindowLimits
 
@@ -47,6 +48,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: int = 0
     # What the windows before of the same release came to.
     earlier: dict[str, Any] | None = None
+    before: Before | None = None
+    before_unknown: str = ""
 
     def to_line(self) -> str:
         """The first line of a kept window, without the newline."""
@@ -54,7 +57,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def judge(self) -> WindowJudge:
         """What judges a window that is about to be watched."""
-        return WindowJudge(self.limits, self.candidate, self.control, self.baseline, self.share, self.earlier)
+        asked = (self.limits, self.candidate, self.control, self.baseline, self.share)
+        return WindowJudge(*asked, earlier=self.earlier, before=self.before)
 
 
 def to_line(sample: Mapping[str, Any]) -> str:
@@ -93,7 +97,7 @@ def _question(path: Path, line: bytes) -> Question:
         )
     try:
         question = validate(asked, Question, "the question")
-        for name in ("limits", "baseline"):
+        for name in ("limits", "baseline", "before"):
             known = msgspec.to_builtins(getattr(question, name)) or {}
             if unknown := {*(asked.get(name) or {})} - {*known}:
                 raise ValueError(f"this kit knows no {', '.join(sorted(unknown))} of the {name}")

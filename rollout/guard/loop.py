@@ -18,13 +18,16 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from checks.base.errors import CannotMeasure
 from checks.base.report import Verdict
 from checks.window import exposure, judge, samples, words
+from checks.window.before import Before
 from checks.window.limits import WindowLimits
+from checks.window.minutes import Minute
 from checks.window.withdrawal import Withdrawal
 from rollout.errors import RolloutError
 from rollout.files import write_json
-from rollout.guard import database_reader, request_log, signals
+from rollout.guard import database_reader, minutes, request_log, signals
 from rollout.steps.rollback import ignore_full_disk, roll_back
 from rollout.steps.window import (
     carried_into,
@@ -81,6 +84,11 @@ class Guard:
     sampled_at: float = 0.0
     database: database_reader.PressureReader | None = None
     log: request_log.RequestLog | None = None
+    # What the log brought, minute by minute; and the release that serves while nothing is changed.
+    kept: minutes.KeptMinutes | None = None
+    undisturbed: str = ""
+    # How the service was before the open window's release, in words.
+    before: str = ""
     site_signals: signals.SiteSignals | None = None
     rate: RequestRate = field(default_factory=RequestRate)
     # The window that was held, and who watches what becomes of its harm.
@@ -101,6 +109,8 @@ class Guard:
                 self.tell(error)
             self.alive("READY=1\nWATCHDOG=1")
             stop.wait(max(0.05, settings["interval_seconds"] - (time.monotonic() - started)))
+        if self.kept and (minute := self.kept.folding.take()):
+            self.keep_minute(minute)
 
     def tell(self, error: Exception) -> None:
         """Log a failed round, one kind of failure once an hour; one that nobody foresaw with its place."""
@@ -124,6 +134,7 @@ class Guard:
             self.turn_back(state.rollback["why"])
             state = self.state()
         self.read_signals(state)
+        self.undisturbed = minutes.serves_undisturbed(self.steering, state)
         window = state.open_window
         if window is not None and state.rollout and state.rollout.ended:
             summary = f"the rollout was {state.rollout.ended} meanwhile"
@@ -169,6 +180,7 @@ class Guard:
                 "window": window.id if window else None,
                 "standing": words.standing(judging.judgement) if judging else None,
                 "exposure": self.exposure(window) if window else "",
+                "before": self.before if window else None,
                 "requests_per_minute": self.rate.per_minute,
                 "database_error": self.database.error if self.database else "",
             },
@@ -227,13 +239,27 @@ class Guard:
         except OSError as error:
             broken = [f"the request log cannot be read: {error}"]
             return {"cells": [], "clients": {}, "failures": [], "broken": broken}
-        return self.log.take(self.steering.balancer.line_counts)
+        taken = self.log.take(self.steering.balancer.line_counts)
+        self.kept = self.kept or minutes.KeptMinutes(self.steering.target)
+        if minute := self.kept.folding.add(self.clock(), taken, self.undisturbed):
+            self.keep_minute(minute)
+        return taken
+
+    def keep_minute(self, minute: Minute) -> None:
+        """Keep a minute that is over; one that cannot be written is not known."""
+        try:
+            if self.kept:
+                self.kept.write(minute)
+        except OSError as error:
+            self.tell(error)
 
     def judge_so_far(self, window: Window) -> judge.WindowJudge:
         """The window as its kept samples leave it; the first look writes down what is asked."""
         target, state = self.steering.target, self.state()
         path = samples_path(target, window.id)
-        question = question_of(target, window, carried_into(target, state, window))
+        known = self.known_before(state, window, path)
+        self.before = str(known[0] or f"unknown: {known[1]}")
+        question = question_of(target, window, carried_into(target, state, window), known)
         if not path.exists():
             _keep(path, question.to_line())
         judging = question.judge()
@@ -246,6 +272,14 @@ class Guard:
             judging.add({})
             _keep(path, samples.to_line({}))
         return judging
+
+    def known_before(self, state: State, window: Window, path: Path) -> tuple[Before | None, str]:
+        """How it was before the release, as it was found at the window's first look; else None and why."""
+        with suppress(CannotMeasure):
+            asked, _ = samples.read(path)
+            return asked.before, asked.before_unknown
+        begun_at = state.rollout.begun_at if state.rollout else window.opened_at
+        return minutes.before_release(self.steering.target, begun_at)
 
     def close(self, window: Window, judgement: judge.Judgement) -> None:
         """Journal a window's verdict and act on it: a failed one turns traffic back, full disk or not."""

@@ -27,6 +27,7 @@ def show(target: Target) -> dict[str, Any]:
         "releases": f"p12_keep_releases: {settings['keep_releases']}, and what slots hold",
         "artifacts": f"p12_keep_releases: {settings['keep_releases']}, and what slots hold",
         "windows": f"p12_keep_windows: {settings['keep_windows']}",
+        "minutes": f"p12_baseline_days: {settings['baseline_days']}, and 100 MB",
         "kit": f"p12_keep_kits: {settings['keep_kits']}, and what runs",
         "backups": f"p12_backup_keep: {', '.join(f'{n} {name}' for name, n in keep.items())}; "
         "remove others: ./p12 backup --prune",

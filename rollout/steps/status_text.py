@@ -76,6 +76,8 @@ def _window_lines(answer: Mapping[str, Any]) -> list[str]:
     lines = [f"  window      {window['kind']} at {window['share']} %, open for {_ago(window['opened_at'])}"]
     told = (window.get("claim"), beat.get("exposure"))
     lines += [f"              {said}" for said in told if said]
+    if beat.get("before") and beat.get("window") == window["id"]:
+        lines.append(f"              before the release: {beat['before']}")
     standing = beat.get("standing") if beat.get("window") == window["id"] else None
     if standing:
         seen = f"{standing['requests']} requests, {standing['errors']} errors"

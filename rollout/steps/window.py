@@ -12,6 +12,7 @@ import msgspec
 
 from checks.window import exposure, signals
 from checks.window.baseline import Baseline
+from checks.window.before import Before
 from checks.window.carried import Carried
 from checks.window.detectable import claim
 from checks.window.limits import WindowLimits
@@ -183,8 +184,17 @@ def carried_into(target: Target, state: State, window: Window) -> dict[str, Any]
     return None
 
 
-def question_of(target: Target, window: Window, earlier: dict[str, Any] | None = None) -> Question:
-    """What a window asks, as it is kept with its samples; ``earlier`` is what those before it came to."""
+def question_of(
+    target: Target,
+    window: Window,
+    earlier: dict[str, Any] | None = None,
+    before: tuple[Before | None, str] = (None, ""),
+) -> Question:
+    """What a window asks, as it is kept with its samples.
+
+    ``earlier`` is what those before it came to, ``before`` how the service was before the release, or None
+    and why that is not known.
+    """
     return Question(
         target=target.name,
         candidate=window.slot,
@@ -196,6 +206,8 @@ def question_of(target: Target, window: Window, earlier: dict[str, Any] | None =
         release=window.release,
         share=window.share,
         earlier=earlier,
+        before=before[0],
+        before_unknown=before[1],
     )
 
 

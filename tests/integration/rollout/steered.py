@@ -195,6 +195,7 @@ class Steered:
             "certificate_valid_minutes": 60,
             "keep_releases": 3,
             "keep_windows": 3,
+            "baseline_days": 14,
         }
         write_json(self.directory / "secrets.json", SECRETS)
         self.forget()

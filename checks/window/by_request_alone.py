@@ -1,0 +1,160 @@
+"""A window in which nobody old serves, request by request: held against how the service was before.
+
+With nobody beside it harm may be anybody's, so it is held: going back may help, and tells whose it was. A
+pass is a proof here as well, of how far the release is above what was before it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from checks.base.report import Finding, Verdict, held, require
+from checks.window.absence import Proof, difference
+from checks.window.against_before import AgainstBefore, Asked
+from checks.window.before import Before
+from checks.window.latency import BUCKET_LOG, SLOWER, beyond
+from checks.window.limits import WindowLimits
+from checks.window.minutes import Anonymity
+from checks.window.passing import Alive
+from checks.window.streams import HARM, Block, Fold
+
+SUSPICIOUS = 1 / 3
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What was seen until a time: requests and events for each of errors, unwanted and slow answers."""
+
+    at: float = 0.0
+    counts: tuple[float, ...] = (0.0,) * 6
+
+    def plus(self, at: float, counts: tuple[float, ...]) -> "Sums":
+        return Sums(at, tuple(a + b for a, b in zip(self.counts, counts, strict=True)))
+
+
+class ByRequestAlone:
+    """Judges the cells of a window without a control, of which it is known how it was before."""
+
+    def __init__(self, limits: WindowLimits, candidate: str, share: int, before: Before) -> None:
+        self.limits, self.candidate, self.before = limits, candidate, before
+        self.tolerable = limits.tolerable_at(share)
+        self.block_seconds = min(max(limits.seconds / 60, 1.0), 10.0)
+        asked = Asked(
+            candidate,
+            self.tolerable,
+            limits.alpha,
+            limits.max_seconds,
+            self.block_seconds,
+            limits.shared_seconds,
+            max(limits.cold_seconds, limits.warmup_seconds),
+            share / 100,
+        )
+        self.against = AgainstBefore(before, asked)
+        self.alive, self.anonymity = Alive(), Anonymity()
+        self.fold, self.block = Fold((candidate,)), Block(0.0)
+        self.look: dict[str, float] = {}
+        self.sums = [Sums()]
+        self.elapsed = 0.0
+        self._weighed: tuple[tuple[int, bool], list[Finding]] = ((-1, False), [])
+
+    def carried(self) -> None:
+        """Nothing: what is held against the time before begins anew with each window."""
+
+    def add(self, elapsed: float, seconds: float, found: Mapping[str, Any]) -> None:
+        """Take in a look of so many seconds that is whole; ``elapsed`` is the window's time at its end."""
+        self.elapsed, cells = elapsed, found["cells"]
+        self.fold.is_anonymous = self.anonymity.add(elapsed, found.get("clients"))
+        before = self._harm()
+        self.fold.add(self.block, cells, marks_in(found.get("marks")))
+        self.look = {self.candidate: self._harm() - before}
+        self.alive.add(elapsed, sum(cell[4] for cell in cells if cell[1] == self.candidate))
+        if elapsed - self.block.start >= self.block_seconds - 0.5 * seconds:
+            self.against.add(elapsed, elapsed - self.block.start, self.block)
+            self.sums.append(self.sums[-1].plus(elapsed, self._counts()))
+            self.block = Block(elapsed)
+
+    def _harm(self) -> float:
+        return sum(self.block.events.get((of, self.candidate), 0.0) for of in HARM)
+
+    def _counts(self) -> tuple[float, ...]:
+        block, slot = self.block, self.candidate
+        judged, harm = block.requests(slot), self._harm()
+        unwanted = sum(n for (of, at), n in block.events.items() if at == slot and of not in HARM)
+        return (judged, harm, judged + unwanted, unwanted, *self._slow())
+
+    def _slow(self) -> tuple[float, float]:
+        """The block's timed answers, and those that took over twice what 95 % of those before took."""
+        edge = self.before.edges.get("slow_p95")
+        if edge is None or self.before.level is None or not self.against.is_warm:
+            return 0.0, 0.0
+        return beyond(
+            self.block.buckets[self.candidate],
+            (self.before.level + math.log(SLOWER)) / BUCKET_LOG + edge,
+        )
+
+    @property
+    def timed(self) -> int:
+        """The candidate's answers whose latency was compared."""
+        return self.against.timed
+
+    def findings(self, is_due: bool) -> Iterator[Finding]:
+        """What the evidence came to, and what is not yet proven; anew where a block of time ends."""
+        key = (len(self.sums), is_due)
+        if self._weighed[0] != key:
+            self._weighed = (key, list(self._weigh()))
+        yield from self._weighed[1]
+        silent = self.alive.silence(self.elapsed)
+        yield require("silent_seconds", round(silent, 3), "==", 0, "The slot is not asked any more.")
+
+    def _weigh(self) -> Iterator[Finding]:
+        for found in self.against.findings():
+            yield doubted(held(found))
+        for proof in self.proofs():
+            yield self._proven(proof)
+
+    def proofs(self) -> Iterator[Proof]:
+        """Each kind of harm bounded, the worse of all that was seen and of its second half."""
+        end = self.sums[-1]
+        middle = next(sums for sums in self.sums if sums.at >= end.at / 2)
+        ratios, n = self.before.ratios, self.before.requests
+        errors = sum(ratios.get(of, 0.0) for of in HARM)
+        usual = {"errors": errors, "unwanted": sum(ratios.values()) - errors, "slow": 0.0}
+        for i, (kind, ratio) in enumerate(usual.items()):
+            tolerable, found = max(getattr(self.tolerable, kind), ratio), []
+            for begin in (self.sums[0], middle):
+                trials, events = (end.counts[j] - begin.counts[j] for j in (2 * i, 2 * i + 1))
+                found.append(difference(kind, (events, trials), (ratio * n, n), tolerable))
+            yield max(found, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
+
+    def _proven(self, proof: Proof) -> Finding:
+        hint, per_second = "", self.alive.requests / self.elapsed if self.elapsed else 0.0
+        if proof.needs:
+            wait = f", {proof.needs / per_second / 60:.0f} min at this rate" if per_second else ""
+            hint = f"Needs about {proof.needs} more requests{wait}."
+        said = (
+            f"{proof.name} at most {100 * proof.at_most:.2g} points above those before the release"
+            f" (95 %; tolerable {100 * proof.tolerable:.2g})"
+        )
+        found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
+        return replace(found, sentence=said)
+
+
+def doubted(found: Finding) -> Finding:
+    """What has so much of the evidence that it takes is not passed either, and may be held any moment."""
+    measured, limit = found.measured, found.limit
+    if found.verdict is not Verdict.PASSED or not isinstance(measured, float) or not isinstance(limit, float):
+        return found
+    if measured < limit * SUSPICIOUS or not found.name.endswith("_ln_e"):
+        return found
+    return replace(found, verdict=Verdict.UNKNOWN, hint="Looks worse than before, not yet proven.")
+
+
+def marks_in(value: Any) -> dict[str, list[int]]:
+    """The marks of a sample that are some."""
+    found = value.items() if isinstance(value, Mapping) else ()
+    return {
+        place: known
+        for place, known in found
+        if isinstance(known, list) and all(type(mark) is int for mark in known)
+    }
