@@ -14,7 +14,7 @@ def minutes(seed: int, begin: float, seconds: float, per_minute: float, world: W
     """What the guard would keep of so many seconds in which only the old slot was asked."""
     folding = Minutes((OLD, "green"))
     for at, found in looks(seed, seconds + 60, per_minute, 0.0, world):
-        moved = [[cell[0] + begin, *cell[1:]] for cell in found["cells"]]
+        moved = [[int(cell[0] + begin), *cell[1:]] for cell in found["cells"]]
         over = folding.add(begin + at, {**found, "cells": moved}, "aaaa")
         if over is not None and over.start < begin + seconds:
             yield over

@@ -37,6 +37,7 @@ class Proof:
     at_most: float
     tolerable: float
     needs: int | None
+    beside: str = "the old slot"
 
     @property
     def holds(self) -> bool:

@@ -154,7 +154,7 @@ class AgainstBefore:
         part = timing.answers / (timing.answers + FOLLOWS)
         self.now = timing.mean if self.now is None else self.now + part * (timing.mean - self.now)
         self._add_tails(block)
-        sums = self._timing = self._timing.plus(timing)
+        sums = self._timing = self._timing + timing
         if sums.answers < FEWEST:
             return
         self._timing = Timing()

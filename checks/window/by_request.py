@@ -204,6 +204,11 @@ class ByRequest:
         return self._proofs[1]
 
     @property
+    def per_second(self) -> float:
+        """The candidate's requests per second."""
+        return self.evidence.per_second
+
+    @property
     def known_proofs(self) -> tuple[Proof, ...]:
         """The proofs as they were last worked out."""
         return tuple(self._proofs[1])

@@ -56,6 +56,7 @@ class ByRequestAlone:
         self.look: dict[str, float] = {}
         self.sums = [Sums()]
         self.elapsed = 0.0
+        self._proofs: tuple[Proof, ...] = ()
         self._weighed: tuple[tuple[int, bool], list[Finding]] = ((-1, False), [])
 
     def carried(self) -> None:
@@ -70,6 +71,7 @@ class ByRequestAlone:
         self.look = {self.candidate: self._harm() - before}
         self.alive.add(elapsed, sum(cell[4] for cell in cells if cell[1] == self.candidate))
         if elapsed - self.block.start >= self.block_seconds - 0.5 * seconds:
+            self.block.close()
             self.against.add(elapsed, elapsed - self.block.start, self.block)
             self.sums.append(self.sums[-1].plus(elapsed, self._counts()))
             self.block = Block(elapsed)
@@ -110,7 +112,8 @@ class ByRequestAlone:
     def _weigh(self) -> Iterator[Finding]:
         for found in self.against.findings():
             yield doubted(held(found))
-        for proof in self.proofs():
+        self._proofs = tuple(self.proofs())
+        for proof in self._proofs:
             yield self._proven(proof)
 
     def proofs(self) -> Iterator[Proof]:
@@ -125,17 +128,25 @@ class ByRequestAlone:
             for begin in (self.sums[0], middle):
                 trials, events = (end.counts[j] - begin.counts[j] for j in (2 * i, 2 * i + 1))
                 found.append(difference(kind, (events, trials), (ratio * n, n), tolerable))
-            yield max(found, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
+            worst = max(found, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
+            yield replace(worst, beside="what was before the release")
+
+    @property
+    def known_proofs(self) -> tuple[Proof, ...]:
+        """The proofs as they were last worked out."""
+        return self._proofs
+
+    @property
+    def per_second(self) -> float:
+        """The candidate's requests per second."""
+        return self.alive.requests / self.elapsed if self.elapsed else 0.0
 
     def _proven(self, proof: Proof) -> Finding:
-        hint, per_second = "", self.alive.requests / self.elapsed if self.elapsed else 0.0
-        if proof.needs:
-            wait = f", {proof.needs / per_second / 60:.0f} min at this rate" if per_second else ""
-            hint = f"Needs about {proof.needs} more requests{wait}."
         said = (
-            f"{proof.name} at most {100 * proof.at_most:.2g} points above those before the release"
+            f"{proof.name} at most {100 * proof.at_most:.2g} points above {proof.beside}"
             f" (95 %; tolerable {100 * proof.tolerable:.2g})"
         )
+        hint = proof.needed(self.per_second)
         found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
         return replace(found, sentence=said)
 

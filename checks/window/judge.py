@@ -298,9 +298,10 @@ class WindowJudge:
         judging, comparing = self._by_request, self._comparing
         by_limits = self._by_limits.findings(self._totals, details) if self._by_limits else []
         on_hold = [held(finding) for finding in by_limits]
-        if judging is None or not self._has_requests or not isinstance(comparing, BesideControl):
-            return [*comparing.findings(self._totals, details), *on_hold]
-        retries = comparing.findings(self._totals, details, ("retries",))
+        counted = comparing.findings(self._totals, details)
+        if judging is None or not self._has_requests:
+            return [*counted, *on_hold]
+        retries = [finding for finding in counted if finding.name.startswith("retries")]
         return [*retries, *judging.findings(self._elapsed >= self.limits.seconds), *on_hold]
 
     def _sufficiency(self) -> list[Finding]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from checks.window.cells import read_cell
 from checks.window.streams import Block, Fold, Timing
 
 MINUTE = 60
@@ -133,7 +134,8 @@ class Minutes:
         if found.get("broken") or not 0 < seconds <= LONGEST_LOOK:
             return over
         self._fold.is_anonymous = self._anonymity.add(at, found.get("clients"))
-        self._fold.add(self._block, found["cells"], found.get("marks") or {})
+        cells = [read_cell(value) for value in found["cells"]]
+        self._fold.add(self._block, [cell for cell in cells if cell], found.get("marks") or {})
         self._seconds += seconds
         return over
 
@@ -141,6 +143,7 @@ class Minutes:
         """The minute at hand as far as it is known; None where nothing of it is."""
         if not self._seconds:
             return None
+        self._block.close()
         return Minute(self._start, min(self._seconds, MINUTE), self._release or "", self._block)
 
 

@@ -57,8 +57,9 @@ def reasons(judgement: Judgement) -> list[str]:
 def proved(proofs: Sequence[Proof]) -> str:
     """What was proven to be absent, as far as it is short: errors, slow answers, missing ones."""
     known = {proof.name: proof for proof in proofs}
+    errors = known["errors"]
     more = [f"{words} {proof_text(known[name])}" for name, words in SHORT.items() if name in known]
-    return "; ".join([f"errors at most {proof_text(known['errors'])} above the old slot (95 %)", *more])
+    return "; ".join([f"errors at most {proof_text(errors)} above {errors.beside} (95 %)", *more])
 
 
 def needed(proofs: Sequence[Proof], per_second: float) -> str:
@@ -66,7 +67,7 @@ def needed(proofs: Sequence[Proof], per_second: float) -> str:
     lacking = [proof for proof in proofs if not proof.holds]
     never = [proof for proof in lacking if proof.needs is None]
     proof = (never or sorted(lacking, key=lambda proof: proof.needs or 0))[-1]
-    said = f"{SHORT.get(proof.name, proof.name)} may be {proof_text(proof)} above the old slot"
+    said = f"{SHORT.get(proof.name, proof.name)} may be {proof_text(proof)} above {proof.beside}"
     if proof.name == "missing":
         said = f"the new slot may lack {proof_text(proof)} of its answers"
     if proof.name.startswith("slow "):

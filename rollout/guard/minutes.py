@@ -76,6 +76,7 @@ def serves_undisturbed(steering: Steering, state: State) -> str:
         (rollout is not None and not rollout.ended)
         or (restoration is not None and not restoration.ended)
         or state.rollback is not None
+        or state.withdrawal is not None
         or "kept" in (state.rehearsal or {})
         or read_only.is_on(steering, state)
     )

@@ -190,7 +190,7 @@ def test_alone_a_healthy_release_passes_on_a_proof(usual: Before) -> None:
 
     assert judgement.verdict is Verdict.PASSED
     said = " ".join(map(str, judgement.findings))
-    assert "points above those before the release (95 %" in said
+    assert "points above what was before the release (95 %" in said
 
 
 ALONE: dict[str, tuple[Make, str]] = {
