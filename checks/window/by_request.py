@@ -184,11 +184,6 @@ class ByRequest:
         return self.evidence.look
 
     @property
-    def per_second(self) -> float:
-        """The candidate's requests per second."""
-        return self.evidence.per_second
-
-    @property
     def timed(self) -> int:
         """The candidate's answers whose latency was compared."""
         return round(self.evidence.levels.timed)
