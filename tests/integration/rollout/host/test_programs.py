@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,3 +161,21 @@ def call(home: Path, called: str, check: bool = True) -> str:
     )
     assert not check or done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+def test_evidence_holds_every_finding_of_the_newest_windows(installed: Target) -> None:
+    collector = installed.directory.parent / "bin" / "collect_prod_evidence.sh"
+    collector.parent.mkdir()
+    shutil.copy(CHECKOUT / "tools" / collector.name, collector)
+    (installed.directory / "evidence").mkdir()
+    for number in range(programs.WINDOWS + 1):
+        report = installed.steering / "windows" / f"20261128T12000{number}-abc" / "report.json"
+        report.parent.mkdir(parents=True)
+        report.write_text(json.dumps({"findings": [number]}))
+    settings = {"host": "here", "front": "http://127.0.0.1:9", "instances": []}
+
+    answer = programs.evidence(Target("staging", installed.directory, {**installed.settings, **settings}))
+
+    kept = [name for name in answer["files"] if name.startswith("window-")]
+    assert kept == [f"window-20261128T12000{number}-abc.json" for number in range(1, programs.WINDOWS + 1)]
+    assert json.loads((Path(answer["directory"]) / kept[-1]).read_text()) == {"findings": [5]}
