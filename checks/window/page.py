@@ -101,6 +101,11 @@ def _charts(report: Report, trace: Trace) -> Iterator[Chart]:
         mark=mark,
         is_log=True,
     )
+    for name in dict.fromkeys(name for m in moments for name in m.signals):
+        values = [m.signals.get(name) for m in moments]
+        yield Chart(
+            name.replace("_", " "), "", [Line("the site's signal", "third", values)], at, _few, mark=mark
+        )
     yield Chart(
         "Evidence against the new slot",
         "As a part of what fails the window: the comparisons that came nearest to it.",

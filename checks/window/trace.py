@@ -26,6 +26,8 @@ class Moment:
     latency: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     # What each comparison came to, as a part of what fails the window.
     evidence: dict[str, float] = field(default_factory=dict)
+    # The site's own signals, as they were read last.
+    signals: dict[str, float] = field(default_factory=dict)
 
     def plus(self, later: "Moment") -> "Moment":
         latency = defaultdict(Counter, {slot: found.copy() for slot, found in self.latency.items()})
@@ -38,6 +40,7 @@ class Moment:
             self.errors + later.errors,
             latency,
             {**self.evidence, **later.evidence},
+            {**self.signals, **later.signals},
         )
 
     def error_ratio(self, slot: str) -> float | None:
@@ -70,6 +73,7 @@ class Trace:
         moment = Moment(at - self.began_at, max(at - self.began_at - before, 0.0))
         found = sample.get("requests")
         counted = self._since(sample)
+        moment.signals = dict(_signals(sample.get("signals")))
         if isinstance(found, dict):
             self._take_cells(moment, found)
         else:
@@ -132,6 +136,13 @@ def _evidence(judgement: Judgement) -> Iterator[tuple[str, float]]:
             and isinstance(limit, int | float)
         ):
             yield found.name, measured / limit if limit else 0.0
+
+
+def _signals(found: Any) -> Iterator[tuple[str, float]]:
+    for name, reading in found.items() if isinstance(found, dict) else ():
+        value = number(reading.get("value")) if isinstance(reading, dict) else None
+        if value is not None:
+            yield str(name), value
 
 
 def _buckets(latency: Any) -> Counter[int]:

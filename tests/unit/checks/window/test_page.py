@@ -1,5 +1,6 @@
 """The page that shows why: complete in itself, and whatever a sample holds is text in it."""
 
+import json
 import random
 import re
 from html.parser import HTMLParser
@@ -113,6 +114,15 @@ def test_a_window_of_before_there_was_a_request_log_has_the_same_verdict_and_its
     assert f'class="pill {replay(path).verdict}">' in html
     assert "Requests a second" in html
     assert "Failed requests" in html
+
+
+def test_the_sites_own_signals_have_a_chart_each(tmp_path: Path) -> None:
+    path = kept(tmp_path / "samples.jsonl", World(), seconds=100)
+    first, *lines = path.read_text().splitlines()
+    read = [json.loads(line) | {"signals": {"notes_per_minute": {"at": 1.0, "value": 7}}} for line in lines]
+    path.write_text("\n".join([first, *map(json.dumps, read)]) + "\n")
+
+    assert "<h2>notes per minute</h2>" in shown(path)
 
 
 def test_a_long_window_is_as_small_as_a_picture(tmp_path: Path) -> None:
