@@ -17,7 +17,7 @@ from checks.window.cells import Cells, Line
 from checks.window.limits import WindowLimits
 
 MINUTES, EVERY_SECONDS, RUNS, LIMIT_SECONDS = 120, 5, 5, 2.0
-RATE, DIFFERENT_LOOKS = 500, 24
+RATE, DIFFERENT_LOOKS = 500, 240
 EDGES = [f"{0.001 * 1.2**step:.4g}" for step in range(20, 45)]
 NAMES = {f"{slot}-{number}.app1": slot for slot in ("green", "blue") for number in (1, 2)}
 
@@ -43,6 +43,13 @@ def looks(chance: random.Random) -> list[dict[str, Any]]:
             {**cells.take(), "lines": RATE * look, "counted": RATE * look, "dropped": 0, "broken": []}
         )
     return taken
+
+
+def _later(logged: list[dict[str, Any]], look: int) -> dict[str, Any]:
+    """A look's requests, in the seconds in which they would have come."""
+    again, place = divmod(look, DIFFERENT_LOOKS)
+    seconds, found = again * DIFFERENT_LOOKS * EVERY_SECONDS, logged[place]
+    return {**found, "cells": [[second + seconds, *rest] for second, *rest in found["cells"]]}
 
 
 def simulated(chance: random.Random) -> list[dict[str, Any]]:
@@ -77,7 +84,7 @@ def simulated(chance: random.Random) -> list[dict[str, Any]]:
                     }
                     for name in NAMES
                 },
-                "requests": logged[at // EVERY_SECONDS % DIFFERENT_LOOKS],
+                "requests": _later(logged, at // EVERY_SECONDS),
                 "database": {
                     **{"at": float(at), "started": "1", "stats_reset": "never", "deadlocks": 0},
                     **{"connections": 20, "connection_limit": 97, "pooler_waiting": 0},

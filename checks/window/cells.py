@@ -5,8 +5,9 @@ Pure. A line is read with ``parse_line``, put into ``Cells`` and comes out as li
     [second, slot, route, status, requests, clients, largest, {bucket: count}]
 
 ``second`` is that in which the requests ended, or the one before: a guard that looks each second begins in
-the middle of one, and gives both halves as one. What went well is one cell from one look to the next. ``slot`` is "" where no server had them, ``status`` one of
-``STATUSES``, ``clients`` how many clients they are of and ``largest`` how many are of one of them.
+the middle of one, and gives both halves as one. What went well is one cell from one look to the next.
+``slot`` is "" where no server had them, ``status`` one of ``STATUSES``, ``clients`` how many clients they are
+of and ``largest`` how many are of one of them.
 """
 
 import math
