@@ -60,6 +60,11 @@ class Traffic:
         """About how many minutes pass until a healthy candidate has proven that it does no harm."""
         return max(self._minutes_of_proof(), self.limits.seconds / 60)
 
+    @property
+    def is_provable(self) -> bool:
+        """Whether a healthy candidate can prove it before the window must end."""
+        return 60 * self.minutes_to_prove() <= self.limits.max_seconds
+
     def seconds_of_proof(self) -> float:
         """How long a window is that ends as soon as there can be a proof; not longer than the site's."""
         return min(
@@ -124,19 +129,22 @@ def claim(limits: WindowLimits, per_minute: float, share: int) -> str:
 
 
 def steps(limits: WindowLimits, per_minute: float, given: Sequence[int], most: float) -> list[int]:
-    """Shares that rise as fast as no more than so many visitors are expected to fail.
+    """Shares that rise as fast as no more than so many visitors are expected to fail, and can be proven well.
 
-    A first step may meet a fault of ``FAULT``; a later one what the step before it did not rule out. Where
-    even the next share costs more, it is the next one of the ``given`` steps.
+    A first step may meet a fault of ``FAULT``; a later one what the step before it did not rule out. Where no
+    share is as cheap, it is the next of the ``given`` steps.
     """
     found: list[int] = []
-    fault = FAULT
-    while above := [share for share in (*SHARES, *given) if max(found, default=0) < share < 100]:
-        fitting = [s for s in above if Traffic(limits, per_minute, s).visitors_at_most(fault) <= most]
-        found.append(max(fitting) if fitting else min(above))
-        fault = limits.tolerable_at(found[-1]).errors
-        if fault <= limits.tolerable_errors:
+    fault, last = FAULT, 0
+    while fault > limits.tolerable_errors:
+        ways = [Traffic(limits, per_minute, share) for share in (*SHARES, *given) if last < share < 100]
+        cheap = [way.share for way in ways if way.visitors_at_most(fault) <= most and way.is_provable]
+        others = [way.share for way in ways if way.share in given]
+        if not (cheap or others):
             break
+        last = max(cheap) if cheap else min(others)
+        found.append(last)
+        fault = limits.tolerable_at(last).errors
     return found
 
 
