@@ -83,7 +83,8 @@ def _window_lines(answer: Mapping[str, Any]) -> list[str]:
         seen = f"{standing['requests']} requests, {standing['errors']} errors"
         lines.append(f"              {seen} in {standing['watched_seconds']:g} watched seconds")
         lines += [f"              {standing['evidence']}"] if standing.get("evidence") else []
-        lines += [f"              to pass, still needs: {reason}" for reason in standing["waiting_for"]]
+        needed = [reason.removeprefix("needs ") for reason in standing["waiting_for"]]
+        lines += [f"              to pass, still needs: {reason}" for reason in needed]
     if beat.get("database_error"):
         lines.append(f"              the database cannot be read: {beat['database_error']}")
     return lines

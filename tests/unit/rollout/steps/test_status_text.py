@@ -152,12 +152,15 @@ def test_an_open_window_shows_how_it_stands_and_what_it_waits_for() -> None:
         "requests": 12,
         "errors": 1,
         "watched_seconds": 7.5,
-        "waiting_for": ["requests 12 (limit >= 200)"],
+        "evidence": "errors: new 1 of 12, old 0 of 40; evidence 0.9, fails at 4.61",
+        "waiting_for": ["needs about 60 more requests, 30 s at this rate", "requests 12 (limit >= 200)"],
     }
     beat = {"at": time.time(), "pid": 1, "window": "w1", "standing": standing, "database_error": "no route"}
 
     shown = status_text(answer(window=WINDOW, guard=beat))
 
+    assert "\n              errors: new 1 of 12, old 0 of 40; evidence 0.9, fails at 4.61\n" in shown
+    assert "to pass, still needs: about 60 more requests, 30 s at this rate" in shown
     assert "12 requests, 1 errors in 7.5 watched seconds" in shown
     assert "to pass, still needs: requests 12 (limit >= 200)" in shown
     assert "the database cannot be read: no route" in shown
