@@ -132,8 +132,19 @@ class ByRequest:
         missing, route = self.evidence.passing.most_missing()
         part, where = 1 - math.exp(-max(missing.at_largest, 0.0)), f" of {route}" if route else ""
         sure = max(missing.largest, 0.0)
-        said = f"answers{where}: the new slot lacks {part:.0%} of its part; evidence {sure:.2g}, fails at 1"
+        said = f"answers{where}: the new slot lacks {part:.0%} of its part{self._instead(route)}"
+        said += f"; evidence {sure:.2g}, fails at 1"
         return compare("missing_against_control", sure, "<", 1.0, EVIDENCE, said)
+
+    def _instead(self, route: str) -> str:
+        """What the new slot gave instead of answers, if that tells."""
+        events = {
+            of: k_t - k_c
+            for (of, at_route), (_, k_t, _, k_c) in self.evidence.counts.items()
+            if at_route == route and not of.startswith("slow")
+        }
+        of = max(events, key=lambda name: events[name], default="")
+        return f" and gives {events[of]:.0f} {WORDS[of]} more" if of and events[of] >= 1 else ""
 
     def _shared(self) -> Finding:
         """Harm that both slots suffer at once is held: going back may help, and nobody knows whose it is."""

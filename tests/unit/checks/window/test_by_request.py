@@ -16,7 +16,7 @@ from checks.window.levels import averaging
 from checks.window.limits import WindowLimits
 from checks.window.streams import Block, Fold, effective
 from tests import simulated_causes as causes
-from tests.simulated_causes import Make, answers, fewer, slower, tail
+from tests.simulated_causes import NOTE, Make, answers, fewer, slower, tail
 from tests.simulated_requests import NEW, OLD, World, samples
 
 LIMITS = WindowLimits(600, 1800, 100, 0.01, scrape_gap_seconds=15, watch_database=False)
@@ -54,6 +54,17 @@ def test_what_is_broken_is_stopped_and_named(name: str, seed: int) -> None:
     assert result.verdict in STOPPED
     assert (result.verdict is Verdict.HELD) == (named == "shared")
     assert any(found.startswith(named) for found in result.deciding)
+
+
+def test_what_a_slot_gives_instead_of_the_answers_that_it_lacks_is_named() -> None:
+    window = WindowJudge(replace(LIMITS, by_request=True), NEW, OLD, share=25)
+
+    for sample in samples(1, 600, 600, 0.25, answers({"3xx": 1.0}, route=NOTE)(random.Random(1))):
+        window.add(sample)
+
+    (lacks,) = [f for f in window.judgement.findings if f.name == "missing_against_control"]
+    assert lacks.sentence.startswith("answers: the new slot lacks")
+    assert "redirects (3xx) more" in lacks.sentence
 
 
 def test_a_late_fault_is_found_nearly_as_fast_as_an_early_one() -> None:
