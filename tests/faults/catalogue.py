@@ -331,7 +331,7 @@ if request.method == 'GET' and request.path != '/api/notes':
         "lost_route",
         "the list of notes is not found in production",
         "window",
-        "404s on GET /api/notes",
+        "404s",
         in_production("""
 if request.method == 'GET' and request.path == '/api/notes':
     return {'error': 'not_found'}, 404
