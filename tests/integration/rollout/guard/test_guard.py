@@ -404,6 +404,19 @@ def test_a_guard_that_was_killed_goes_on_where_it_was(stepping: Steered) -> None
     assert newest(stepping).summary.endswith(" 0 errors in 30 s")
 
 
+def test_a_long_window_is_sampled_each_five_seconds_however_often_the_guard_looks(live: Steered) -> None:
+    live.settings["windows"]["step"] = {**LIMITS, "seconds": 600, "max_seconds": 1200}
+    live.settings["steps"] = [25, 100]
+    live.offer(NEW)
+    live.shift(NEW, 25)
+    live.open()
+
+    live.watch(1, 1, rounds=16)
+
+    times = [taken["at"] for taken in read_samples(samples_path(live.target, newest(live).id))]
+    assert [later - times[0] for later in times] == [0, 5, 10, 15]
+
+
 def test_a_window_that_is_tried_again_begins_with_what_was_seen(live: Steered) -> None:
     live.settings["windows"]["step"] = {**LIMITS, "by_request": True, "shared_seconds": 1e6}
     live.settings["steps"] = [25, 100]
