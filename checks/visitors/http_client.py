@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import random
 import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ from checks.visitors.limit_pass import HEADER, Pass
 KEEPALIVE_SECONDS = 2.0
 # Over loopback visitors come from so many addresses, as they do from outside: whose trouble it was is told by
 # the address.
-LOOPBACK_ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 25))
+LOOPBACK_ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 97))
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,15 @@ class Answer:
 class Door:
     """The base URL of a target, and the pass that lifts its rate limits (None: none is shown).
 
-    Requests go out by the ``sessions`` in turn: each is a visitor's connections.
+    Each request goes out by one of the ``sessions``, which are visitors' connections: by chance, as in turn
+    each visitor would always meet the same slot of two that are balanced in turn.
     """
 
     base_url: str
     sessions: Sequence[aiohttp.ClientSession]
     rehearsal: Pass | None
     now: Callable[[], float] = time.time
-
-    def __post_init__(self) -> None:
-        self._turns = cycle(self.sessions)
+    chance: random.Random = field(default_factory=random.Random)
 
     async def ask(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: Any = None
@@ -59,7 +58,7 @@ class Door:
         if self.rehearsal is not None:
             sent[HEADER] = self.rehearsal.header(self.now())
         try:
-            async with next(self._turns).request(
+            async with self.chance.choice(self.sessions).request(
                 method, f"{self.base_url}{path}", headers=sent, json=body, allow_redirects=False
             ) as response:
                 text = await response.read()

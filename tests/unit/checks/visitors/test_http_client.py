@@ -8,7 +8,7 @@ from checks.visitors import http_client
 def test_over_loopback_each_visitor_has_an_address() -> None:
     sources = http_client.loopback_sources("http://127.0.0.1:12200")
 
-    assert len(set(sources)) == len(sources) >= 24
+    assert len(set(sources)) == len(sources) >= 96
 
 
 @pytest.mark.parametrize(
