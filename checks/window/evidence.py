@@ -6,7 +6,7 @@ both slots suffer at once is nobody's evidence: it is counted apart, and is ``he
 
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,11 +164,15 @@ class Evidence:
         self._weigh_unserved(block)
         if trouble is None:
             self._compare_with_past(block)
-        if trouble is not None or (
-            self.shared and self.elapsed - self.shared[-1][0] < AFTER_BLOCKS * self.block_seconds
-        ):
+        after = self.elapsed - self.shared[-1][0] if self.shared else math.inf
+        is_counted = trouble is None and after >= AFTER_BLOCKS * self.block_seconds
+        self.fold.settle(is_counted)
+        self._weigh_events(block, [of for of in CLASSES.values() if is_counted or of not in HARM])
+        if not is_counted:
             return
-        self._weigh_events(block)
+        judged = self._judged(block)
+        arms = (self.candidate, self.control)
+        self._weigh_lately(*((judged[slot, ""], block.events.get(("failed", slot), 0.0)) for slot in arms))
         self.levels.add(block)
         self.passing.add(self.elapsed, block, self.levels.far_slower(block))
 
@@ -209,22 +213,27 @@ class Evidence:
         """For how long both slots suffered lately."""
         return sum(seconds for _, seconds, trouble in self.shared if trouble)
 
-    def _weigh_events(self, block: Block) -> None:
+    def _judged(self, block: Block) -> Mapping[tuple[str, str], float]:
         judged: dict[tuple[str, str], float] = defaultdict(float)
         for (slot, route), n in block.judged.items():
             judged[slot, route] += n
             judged[slot, ""] += n
-        arms = (self.candidate, self.control)
-        for of in CLASSES.values():
+        return judged
+
+    def _weigh_events(self, block: Block, classes: Collection[str]) -> None:
+        """Weigh these classes; what nobody wants but no database gives tells even while both slots suffer."""
+        judged, arms = self._judged(block), (self.candidate, self.control)
+        for of in classes:
             k_t, k_c = (block.events.get((of, slot), 0.0) for slot in arms)
             n_t, n_c = (
                 judged[slot, ""] + (0 if of in HARM else k) for slot, k in zip(arms, (k_t, k_c), strict=True)
             )
             self.scatter[of].add(n_c, k_c)
             self.weigh(of, "", n_t, k_t, n_c, k_c)
-        self._weigh_lately(*((judged[slot, ""], block.events.get(("failed", slot), 0.0)) for slot in arms))
-        routes = {(of, route) for of, route, _ in block.route_events}
-        routes |= {key for key, stream in self.streams.items() if key[1] and stream.is_waiting}
+        routes = {(of, route) for of, route, _ in block.route_events if of in classes}
+        routes |= {
+            key for key, stream in self.streams.items() if key[0] in classes and key[1] and stream.is_waiting
+        }
         for of, route in routes:
             k_t, k_c = (block.route_events.get((of, route, slot), 0.0) for slot in arms)
             n_t, n_c = (

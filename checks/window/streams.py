@@ -117,6 +117,16 @@ class Fold:
     is_anonymous: bool = False
     _runs: dict[Key, Runs] = field(default_factory=lambda: defaultdict(Runs))
     _failing: dict[Key, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    # Whose harm a block showed, with when each was last seen to fail before it.
+    _noted: list[tuple[dict[int, float], int, float | None]] = field(default_factory=list)
+
+    def settle(self, is_counted: bool) -> None:
+        """End a block; who was harmed in one that is left out is not known to fail for that."""
+        for failing, mark, before in () if is_counted else reversed(self._noted):
+            failing.pop(mark, None)
+            if before is not None:
+                failing[mark] = before
+        self._noted.clear()
 
     def add(self, block: Block, cells: Sequence[Any], marks: Mapping[str, Sequence[int]]) -> None:
         """Take in a look's cells, with the marks of those that have some."""
@@ -152,14 +162,15 @@ class Fold:
         if self.is_anonymous:
             return [cell[4] / total for cell, _ in found]
         if all(marks for _, marks in found):
-            return self._by_marks(self._failing[of, route], second, found)
+            return self._by_marks(of, route, second, found)
         pieces = self._runs[of, route].pieces(second, sum(cell[5] for cell, _ in found))
         return [pieces * cell[4] / total for cell, _ in found]
 
     def _by_marks(
-        self, failing: dict[int, float], second: float, found: Sequence[tuple[Any, Sequence[int] | None]]
+        self, of: str, route: str, second: float, found: Sequence[tuple[Any, Sequence[int] | None]]
     ) -> Sequence[float]:
         """Count who was not failing before; one who fails in several cells is split over them."""
+        failing = self._failing[of, route]
         pieces = [float(max(cell[5] - len(marks or ()), 0)) for cell, marks in found]
         marked: dict[int, list[int]] = {}
         for i, (_, marks) in enumerate(found):
@@ -170,6 +181,8 @@ class Fold:
                 total = sum(found[i][0][4] for i in where)
                 for i in where:
                     pieces[i] += found[i][0][4] / total
+            if of in HARM:
+                self._noted.append((failing, mark, failing.get(mark)))
             failing[mark] = second
         if len(failing) > MOST_MARKS:
             for mark in [mark for mark, at in failing.items() if second - at > FORGET_SECONDS]:

@@ -85,14 +85,15 @@ class Withdrawal:
         while looks and sum(look.seconds for look in during) < question.limits.shared_seconds:
             during.appendleft(looks.pop())
         self.edge = _edge([look for look in looks if look.buckets])
-        # The part of the requests that was harmed, for each kind of harm that was seen.
-        self.during = {
+        seen = {
             kind: events / trials
             for kind in KINDS
             for events, trials in [_sum(during, kind, self.edge)]
             if events >= FEWEST
             and events > trials * max(LEAST_RATIO, min(_ratio(looks, kind, self.edge) / GONE, NEVER_USUAL))
         }
+        # The part of the requests that was harmed, for each kind that comes near the worst.
+        self.during = {kind: was for kind, was in seen.items() if was >= GONE * max(seen.values())}
         self.quiet = PAUSES * max(
             (_longest_pause(self._harmed(whole, kind)) for kind in self.during), default=0
         )

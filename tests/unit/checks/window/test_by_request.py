@@ -220,3 +220,31 @@ def test_an_old_slot_that_becomes_worse_is_held() -> None:
     held = [f.name for f in judging.findings(False) if f.verdict is Verdict.HELD]
     assert held == ["old_slot_worsened_ln_e"]
     assert not math.isnan(judging.evidence.log_e("failed")[0])
+
+
+def test_what_no_database_gives_tells_while_both_slots_are_slow() -> None:
+    world = answers({"404": 1.0}, route=causes.RARE)(random.Random(1))
+    world.slower = lambda m: 2.0 if int(m.at) % 40 >= 20 and m.at > 60 else 0.0
+    limits = replace(LIMITS, shared_seconds=1e6)
+    window = WindowJudge(limits, NEW, OLD, share=50)
+
+    for sample in samples(1, 300, 600, 0.5, world):
+        window.add(sample)
+
+    assert window.judgement.verdict is Verdict.FAILED
+    assert any(found.name.startswith("not_found") for found in window.judgement.findings)
+
+
+def test_who_was_harmed_while_both_slots_suffered_may_fail_anew() -> None:
+    """A few clients that come again and again meet a storm in both slots, and then the new one's errors."""
+    fold, block = Fold((NEW, OLD)), Block(0)
+    harmed = [[1, NEW, "GET /", "5xx", 3, 3, 1, {}]]
+    fold.add(block, harmed, {"0": [7, 8, 9]})
+    fold.settle(is_counted=False)
+    again = Block(10)
+    fold.add(again, [[11, *harmed[0][1:]]], {"0": [7, 8, 9]})
+    fold.settle(is_counted=True)
+    still = Block(20)
+    fold.add(still, [[21, *harmed[0][1:]]], {"0": [7, 8, 9]})
+
+    assert [each.events["failed", NEW] for each in (block, again, still)] == [3, 3, 0]
