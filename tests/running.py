@@ -52,6 +52,13 @@ class Cluster:
         self.run(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
+    def make_monitor(self) -> None:
+        """Make the role that may only look, where no other test has."""
+        self.run(
+            "DO $$ BEGIN CREATE ROLE p12_monitor LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+        self.run("GRANT pg_monitor, pg_read_all_data TO p12_monitor")
+
 
 def free_port() -> int:
     """A port that nobody has, below those that the kernel gives to whoever connects, and whole sites'."""

@@ -68,7 +68,7 @@ def test_a_release_that_nothing_old_is_beside_is_held_against_how_it_was_before(
     for instance in known.of("green"):
         instance.fault = 404
 
-    known.watch(12, 10, rounds=8)
+    known.watch_visitors(12, 10, rounds=8)
 
     window = known.steering.state().windows[-1]
     assert window.control is None
@@ -85,7 +85,7 @@ def test_what_both_slots_suffer_that_was_not_there_before_passes_no_release(know
     for instance in known.instances.values():
         instance.fault = 404
 
-    known.watch(24, 10, rounds=8)
+    known.watch_visitors(24, 10, rounds=8)
 
     window = known.steering.state().windows[-1]
     assert window.verdict == "held"

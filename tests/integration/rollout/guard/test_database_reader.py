@@ -27,8 +27,7 @@ SECRET = "nobody may read this"
 @pytest.fixture(scope="module")
 def pooled(servers: Servers, postgres: Cluster) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A pooler with one server connection, and the database behind it."""
-    postgres.run("CREATE ROLE p12_monitor LOGIN")
-    postgres.run("GRANT pg_monitor, pg_read_all_data TO p12_monitor")
+    postgres.make_monitor()
     postgres.new_database(NAME)
     options = {"stats_users": "p12_monitor", "default_pool_size": 1}
     with running_pooler(servers, postgres.home.parent / "pressed", postgres, **options) as made:

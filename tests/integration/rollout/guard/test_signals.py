@@ -124,8 +124,7 @@ def test_a_prometheus_that_is_away_is_no_data_and_its_password_is_not_told(prome
 
 @pytest.fixture(scope="module")
 def database(postgres: Cluster) -> Cluster:
-    postgres.run("CREATE ROLE p12_monitor LOGIN")
-    postgres.run("GRANT pg_monitor, pg_read_all_data TO p12_monitor")
+    postgres.make_monitor()
     postgres.new_database(NAME)
     return postgres
 

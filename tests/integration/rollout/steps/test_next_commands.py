@@ -97,7 +97,7 @@ def turned_back(at: Steered, *_: Any) -> None:
 def half_turned_back(at: Steered, *_: Any) -> None:
     shifted(at, 25)
     route = rollback.rollback_route(at.steering.state())
-    rollback._journal_intent(at.steering, route, "bob@tower", "errors")
+    rollback._journal_intent(at.steering, route, "bob@tower", "errors", held="")
 
 
 # What else is the matter.
