@@ -48,10 +48,13 @@ def reasons(judgement: Judgement) -> list[str]:
     waiting = [found for found in judgement.findings if found.verdict is not Verdict.PASSED]
     lacking = [found for found in waiting if found.name.endswith(PROOFS)]
     others = [found for found in waiting if found not in lacking]
+    blind = [found for found in others if found.measured is None] if judgement.broken else []
+    why = [f"not watched, since {'; '.join(dict.fromkeys(judgement.broken))}"] if blind else []
+    others = [found for found in others if found not in blind]
     first = [found for found in others if found.name not in LAST]
     needs = [needed(judgement.proofs, judgement.per_second)] if lacking and judgement.proofs else []
     last = [found for found in others if found.name in LAST]
-    return [*_few(first), *needs, *_few(last)][: TOLD + 1]
+    return [*why, *_few(first), *needs, *_few(last)][: TOLD + 1]
 
 
 def proved(proofs: Sequence[Proof]) -> str:
