@@ -27,8 +27,9 @@ from checks.window.minutes import Minute
 from checks.window.withdrawal import Withdrawal
 from rollout.errors import RolloutError
 from rollout.files import write_json
-from rollout.guard import database_reader, minutes, request_log, signals
+from rollout.guard import after_good, database_reader, minutes, request_log, signals
 from rollout.steps.rollback import ignore_full_disk, roll_back
+from rollout.steps.rules import is_admitting
 from rollout.steps.window import (
     carried_into,
     carried_path,
@@ -87,6 +88,7 @@ class Guard:
     # What the log brought, minute by minute; and the release that serves while nothing is changed.
     kept: minutes.KeptMinutes | None = None
     undisturbed: str = ""
+    good: after_good.AfterGood | None = None
     # How the service was before the open window's release, in words.
     before: str = ""
     site_signals: signals.SiteSignals | None = None
@@ -243,7 +245,28 @@ class Guard:
         self.kept = self.kept or minutes.KeptMinutes(self.steering.target)
         if minute := self.kept.folding.add(self.clock(), taken, self.undisturbed):
             self.keep_minute(minute)
+            self.watch_good(minute)
         return taken
+
+    def watch_good(self, minute: Minute) -> None:
+        """Look whether a release that is good has what was not there before it; tell it, or turn back."""
+        target, state = self.steering.target, self.steering.state()
+        rollout = state.rollout
+        if (
+            rollout is None
+            or not is_admitting(self.steering)
+            or not after_good.is_watched(target, state, minute.start)
+        ):
+            return
+        self.good = self.good or after_good.AfterGood(target)
+        found = self.good.add(minute, rollout)
+        if found and not state.troubled:
+            with self.steering.change():
+                said = {"release": rollout.release, "slot": rollout.slot, "summary": found}
+                self.steering.journal.append(OWNER, "release.troubled", **said)
+            _say(f"{rollout.release} was good, and is not any more: {found}")
+        if found and target.settings["after_good"] == "turn_back" and state.can_turn_back:
+            self.turn_back(f"after it was good: {found}")
 
     def keep_minute(self, minute: Minute) -> None:
         """Keep a minute that is over; one that cannot be written is not known."""

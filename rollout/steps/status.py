@@ -8,7 +8,7 @@ from typing import Any
 from rollout.errors import RolloutError
 from rollout.files import read_json
 from rollout.steps.rules import is_admitting
-from rollout.steps.status_text import status_text, summary_text
+from rollout.steps.status_text import status_text, summary_text, troubled_hint
 from rollout.target import wanted_flags
 from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
@@ -32,6 +32,11 @@ def _outage(answer: Mapping[str, Any]) -> dict[str, str]:
         return {"error": f"{name} serves nothing.", "hint": "./p12 release"}
     if not any(each["up"] for each in answer["instances"] if each["slot"] == live["slot"]):
         return {"error": f"{name} serves nothing: {live['slot']} is down.", "hint": "./p12 provision"}
+    if troubled := answer["troubled"]:
+        return {
+            "error": f"{name}: {troubled['release']} was good, and is not any more: {troubled['summary']}.",
+            "hint": troubled_hint(answer),
+        }
     return {}
 
 
@@ -76,6 +81,8 @@ def status(steering: Steering) -> dict[str, Any]:
         ],
         "rollout": asdict(state.rollout) if state.rollout else None,
         "rollback": dict(state.rollback) if state.rollback else None,
+        "troubled": dict(state.troubled) if state.troubled else None,
+        "can_turn_back": state.can_turn_back,
         "withdrawal": dict(state.withdrawal) if state.withdrawal else None,
         "lock": asdict(holder) if holder.holds(time.time()) else None,
         "window": asdict(state.open_window) if state.open_window else None,

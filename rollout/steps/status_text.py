@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rollout.text import one_line, restore_words, rollback_words, withdrawal_words
+from rollout.text import command_hint, one_line, restore_words, rollback_words, withdrawal_words
 
 GUARD_SILENT_SECONDS = 15.0
 MARKS = {"passed": "✓", "failed": "✗", "held": "!", "unknown": "?"}
@@ -63,9 +63,19 @@ def _turning_back(answer: Mapping[str, Any]) -> list[str]:
     if answer.get("rollback"):
         words = rollback_words(answer["rollback"])
         lines.append(f"  rollback    {words}: the guard goes on with it, or ./p12 rollback")
+    if troubled := answer.get("troubled"):
+        since = f"{troubled['release']}, found {_ago(troubled['at'])} ago: {one_line(troubled['summary'])}"
+        lines += [f"  since good  {since}", f"              {troubled_hint(answer)}"]
     if answer.get("withdrawal"):
         lines.append(f"  held        {withdrawal_words(answer['withdrawal'])}")
     return lines
+
+
+def troubled_hint(answer: Mapping[str, Any]) -> str:
+    """What to type where a release that was good is not any more."""
+    if not answer["can_turn_back"]:
+        return "What served before it is not there any more; another release: ./p12 release --branch …"
+    return f"Turn it back: {command_hint('rollback', answer['target'])} --why '…'"
 
 
 def _window_lines(answer: Mapping[str, Any]) -> list[str]:

@@ -76,6 +76,7 @@ def _begun(state: State, entry: Entry) -> State:
         quarantined=released,
         rollback=None,
         withdrawal=None,
+        troubled=None,
     )
 
 
@@ -85,7 +86,7 @@ def _opened(state: State, entry: Entry) -> State:
 
 def _finished(state: State, entry: Entry) -> State:
     release = entry.data["release"]
-    ended = replace(state.rollout, ended="finished") if state.rollout else None
+    ended = replace(state.rollout, ended="finished", ended_at=entry.at) if state.rollout else None
     good = (*(each for each in state.good if each != release), release)[-GOOD_KEPT:]
     return replace(state, rollout=ended, good=good, damaged="")
 
@@ -141,10 +142,18 @@ def _rolled_back(state: State, entry: Entry) -> State:
     if rollout is None or rollout.release != data["release"]:
         return state
     good = tuple(release for release in state.good if release != data["release"])
-    state = replace(state, rollout=replace(rollout, ended="rolled back", share=0), good=good)
+    state = replace(state, troubled=None, rollout=replace(rollout, ended="rolled back", share=0), good=good)
     if window := data.get("held"):
         return replace(state, withdrawal={"release": data["release"], "window": window, "at": entry.at})
     return replace(state, quarantined={**state.quarantined, data["release"]: data["why"]})
+
+
+def _troubled(state: State, entry: Entry) -> State:
+    rollout = state.rollout
+    if rollout is None or rollout.release != entry.data["release"]:
+        return state
+    summary = entry.data["summary"]
+    return replace(state, troubled={"release": rollout.release, "summary": summary, "at": entry.at})
 
 
 def _withdrawal_judged(state: State, entry: Entry) -> State:
@@ -186,7 +195,7 @@ def _restore_ended(state: State, entry: Entry) -> State:
 
 def _rehearsal_begun(state: State, entry: Entry) -> State:
     """Keep what a rollback takes away, for it is only rehearsed."""
-    names = ("rollout", "good", "quarantined", "rehearsal", "rollback", "withdrawal")
+    names = ("rollout", "good", "quarantined", "rehearsal", "rollback", "withdrawal", "troubled")
     kept = {name: getattr(state, name) for name in names}
     return replace(state, rehearsal={**entry.data, "kept": kept})
 
@@ -232,6 +241,7 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "rollback.begun": _rollback_begun,
     "rolled_back": _rolled_back,
     "withdrawal.judged": _withdrawal_judged,
+    "release.troubled": _troubled,
     "finished": _finished,
     "backup.verified": _backed_up,
     "way_back.judged": _way_back_judged,

@@ -61,6 +61,7 @@ class Rollout:
     ended: str = ""
     first_window: int = 0
     steps: list[int] = field(default_factory=list)
+    ended_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class State:
     ``flags`` is what each slot was last wanted to have, with its ``generation``; ``unknown`` are events of
     which this kit knows nothing; ``rollback`` is one that was begun and is not finished;
     ``damaged`` is the journal before this one, where that could not be read; ``withdrawal`` is the newest
-    release that was turned back for harm that may be somebody else's, until it is known whose it was.
+    release that was turned back for harm that may be somebody else's, until it is known whose it was;
+    ``troubled`` says of a release that was good what was found since.
     """
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class State:
     damaged: str = ""
     rollback: Mapping[str, Any] | None = None
     withdrawal: Mapping[str, Any] | None = None
+    troubled: Mapping[str, Any] | None = None
 
     @property
     def open_window(self) -> Window | None:

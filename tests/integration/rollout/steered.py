@@ -196,6 +196,8 @@ class Steered:
             "keep_releases": 3,
             "keep_windows": 3,
             "baseline_days": 14,
+            "watch_days": 3,
+            "after_good": "tell",
         }
         write_json(self.directory / "secrets.json", SECRETS)
         self.forget()

@@ -9,6 +9,7 @@ from checks.window import samples
 from checks.window.before import Before
 from rollout.guard.loop import Guard
 from rollout.guard.minutes import directory_of, read_minutes
+from rollout.steps import rollout
 from rollout.steps.window import samples_path
 from tests.integration.rollout.steered import LIMITS, NEW, OLD, Steered
 
@@ -90,3 +91,55 @@ def test_what_both_slots_suffer_that_was_not_there_before_passes_no_release(know
     window = known.steering.state().windows[-1]
     assert window.verdict == "held"
     assert "404s" in window.summary
+
+
+def fail_after_good(target: Steered) -> None:
+    """Finish a release; from then on one in ten of its answers is an error."""
+    target.offer(NEW)
+    target.shift_unwatched(NEW, 100)
+    target.settings["admission"] = False
+    rollout.finish(target.steering, NEW, target.token)
+    target.settings["admission"] = True
+    target.steering.lock.drop(target.token)
+    target.now = (time.time() // 3600 + 1) * 3600
+    for _ in range(25):
+        target.watch(9, 20)
+        for instance in target.of("green"):
+            instance.fault = 500
+        target.watch(1, 20)
+        for instance in target.of("green"):
+            instance.fault = 0
+
+
+def test_a_good_release_that_begins_to_fail_is_told_once_with_what_to_type(known: Steered) -> None:
+    fail_after_good(known)
+
+    assert known.events().count("release.troubled") == 1
+    status, answer = known.host("status")
+    assert status == 3
+    assert answer["troubled"]["release"] == NEW
+    assert "errors (5xx)" in answer["troubled"]["summary"]
+    assert "Turn it back: ./p12 rollback --why" in answer["say"]
+    assert known.steering.balancer.shares()["green"] == 100
+
+    known.roll_back()
+
+    assert known.host("status")[1]["troubled"] is None
+
+
+def test_a_good_release_that_begins_to_fail_is_turned_back_where_the_site_says_so(known: Steered) -> None:
+    known.settings["after_good"] = "turn_back"
+
+    fail_after_good(known)
+
+    assert known.ask_many(4) == {OLD: 4}
+    assert known.steering.state().quarantined[NEW].startswith("after it was good: errors (5xx)")
+
+
+def test_a_good_release_that_stays_good_is_left_alone(known: Steered) -> None:
+    known.serve(NEW)
+    known.now = time.time()
+
+    known.watch(10, 20, rounds=24)
+
+    assert "release.troubled" not in known.events()
