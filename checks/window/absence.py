@@ -1,6 +1,7 @@
 """What a window proves is absent: confidence sequences, valid at whatever moment it ends."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checks.base.bounds import first
@@ -51,6 +52,11 @@ class Proof:
             return "more requests like those before would not prove less"
         wait = f", {duration(self.needs / per_second / 60)} at this rate" if per_second else ""
         return f"needs about {self.needs} more requests{wait}"
+
+
+def worst(proofs: Sequence[Proof]) -> Proof:
+    """The proof that is farthest from holding."""
+    return max(proofs, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
 
 
 def points(ratio: float) -> str:

@@ -17,7 +17,7 @@ from checks.window.cells import OTHER, ROUTE_NAMES
 from checks.window.detectors import BETS, RESTARTS, SLOW_BETS, Against
 from checks.window.latency import BUCKET_LOG, FEWEST, FOLLOWS, QUANTILES, ROUTE_QUANTILE, SLOWER, beyond
 from checks.window.levels import Shift, averaging
-from checks.window.streams import CLASSES, HARM, Block, Timing
+from checks.window.streams import CLASS_WORDS, CLASSES, HARM, Block, Timing
 
 # Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
 OVERALL = {"failed": 0.4, "busy": 0.1, "cut": 0.05, "not_found": 0.05, "limited": 0.05, "refused": 0.05}
@@ -26,16 +26,9 @@ BY_ROUTE = {"failed": 0.05, "busy": 0.02, "cut": 0.01, "not_found": 0.01, "limit
 BY_ROUTE |= {"redirected": 0.01, "slow_p90": 0.05}
 LEVELS, MISSING = 0.03, 0.03
 WORDS = {
-    "failed": "errors (5xx)",
-    "busy": "503s",
-    "cut": "requests given up before an answer",
-    "not_found": "404s",
-    "limited": "429s",
-    "refused": "refused requests (4xx)",
-    "redirected": "redirects (3xx)",
+    **CLASS_WORDS,
     "slow_p95": "answers beyond the p95 of before",
     "slow_p99": "answers beyond the p99 of before",
-    "slow_p90": "slow answers of one route",
 }
 STORM, FEWEST_OF_STORM, STORM_MEMORY = 0.03, 3, 600.0
 # Blocks of latency and traffic hang together for a while; and so many answers tell of the traffic.
@@ -213,7 +206,7 @@ class AgainstBefore:
 
     def _events(self, of: str) -> Finding:
         parts = {
-            route: stream.evidence.value * (self._part(of, route))
+            route: stream.evidence.value * self._part(of, route)
             for (name, route), (stream, _) in self.streams.items()
             if name == of
         }

@@ -1,7 +1,7 @@
 """What a window's requests come to beside the old slot: evidence of harm, and proofs of its absence."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +12,13 @@ from checks.window.carried import Carried
 from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Evidence
 from checks.window.latency import SLOWER
 from checks.window.limits import WindowLimits
-from checks.window.streams import HARM
+from checks.window.streams import CLASS_WORDS, HARM, marks_in
 
 WORDS = {
+    **CLASS_WORDS,
     "failed": "errors",
-    "busy": "503s",
-    "cut": "requests given up before an answer",
-    "not_found": "404s",
-    "limited": "429s",
-    "refused": "refused requests (4xx)",
-    "redirected": "redirects (3xx)",
     "slow_p95": "answers beyond the old slot's p95",
     "slow_p99": "answers beyond the old slot's p99",
-    "slow_p90": "slow answers of one route",
     UNSERVED: "requests that no slot answered",
 }
 HINTS = {
@@ -74,13 +68,7 @@ class ByRequest:
 
         ``found`` holds ``cells`` that were read; of its ``clients`` and ``marks`` what is none is left out.
         """
-        clients, marks = ((found.get(name) or {}) for name in ("clients", "marks"))
-        whole = {
-            "cells": found["cells"],
-            "clients": {slot: n for slot, n in _items(clients) if type(n) is int},
-            "marks": {place: known for place, known in _items(marks) if _are_marks(known)},
-        }
-        self.evidence.add(elapsed, seconds, whole)
+        self.evidence.add(elapsed, seconds, {**found, "marks": marks_in(found.get("marks"))})
 
     def findings(self, is_due: bool) -> Iterator[Finding]:
         """What the evidence came to, and what is not yet proven; the proofs anew where the window may end."""
@@ -102,7 +90,7 @@ class ByRequest:
         yield self._unserved()
         yield from self._since_before()
         for proof in self.proofs(is_due):
-            yield self._proven(proof)
+            yield proven(proof, self.evidence.per_second)
 
     def _compared(self, of: str) -> Finding | None:
         counts = {route: counts for (name, route), counts in self.evidence.counts.items() if name == of}
@@ -117,7 +105,7 @@ class ByRequest:
             f" evidence {log_e:.3g}, fails at {limit:.3g}"
         )
         found = compare(f"{of}_against_control_ln_e", round(log_e, 6), "<", round(limit, 6), EVIDENCE, said)
-        found = _suspected(found, log_e, limit)
+        found = doubted(found)
         # Where the old slot grows worse as well, whose harm it is shows when traffic is back.
         return held(found) if of in HARM and self._worse_ln_e >= WORSE_LN_E * SUSPICIOUS else found
 
@@ -160,7 +148,7 @@ class ByRequest:
         log_e = self._worse_ln_e
         said = f"errors of the old slot against those before: evidence {log_e:.3g} (limit < {WORSE_LN_E:.3g})"
         worsened = ("old_slot_worsened_ln_e", round(log_e, 6), "<", round(WORSE_LN_E, 6))
-        return held(_suspected(compare(*worsened, HINTS["shared"], said), log_e, WORSE_LN_E))
+        return held(doubted(compare(*worsened, HINTS["shared"], said)))
 
     @property
     def _worse_ln_e(self) -> float:
@@ -219,25 +207,10 @@ class ByRequest:
         """The proofs as they were last worked out."""
         return tuple(self._proofs[1])
 
-    def _proven(self, proof: Proof) -> Finding:
-        hint = proof.needed(self.evidence.per_second) if proof.needs else ""
-        hint = hint and f"{hint[0].upper()}{hint[1:]}."
-        if proof.name.startswith("slow "):
-            said = f"{proof.name[5:]} at most {proof.at_most:.2g} times as slow (95 %; tolerable {SLOWER:g})"
-            found = require("slow_route_at_most_ratio", proof.at_most, "<=", proof.tolerable, hint)
-            return replace(found, sentence=said)
-        above = " of its part" if proof.name == "missing" else " points above the old slot"
-        said = (
-            f"{proof.name} at most {points(proof.at_most)}{' %' if proof.name == 'missing' else ''}{above}"
-            f" (95 %; tolerable {points(proof.tolerable)})"
-        )
-        found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
-        return replace(found, sentence=said)
-
     def carried(self) -> dict[str, Any]:
         """What the next window of the same release begins with."""
         seen = [proof for proof in self.proofs() if proof.needs is None and proof.name != "missing"]
-        beyond = [self._proven(proof).sentence for proof in seen]
+        beyond = [proven(proof, self.evidence.per_second).sentence for proof in seen]
         return self.evidence.carried(beyond).to_dict()
 
     def _silent(self) -> Finding:
@@ -246,18 +219,25 @@ class ByRequest:
         return require("silent_seconds", round(silent, 3), "==", 0, "A slot is not asked any more.")
 
 
-def _suspected(found: Finding, log_e: float, limit: float) -> Finding:
-    """A finding that looks worse and is not proven is unknown."""
-    if found.verdict is Verdict.PASSED and log_e >= limit * SUSPICIOUS:
-        return replace(
-            found, verdict=Verdict.UNKNOWN, hint="Looks worse, not yet proven: more requests tell."
-        )
-    return found
+def doubted(found: Finding, hint: str = "Looks worse, not yet proven: more requests tell.") -> Finding:
+    """What has so much of the evidence that it takes, on the scale of ln, is neither failed nor passed."""
+    measured, limit = found.measured, found.limit
+    if found.verdict is not Verdict.PASSED or not found.name.endswith("_ln_e"):
+        return found
+    if not isinstance(measured, float) or not isinstance(limit, float) or measured < limit * SUSPICIOUS:
+        return found
+    return replace(found, verdict=Verdict.UNKNOWN, hint=hint)
 
 
-def _items(value: Any) -> Iterable[tuple[Any, Any]]:
-    return value.items() if isinstance(value, Mapping) else ()
-
-
-def _are_marks(value: Any) -> bool:
-    return isinstance(value, list) and all(type(mark) is int for mark in value)
+def proven(proof: Proof, per_second: float) -> Finding:
+    """How far a kind of harm can at most reach, as a condition for passing."""
+    hint = proof.needed(per_second) if proof.needs else ""
+    hint = hint and f"{hint[0].upper()}{hint[1:]}."
+    if proof.name.startswith("slow "):
+        said = f"{proof.name[5:]} at most {proof.at_most:.2g} times as slow (95 %; tolerable {SLOWER:g})"
+        found = require("slow_route_at_most_ratio", proof.at_most, "<=", proof.tolerable, hint)
+        return replace(found, sentence=said)
+    above = " % of its part" if proof.name == "missing" else f" points above {proof.beside}"
+    said = f"{proof.name} at most {points(proof.at_most)}{above} (95 %; tolerable {points(proof.tolerable)})"
+    found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
+    return replace(found, sentence=said)

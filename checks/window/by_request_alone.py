@@ -9,17 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from checks.base.report import Finding, Verdict, held, require
-from checks.window.absence import Proof, difference
+from checks.base.report import Finding, held, require
+from checks.window.absence import Proof, difference, worst
 from checks.window.against_before import AgainstBefore, Asked
 from checks.window.before import Before
+from checks.window.by_request import doubted, proven
 from checks.window.latency import BUCKET_LOG, SLOWER, beyond
 from checks.window.limits import WindowLimits
-from checks.window.minutes import Anonymity
 from checks.window.passing import Alive
-from checks.window.streams import HARM, Block, Fold
-
-SUSPICIOUS = 1 / 3
+from checks.window.streams import HARM, Anonymity, Block, Fold, marks_in
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,12 @@ class ByRequestAlone:
     def __init__(self, limits: WindowLimits, candidate: str, share: int, before: Before) -> None:
         self.limits, self.candidate, self.before = limits, candidate, before
         self.tolerable = limits.tolerable_at(share)
-        self.block_seconds = min(max(limits.seconds / 60, 1.0), 10.0)
         asked = Asked(
             candidate,
             self.tolerable,
             limits.alpha,
             limits.max_seconds,
-            self.block_seconds,
+            limits.block_seconds,
             limits.shared_seconds,
             max(limits.cold_seconds, limits.warmup_seconds),
             share / 100,
@@ -70,7 +67,7 @@ class ByRequestAlone:
         self.fold.add(self.block, cells, marks_in(found.get("marks")))
         self.look = {self.candidate: self._harm() - before}
         self.alive.add(elapsed, sum(cell[4] for cell in cells if cell[1] == self.candidate))
-        if elapsed - self.block.start >= self.block_seconds - 0.5 * seconds:
+        if elapsed - self.block.start >= self.limits.block_seconds - 0.5 * seconds:
             self.block.close()
             self.against.add(elapsed, elapsed - self.block.start, self.block)
             self.sums.append(self.sums[-1].plus(elapsed, self._counts()))
@@ -111,10 +108,10 @@ class ByRequestAlone:
 
     def _weigh(self) -> Iterator[Finding]:
         for found in self.against.findings():
-            yield doubted(held(found))
+            yield doubted(held(found), "Looks worse than before, not yet proven.")
         self._proofs = tuple(self.proofs())
         for proof in self._proofs:
-            yield self._proven(proof)
+            yield proven(proof, self.per_second)
 
     def proofs(self) -> Iterator[Proof]:
         """Each kind of harm bounded, the worse of all that was seen and of its second half."""
@@ -128,8 +125,7 @@ class ByRequestAlone:
             for begin in (self.sums[0], middle):
                 trials, events = (end.counts[j] - begin.counts[j] for j in (2 * i, 2 * i + 1))
                 found.append(difference(kind, (events, trials), (ratio * n, n), tolerable))
-            worst = max(found, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
-            yield replace(worst, beside="what was before the release")
+            yield replace(worst(found), beside="what was before the release")
 
     @property
     def known_proofs(self) -> tuple[Proof, ...]:
@@ -140,32 +136,3 @@ class ByRequestAlone:
     def per_second(self) -> float:
         """The candidate's requests per second."""
         return self.alive.requests / self.elapsed if self.elapsed else 0.0
-
-    def _proven(self, proof: Proof) -> Finding:
-        said = (
-            f"{proof.name} at most {100 * proof.at_most:.2g} points above {proof.beside}"
-            f" (95 %; tolerable {100 * proof.tolerable:.2g})"
-        )
-        hint = proof.needed(self.per_second)
-        found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
-        return replace(found, sentence=said)
-
-
-def doubted(found: Finding) -> Finding:
-    """What has so much of the evidence that it takes is not passed either, and may be held any moment."""
-    measured, limit = found.measured, found.limit
-    if found.verdict is not Verdict.PASSED or not isinstance(measured, float) or not isinstance(limit, float):
-        return found
-    if measured < limit * SUSPICIOUS or not found.name.endswith("_ln_e"):
-        return found
-    return replace(found, verdict=Verdict.UNKNOWN, hint="Looks worse than before, not yet proven.")
-
-
-def marks_in(value: Any) -> dict[str, list[int]]:
-    """The marks of a sample that are some."""
-    found = value.items() if isinstance(value, Mapping) else ()
-    return {
-        place: known
-        for place, known in found
-        if isinstance(known, list) and all(type(mark) is int for mark in known)
-    }

@@ -26,7 +26,7 @@ from checks.window.detectors import (
 )
 from checks.window.latency import Latency
 from checks.window.passing import Alive, Passing
-from checks.window.streams import CLASSES, HARM, Block, Fold
+from checks.window.streams import CLASSES, HARM, Anonymity, Block, Fold, Key
 
 # Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
 OVERALL = {"failed": 0.45, "busy": 0.05, "cut": 0.01, "not_found": 0.02, "limited": 0.03, "refused": 0.01}
@@ -94,7 +94,7 @@ class Evidence:
         self.ratios: dict[str, list[float]] = {name: [1.0, 100.0] for name in HARM}
         # Failed requests of each arm in the last look, as evidence counts them.
         self.look: dict[str, float] = {}
-        self._looks: deque[tuple[float, int]] = deque()
+        self.anonymity = Anonymity()
         self.since = dict(self._since())
 
     def _since(self) -> Iterator[tuple[str, AgainstBefore]]:
@@ -119,7 +119,7 @@ class Evidence:
         self.elapsed = elapsed
         block = self.block = self.block or Block(elapsed - seconds)
         cells = found["cells"]
-        self._note_anonymity(elapsed, found.get("clients") or {})
+        self.fold.is_anonymous = self.anonymity.add(elapsed, found.get("clients"))
         before = self._harm(block)
         self.fold.add(block, cells, found.get("marks") or {})
         self.look = {slot: n - before[slot] for slot, n in self._harm(block).items()}
@@ -131,14 +131,6 @@ class Evidence:
         if elapsed - block.start >= self.block_seconds - 0.5 * seconds:
             self._close(block)
             self.block = None
-
-    def _note_anonymity(self, elapsed: float, clients: dict[str, int]) -> None:
-        """Where everybody comes from one address, clients tell nothing: then a second is one piece."""
-        most = max(clients.values(), default=0)
-        self._looks.append((elapsed, most))
-        while self._looks[0][0] < elapsed - 60:
-            self._looks.popleft()
-        self.fold.is_anonymous = most <= 1 and max(n for _, n in self._looks) <= 1
 
     def _harm(self, block: Block) -> dict[str, float]:
         arms = (self.candidate, self.control)
@@ -167,11 +159,10 @@ class Evidence:
         after = self.elapsed - self.shared[-1][0] if self.shared else math.inf
         is_counted = trouble is None and after >= AFTER_BLOCKS * self.block_seconds
         self.fold.settle(is_counted)
-        self._weigh_events(block, [of for of in CLASSES.values() if is_counted or of not in HARM])
+        judged, arms = _judged(block), (self.candidate, self.control)
+        self._weigh_events(block, judged, [of for of in CLASSES.values() if is_counted or of not in HARM])
         if not is_counted:
             return
-        judged = self._judged(block)
-        arms = (self.candidate, self.control)
         self._weigh_lately(*((judged[slot, ""], block.events.get(("failed", slot), 0.0)) for slot in arms))
         self.levels.add(block)
         self.passing.add(self.elapsed, block, self.levels.far_slower(block))
@@ -213,16 +204,9 @@ class Evidence:
         """For how long both slots suffered lately."""
         return sum(seconds for _, seconds, trouble in self.shared if trouble)
 
-    def _judged(self, block: Block) -> Mapping[tuple[str, str], float]:
-        judged: dict[tuple[str, str], float] = defaultdict(float)
-        for (slot, route), n in block.judged.items():
-            judged[slot, route] += n
-            judged[slot, ""] += n
-        return judged
-
-    def _weigh_events(self, block: Block, classes: Collection[str]) -> None:
+    def _weigh_events(self, block: Block, judged: Mapping[Key, float], classes: Collection[str]) -> None:
         """Weigh these classes; what nobody wants but no database gives tells even while both slots suffer."""
-        judged, arms = self._judged(block), (self.candidate, self.control)
+        arms = (self.candidate, self.control)
         for of in classes:
             k_t, k_c = (block.events.get((of, slot), 0.0) for slot in arms)
             n_t, n_c = (
@@ -321,6 +305,15 @@ class Evidence:
         }
         streams["lately", ""] = (_ln(self.lately.evidence.value), [0.0] * 4)
         return Carried(streams, self.passing.sums, tuple(above))
+
+
+def _judged(block: Block) -> Mapping[Key, float]:
+    """A block's judged requests per (slot, route); the route "" is all of them."""
+    judged: dict[Key, float] = defaultdict(float)
+    for (slot, route), n in block.judged.items():
+        judged[slot, route] += n
+        judged[slot, ""] += n
+    return judged
 
 
 def _ln(evidence: float) -> float:

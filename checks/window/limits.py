@@ -165,7 +165,7 @@ class WindowLimits:
     @property
     def block_seconds(self) -> float:
         """How long the blocks are that requests are weighed by."""
-        return min(max(self.seconds / 60, 1.0), 10.0)
+        return min(max(self.seconds / 60, 1.0), LONG_BLOCK_SECONDS)
 
     @property
     def look_seconds(self) -> float:

@@ -11,13 +11,12 @@ Pure. A minute is a block as ``streams`` weighs it, so that what is kept counts 
 
 import json
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from checks.window.cells import read_cell
-from checks.window.streams import Block, Fold, Timing
+from checks.window.streams import Anonymity, Block, Fold, Timing
 
 MINUTE = 60
 # So many buckets of 4 % are one here, 17 % wide.
@@ -145,20 +144,3 @@ class Minutes:
             return None
         self._block.close()
         return Minute(self._start, min(self._seconds, MINUTE), self._release or "", self._block)
-
-
-class Anonymity:
-    """Whether everybody comes from one address lately, so that clients tell nothing."""
-
-    def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
-
-    def add(self, at: float, clients: Any) -> bool:
-        """Take in a look's number of clients per slot; say whether nobody can be told apart."""
-        counts = clients.values() if isinstance(clients, Mapping) else ()
-        if self._looks and at < self._looks[-1][0]:
-            self._looks.clear()
-        self._looks.append((at, max((n for n in counts if type(n) is int), default=0)))
-        while self._looks[0][0] < at - MINUTE:
-            self._looks.popleft()
-        return max(most for _, most in self._looks) <= 1

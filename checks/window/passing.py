@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from checks.window.absence import Proof, Tolerable, difference
+from checks.window.absence import Proof, Tolerable, difference, worst
 from checks.window.cells import ROUTE_NAMES
 from checks.window.levels import Shift
 from checks.window.streams import HARM, Block
@@ -119,7 +119,7 @@ class Passing:
                 tolerated = getattr(self.tolerable, kind)
                 baseline = PARTS_OF_BASELINE[kind] * k_c / n_c if n_c else 0.0
                 found.append(difference(kind, (k_t, n_t), (k_c, n_c), max(tolerated, baseline)))
-            yield max(found, key=lambda proof: (not proof.holds, proof.at_most / proof.tolerable))
+            yield worst(found)
         yield self._missing()
 
     def _missing(self) -> Proof:

@@ -6,7 +6,7 @@ tries again and again is known as one client; without, failures that follow each
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,16 @@ CLASSES: Mapping[str, str] = {
     "4xx": "refused",
     "3xx": "redirected",
 }
+CLASS_WORDS: Mapping[str, str] = {
+    "failed": "errors (5xx)",
+    "busy": "503s",
+    "cut": "requests given up before an answer",
+    "not_found": "404s",
+    "limited": "429s",
+    "refused": "refused requests (4xx)",
+    "redirected": "redirects (3xx)",
+    "slow_p90": "slow answers of one route",
+}
 # Answers that say something of a slot's health; a robot's 404s and redirects, however fast, do not.
 JUDGED = frozenset(("2xx", "5xx", "503", "cut"))
 # What nobody had of these, HAProxy answered itself: no server, or too long a queue.
@@ -32,6 +42,8 @@ HARM = frozenset(("failed", "busy", "cut"))
 MOST_OF_ONE, TIMES_OTHERS = 4, 4
 # A client that has not failed for so long fails anew; and so many are remembered before the old ones go.
 FORGET_SECONDS, MOST_MARKS = 60.0, 5000
+# For so long it is remembered that clients could be told apart.
+ANONYMOUS_SECONDS = 60.0
 Key = tuple[str, str]
 
 
@@ -188,6 +200,33 @@ class Fold:
             for mark in [mark for mark, at in failing.items() if second - at > FORGET_SECONDS]:
                 del failing[mark]
         return pieces
+
+
+class Anonymity:
+    """Whether everybody comes from one address lately: then clients tell nothing, a second is one piece."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def add(self, at: float, clients: Any) -> bool:
+        """Take in a look's number of clients per slot; say whether nobody can be told apart."""
+        counts = clients.values() if isinstance(clients, Mapping) else ()
+        if self._looks and at < self._looks[-1][0]:
+            self._looks.clear()
+        self._looks.append((at, max((n for n in counts if type(n) is int), default=0)))
+        while self._looks[0][0] < at - ANONYMOUS_SECONDS:
+            self._looks.popleft()
+        return max(most for _, most in self._looks) <= 1
+
+
+def marks_in(value: Any) -> dict[str, list[int]]:
+    """The marks of a sample that are some."""
+    found = value.items() if isinstance(value, Mapping) else ()
+    return {
+        place: known
+        for place, known in found
+        if isinstance(known, list) and all(type(mark) is int for mark in known)
+    }
 
 
 def effective(requests: int, clients: int, largest: int) -> float:

@@ -21,7 +21,6 @@ from typing import Any
 from checks.base.errors import CannotMeasure
 from checks.base.report import Verdict
 from checks.window import exposure, judge, samples, words
-from checks.window.before import Before
 from checks.window.limits import WindowLimits
 from checks.window.minutes import Minute
 from checks.window.withdrawal import Withdrawal
@@ -278,11 +277,12 @@ class Guard:
 
     def judge_so_far(self, window: Window) -> judge.WindowJudge:
         """The window as its kept samples leave it; the first look writes down what is asked."""
-        target, state = self.steering.target, self.state()
-        path = samples_path(target, window.id)
-        known = self.known_before(state, window, path)
-        self.before = str(known[0] or f"unknown: {known[1]}")
-        question = question_of(target, window, carried_into(target, state, window), known)
+        path = samples_path(self.steering.target, window.id)
+        try:
+            question, _ = samples.read(path)
+        except CannotMeasure:
+            question = self.question(window)
+        self.before = str(question.before or f"unknown: {question.before_unknown}")
         if not path.exists():
             _keep(path, question.to_line())
         judging = question.judge()
@@ -296,13 +296,12 @@ class Guard:
             _keep(path, samples.to_line({}))
         return judging
 
-    def known_before(self, state: State, window: Window, path: Path) -> tuple[Before | None, str]:
-        """How it was before the release, as it was found at the window's first look; else None and why."""
-        with suppress(CannotMeasure):
-            asked, _ = samples.read(path)
-            return asked.before, asked.before_unknown
+    def question(self, window: Window) -> samples.Question:
+        """What a window asks, with what those before it came to and how it was before the release."""
+        target, state = self.steering.target, self.state()
         begun_at = state.rollout.begun_at if state.rollout else window.opened_at
-        return minutes.before_release(self.steering.target, begun_at)
+        known = minutes.before_release(target, begun_at)
+        return question_of(target, window, carried_into(target, state, window), known)
 
     def close(self, window: Window, judgement: judge.Judgement) -> None:
         """Journal a window's verdict and act on it: a failed one turns traffic back, full disk or not."""

@@ -19,6 +19,8 @@ from rollout.target.target import Target
 
 # Ansible shows what a task says when it ends: this long nobody knows that a migration waits.
 FIRST_SECONDS = 2.0
+# Of so many of the newest windows evidence holds every finding.
+WINDOWS = 5
 
 
 def migrate(
@@ -67,10 +69,6 @@ def _waiting(target: Target, answer: Mapping[str, Any], seconds: float) -> Mappi
     sooner = f" To go on sooner, have that end, or end it: SELECT pg_terminate_backend({pid})" if pid else ""
     said = f"{target.name}: the migration waits: {answer['error']}. It tries for {seconds:g} s more.{sooner}"
     return {"changed": False, "waiting": True, "seconds": seconds, "say": said}
-
-
-# Of the newest ones, evidence holds every finding.
-WINDOWS = 5
 
 
 def evidence(target: Target) -> dict[str, Any]:

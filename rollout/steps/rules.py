@@ -41,8 +41,8 @@ def go_on_hint(state: State, release: str) -> str:
     """How to end a rollout that is in the way: going on, if it can still become good, or turning it back."""
     if state.failed_window:
         return turn_back_hint(state, "Its window failed; turn it back: ", no_way_back_hint(state))
-    last = [(window.verdict, window.share) for window in state.windows_of(release)][-1:]
-    if state.rollout and last in [[(verdict, state.rollout.share)] for verdict in UNDECIDED]:
+    rollout, windows = state.rollout, state.windows_of(release)
+    if rollout and windows and windows[-1].verdict in UNDECIDED and windows[-1].share == rollout.share:
         return f"Its window is undecided: {DECIDE}"
     return f"Go on with it: ./p12 release --branch {release}" + turn_back_hint(state, "; or turn it back: ")
 

@@ -61,7 +61,7 @@ def decide(steering: Steering, owner: str, passed: bool, why: str) -> dict[str, 
         window = undecided(steering.state())
         verdict = "passed" if passed else "failed"
         above = beyond_tolerable(steering, window) if passed else ""
-        summary = f"decided by {owner}: {one_line(why)} (it was unknown: {window.summary})"
+        summary = f"decided by {owner}: {one_line(why)} (it was {window.verdict}: {window.summary})"
         summary += f"; overrides {above}" if above else ""
         steering.journal.append(
             owner, "window.decided", id=window.id, verdict=verdict, summary=summary, why=why

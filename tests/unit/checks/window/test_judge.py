@@ -433,15 +433,15 @@ def test_a_process_that_tells_nothing_of_its_memory_passes_no_window() -> None:
 # The database.
 
 
-@pytest.mark.parametrize(
-    ("trouble", "name"),
-    [
-        ({"connections": 81}, "connections_ratio"),
-        ({"lock_wait_seconds": 11}, "lock_wait_seconds"),
-        ({"transaction_seconds": 121}, "transaction_seconds"),
-        ({"queue_lag_seconds": 61}, "queue_lag_seconds"),
-    ],
+IN_TROUBLE = (
+    ({"connections": 81}, "connections_ratio"),
+    ({"lock_wait_seconds": 11}, "lock_wait_seconds"),
+    ({"transaction_seconds": 121}, "transaction_seconds"),
+    ({"queue_lag_seconds": 61}, "queue_lag_seconds"),
 )
+
+
+@pytest.mark.parametrize(("trouble", "name"), IN_TROUBLE)
 def test_a_database_in_trouble_fails_the_window_at_once(trouble: dict[str, float], name: str) -> None:
     samples = window()
     samples[3]["database"] |= trouble
@@ -463,15 +463,7 @@ HOLDER = {"pid": 77, "user": "reports", "application": "psql", "state": "active"
 HOLDER |= {"query": "SELECT everything", "is_blocking": True}
 
 
-@pytest.mark.parametrize(
-    ("trouble", "name"),
-    [
-        ({"connections": 81}, "connections_ratio"),
-        ({"lock_wait_seconds": 11}, "lock_wait_seconds"),
-        ({"transaction_seconds": 121}, "transaction_seconds"),
-        ({"queue_lag_seconds": 61}, "queue_lag_seconds"),
-    ],
-)
+@pytest.mark.parametrize(("trouble", "name"), IN_TROUBLE)
 def test_a_database_in_trouble_holds_a_window_and_names_who_holds_it(
     trouble: dict[str, float], name: str
 ) -> None:
