@@ -22,11 +22,13 @@ p12_windows:
   step:
     {seconds: 4, max_seconds: 120, min_requests: 4, max_error_ratio: 0.02,
       warmup_seconds: 1, baseline_requests: 20, cold_seconds: 2,
-      tolerable_errors: 0.3, tolerable_slow: 0.4, tolerable_missing: 0.7, withdrawal_seconds: 15, shared_seconds: 45}
+      tolerable_errors: 0.3, tolerable_slow: 0.4, tolerable_missing: 0.7,
+      withdrawal_seconds: 15, shared_seconds: 45}
   monitor:
     {seconds: 5, max_seconds: 120, min_requests: 40, max_error_ratio: 0.02,
       warmup_seconds: 1, max_slow_ratio: 0.5, cold_seconds: 2,
-      tolerable_errors: 0.06, tolerable_slow: 0.4, tolerable_missing: 0.5, withdrawal_seconds: 15, shared_seconds: 45}
+      tolerable_errors: 0.06, tolerable_slow: 0.4, tolerable_missing: 0.5,
+      withdrawal_seconds: 15, shared_seconds: 45}
 """
 
 
