@@ -1,10 +1,11 @@
 """A small front door that keeps the contract on a real database, with faults to switch on."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -54,24 +55,33 @@ class FrontDoor:
             self._pool.put(connection)
 
     def __enter__(self) -> "FrontDoor":
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        serving: Future[None] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(serving)))
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        serving.result(10)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-        self._loop.close()
         self._threads.shutdown()
         while not self._pool.empty():
             self._pool.get().close()
 
-    async def _start(self) -> None:
+    async def _serve(self, serving: Future[None]) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        runner = await self._start()
+        serving.set_result(None)
+        await self._stop.wait()
+        # asyncio leaks a connection whose server closes while it is being accepted: first accept no more.
+        self._loop.remove_reader(self._listening)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await runner.cleanup()
+
+    async def _start(self) -> web.AppRunner:
         @web.middleware
         async def around(request: web.Request, handler: Any) -> web.StreamResponse:
             return await self._around(request, handler)
@@ -85,11 +95,12 @@ class FrontDoor:
         app.router.add_post("/api/notes/{id}/{kind:like|report}", self._count_once)
         app.router.add_post("/api/view", self._legacy_view)
         app.router.add_get("/internal/metrics", self._metrics)
-        self._runner = web.AppRunner(app, shutdown_timeout=1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        await web.SockSite(runner, self._listening, backlog=1024).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
 
     async def _around(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if given := request.headers.get("X-P12-Rehearsal"):
