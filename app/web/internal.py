@@ -79,4 +79,5 @@ def _shown(here: Service, in_force: FlagSet) -> dict[str, object]:
         "source": dict(in_force.source),
         "known": {name: flag.default for name, flag in known.FLAGS.items()},
         "error": here.flags.error,
+        "purge_after_days": here.settings.purge_after_days,
     }

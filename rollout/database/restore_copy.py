@@ -33,6 +33,9 @@ from rollout.target.dsn import OWNER
 from rollout.target.target import Target
 from rollout.text import size_text
 
+# It goes when a rehearsal ends, or the next one begins.
+REHEARSAL = "restored_rehearsal"
+
 
 def listed(target: Target) -> dict[str, Any]:
     """List the backups with age, size and release, verified or not, and the databases of restores."""
@@ -61,9 +64,13 @@ def into(target: Target, backup_id: str, name: str, identity: str = "") -> dict[
     :raises RolloutError: there is no such verified backup, it cannot be opened, the name is taken or none,
         or the copy differs.
     """
-    kept = backup_list.require_verified(target.directory / "backups", backup_id)
     name = name or copy_name(backup_id, "restored_")
     refuse_name(target, name)
+    return _into(target, backup_id, name, identity)
+
+
+def _into(target: Target, backup_id: str, name: str, identity: str) -> dict[str, Any]:
+    kept = backup_list.require_verified(target.directory / "backups", backup_id)
     findings = _restored(target, kept, name, {"scratch_of": backup_id}, identity)
     tables = [
         f"  {table:<28} {content['rows']:>9} rows  digest {str(content['digest'])[-12:]}  equal"
@@ -84,22 +91,21 @@ def into(target: Target, backup_id: str, name: str, identity: str = "") -> dict[
 def refuse_name(target: Target, name: str) -> None:
     """Refuse to restore into the live database, or into one that a restore over it would take for its own."""
     live = target.settings["database"]
-    if name == live or name.startswith((COPY, f"{live}_replaced_")):
+    if name in (live, REHEARSAL) or name.startswith((COPY, f"{live}_replaced_")):
         raise Refused(
             f"{name} is no name for a database beside {live}.",
-            f"Accepted: any but {live}, {COPY}… and {live}_replaced_…",
+            f"Accepted: any but {live}, {REHEARSAL}, {COPY}… and {live}_replaced_…",
         )
 
 
 def rehearse(target: Target, backup_id: str, identity: str = "") -> dict[str, Any]:
     """Restore a backup beside the live database, and remove it again; tell how long the restore took."""
-    name = "restored_rehearsal"
-    if name in beside(Cluster.of(target), target.settings["database"]):
-        drop(target, name)
+    if REHEARSAL in beside(Cluster.of(target), target.settings["database"]):
+        drop(target, REHEARSAL)
     started = time.monotonic()
-    into(target, backup_id, name, identity)
+    _into(target, backup_id, REHEARSAL, identity)
     seconds = round(time.monotonic() - started, 3)
-    drop(target, name)
+    drop(target, REHEARSAL)
     said = f"{target.name}: {backup_id} restored and equal in {seconds:.1f} s, and removed again"
     return {"changed": True, "seconds": seconds, "say": said}
 

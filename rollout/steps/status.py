@@ -10,6 +10,7 @@ from rollout.files import read_json
 from rollout.steps.rules import is_admitting
 from rollout.steps.status_text import status_text, summary_text, troubled_hint
 from rollout.target import wanted_flags
+from rollout.target.instances import Reply
 from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
 from rollout.target.state import Slot, State
@@ -91,6 +92,7 @@ def status(steering: Steering) -> dict[str, Any]:
         "restoration": asdict(state.restoration) if state.restoration else None,
         "rehearsal": state.rehearsal["at"] if state.rehearsal and "at" in state.rehearsal else None,
         "quarantined": dict(state.quarantined),
+        "purge_after_days": _purge_after_days(steering, state, answers),
         "guard": beat,
         "orphans": orphans(steering),
         "visitors": _visitors(steering),
@@ -107,6 +109,21 @@ def _state(steering: Steering) -> tuple[State, str]:
     if state.unknown:
         wrong += f"{wrong and '; '}holds what this kit does not know: {', '.join(state.unknown)}"
     return state, wrong
+
+
+def _purge_after_days(
+    steering: Steering, state: State, answers: Mapping[str, Reply]
+) -> dict[str, list[int | None]]:
+    """After how many days each slot's worker deletes notes for good, as its instances tell; None is never.
+
+    A slot whose release or instances do not tell is left out.
+    """
+    found: dict[str, set[int | None]] = {}
+    for instance in steering.target.instances:
+        document = answers[instance.name].document
+        if instance.slot in state.slots and "purge_after_days" in document:
+            found.setdefault(instance.slot, set()).add(document["purge_after_days"])
+    return {slot: sorted(days, key=lambda each: each or 0) for slot, days in found.items()}
 
 
 def orphans(steering: Steering) -> int:

@@ -47,6 +47,8 @@ def status_text(answer: Mapping[str, Any]) -> str:
     if backup:
         held = "there was nothing to lose" if backup.get("nothing_to_lose") else "verified"
         lines.append(f"  backup      {backup['id']}, {held} {_ago(backup['at'])} ago")
+    if told := answer.get("purge_after_days"):
+        lines.append(f"  purge       {_purge(told)}")
     lines += _care(answer)
     for release, why in answer["quarantined"].items():
         lines.append(f"  quarantine  {release}: {one_line(why)}")
@@ -124,6 +126,15 @@ def _verdicts(answer: Mapping[str, Any], width: int) -> list[str]:
     return [
         f"  {MARKS[row['verdict']]} {row['check']:<{width}} {row['summary']}" for row in answer["verdicts"]
     ]
+
+
+def _purge(told: Mapping[str, list[int | None]]) -> str:
+    """When notes that expired or were removed are deleted for good."""
+    said = {slot: " or ".join(f"after {d} d" if d else "never" for d in days) for slot, days in told.items()}
+    if set(said.values()) == {"never"}:
+        return "never: notes that expired or were removed stay (p12_purge_after_days)"
+    by_slot = ", ".join(f"{words} ({slot})" for slot, words in said.items())
+    return f"gone notes are deleted for good {by_slot} (p12_purge_after_days)"
 
 
 def _care(answer: Mapping[str, Any]) -> list[str]:

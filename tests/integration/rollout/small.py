@@ -99,6 +99,7 @@ class SmallInstance:
         self.started = time.time()
         self.deadlocks = 0
         self.retries = 0
+        self.purge_after_days: int | None = None
         self.looked_after = 0
         self.answered: Counter[tuple[int, str]] = Counter()
 
@@ -188,6 +189,7 @@ class SmallInstance:
             "flags": self.flags,
             "known": self.known,
             "error": None,
+            "purge_after_days": self.purge_after_days,
         }
 
     def _put(self, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, Any]]:

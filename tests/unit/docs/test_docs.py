@@ -143,6 +143,28 @@ def test_every_journal_event_is_explained() -> None:
     assert shown == sorted(generate.journal_events())
 
 
+DELETING = re.compile(
+    r"DELETE FROM|DROP (DATABASE|TABLE|INDEX|SCHEMA|TRIGGER|FUNCTION) |TRUNCATE|[.]truncate\(|[.]unlink\("
+    r"|rmtree\(|os[.]remove\(|state: absent|\brm -|deleted_at = "
+)
+# They judge or show somebody else's statements.
+TALKING = ("checks/migrations/",)
+
+
+def test_every_file_that_deletes_something_is_on_the_page_of_deletions() -> None:
+    page = (REFERENCE / "deletions.md").read_text()
+    folders = ("app", "checks", "rollout", "playbooks", "tools")
+    files = [path for folder in folders for path in (CHECKOUT / folder).rglob("*") if path.is_file()]
+    deleting = {
+        path.relative_to(CHECKOUT).as_posix()
+        for path in (*files, CHECKOUT / "p12")
+        if path.suffix in (".py", ".yml", ".sh", ".j2", "") and DELETING.search(path.read_text())
+    }
+    named = set(re.findall(r"`((?:app|checks|rollout|playbooks|tools)/[\w./]+|p12)`", page))
+
+    assert named == {name for name in deleting if not name.startswith(TALKING)}
+
+
 def test_a_checks_exit_statuses_are_those_of_its_verdicts() -> None:
     rows = re.findall(
         r"^\| `\./p12 check`.*\| ([0-9]) \| (\w+)", (REFERENCE / "exit-statuses.md").read_text(), re.M

@@ -16,7 +16,7 @@ READ = 'set -a; . "$1"; set +a; shift; exec "$@"'
 ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
-def rendered(value: str) -> str:
+def rendered(value: str, purge_after_days: object = "") -> str:
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     environment.filters["quote"] = lambda given: shlex.quote(str(given))  # what Ansible's filter does
     return environment.from_string(TEMPLATE.read_text()).render(
@@ -24,6 +24,7 @@ def rendered(value: str) -> str:
         p12_balancer_addresses=[],
         p12_app_address="127.0.0.1",
         p12_public_base_url=value,
+        p12_purge_after_days=purge_after_days,
         p12_service_environment={"P12_PUBLIC_FILES": value},
     )
 
@@ -65,3 +66,11 @@ def test_a_setting_arrives_as_it_was_given(value: str) -> None:
         seen = subprocess.run(command, capture_output=True, check=True).stdout.decode()
     assert seen == f"{value}\n{value}\n"
     assert [by_systemd(text)[name] for name in ("P12_PUBLIC_FILES", "PUBLIC_BASE_URL")] == [value, value]
+
+
+def test_nothing_is_purged_where_the_site_does_not_say_after_how_many_days() -> None:
+    assert "P12_PURGE_AFTER_DAYS" not in by_systemd(rendered(""))
+
+
+def test_the_worker_is_told_after_how_many_days_the_site_purges() -> None:
+    assert by_systemd(rendered("", purge_after_days=30))["P12_PURGE_AFTER_DAYS"] == "30"

@@ -62,6 +62,15 @@ def test_a_signed_document_takes_effect_and_is_answered_with_the_flags_in_force(
     assert shown["known"]["P12_ENABLE_LEGACY_VIEW"] == "1"
 
 
+@pytest.mark.parametrize(("given", "shown"), [("", None), ("30", 30)])
+def test_it_tells_after_how_many_days_its_slots_worker_purges(
+    make_client: MakeClient, given: str, shown: int | None
+) -> None:
+    client = make_client("postgresql://nobody@127.0.0.1:1/none", P12_PURGE_AFTER_DAYS=given)
+
+    assert client.get("/internal/flags").get_json()["purge_after_days"] == shown
+
+
 def test_every_answer_names_the_release_and_the_generation(lonely: FlaskClient) -> None:
     push(lonely, flag_document(7))
 

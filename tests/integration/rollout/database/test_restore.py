@@ -110,6 +110,7 @@ def test_a_backup_beside_the_live_database_belongs_to_the_service_and_can_go_aga
         ("Copy", "is no name for a database"),
         ("x" * 64, "is no name for a database"),
         ("paste12", "paste12 is no name for a database beside paste12"),
+        ("restored_rehearsal", "restored_rehearsal is no name for a database beside paste12"),
         ("p12_copy_x", "p12_copy_x is no name for a database beside paste12"),
     ],
 )

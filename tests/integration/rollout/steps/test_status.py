@@ -42,6 +42,15 @@ def test_what_is_live_is_read_from_haproxy_not_from_memory(live: Steered) -> Non
     assert status(live.steering)["live"] == {"slot": "green", "release": NEW}
 
 
+def test_each_slot_tells_after_how_many_days_its_worker_purges(live: Steered) -> None:
+    live.offer(NEW)
+    live.instances["green-1.local"].purge_after_days = 30
+
+    answer = status(live.steering)
+
+    assert answer["purge_after_days"] == {"blue": [None], "green": [None, 30]}
+
+
 def test_a_dead_instance_is_named_with_the_reason(live: Steered) -> None:
     live.instances["blue-2.local"].die()
     live.await_up("blue-2.local", up=False)

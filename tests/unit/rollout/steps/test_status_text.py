@@ -75,6 +75,30 @@ def test_before_the_first_release_nothing_is_live_and_nothing_is_made_up() -> No
     assert line(text, "guard") == "guard has never run: ./p12 provision"
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"blue": [None]}, "purge never: notes that expired or were removed stay (p12_purge_after_days)"),
+        (
+            {"blue": [30], "green": [None]},
+            "purge gone notes are deleted for good after 30 d (blue), never (green) (p12_purge_after_days)",
+        ),
+        (
+            {"blue": [None, 7]},
+            "purge gone notes are deleted for good never or after 7 d (blue) (p12_purge_after_days)",
+        ),
+    ],
+)
+def test_it_says_which_slots_worker_deletes_notes_for_good(
+    told: dict[str, list[int | None]], said: str
+) -> None:
+    assert line(status_text(answer(purge_after_days=told)), "purge") == said
+
+
+def test_a_release_that_does_not_tell_when_it_purges_is_not_spoken_for() -> None:
+    assert "purge" not in status_text(answer(purge_after_days={}))
+
+
 def test_each_slot_shows_share_release_generation_and_raised_flags() -> None:
     text = status_text(
         answer(
