@@ -130,7 +130,7 @@ def judged(case: Case, seed: int) -> Result:
     most = 60 * case.minutes * (3 if case.minutes <= STEP else 1)
     limits = WindowLimits(60 * case.minutes, most, 100, 0.01, **JUDGING)
     window = WindowJudge(limits, NEW, OLD, share=case.share)
-    world = case.make(random.Random(seed))
+    world = case.make(random.Random(seed), case.share / 100)
     for sample in samples(seed, most, case.per_minute, case.share / 100, world):
         if window.add(sample).verdict is not None:
             break

@@ -43,7 +43,7 @@ class Sweep:
         return f"{self.of}, {self.share} %, {self.per_minute:g}/min"
 
     def make(self, ratio: float) -> Make:
-        def make(_: random.Random) -> World:
+        def make(*_: Any) -> World:
             plain = slower(ratio) if self.of == "slower" else answers({self.of: ratio})
             world = plain(random.Random(0))
             world.coupled = True
@@ -76,7 +76,8 @@ def watched(
     most = 60 * minutes * (3 if minutes <= 10 else 1)
     limits = WindowLimits(60 * minutes, most, 100, 0.01, **JUDGING)
     judging = WindowJudge(limits, NEW, OLD, share=share, earlier=earlier)
-    for sample in spoil(samples(seed, most, per_minute, share / 100, make(random.Random(seed)))):
+    world = make(random.Random(seed), share / 100)
+    for sample in spoil(samples(seed, most, per_minute, share / 100, world)):
         if judging.add(sample).verdict is not None:
             break
     return judging

@@ -3,7 +3,8 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from tests.simulated_requests import LOOK, MARKS, NEW, OLD, ROUTES, USUAL, Extra, Moment, World, poisson
 
@@ -11,14 +12,19 @@ HOUR = 3600.0
 POOL_TIMEOUT = 10.0
 NOTE = "GET /api/notes/N"
 RARE = "POST /api/notes/N/like"
-Make = Callable[[random.Random], World]
 
 
-def quiet(_: random.Random) -> World:
+class Make(Protocol):
+    """Draws a world; the new slot gets such a share of its requests, 0 to 1."""
+
+    def __call__(self, chance: random.Random, share: float = 0.25, /) -> World: ...
+
+
+def quiet(*_: Any) -> World:
     return World()
 
 
-def stalls(chance: random.Random) -> World:
+def stalls(chance: random.Random, _: float = 0.25, /) -> World:
     """The database answers nobody for 1 to 30 seconds, a few times; who waits too long gets a 503."""
     times = [(chance.uniform(0, HOUR), chance.uniform(1, 30)) for _ in range(chance.randint(1, 4))]
 
@@ -36,7 +42,7 @@ def stalls(chance: random.Random) -> World:
     return World(statuses=statuses, tail=tail)
 
 
-def storms(chance: random.Random) -> World:
+def storms(chance: random.Random, _: float = 0.25, /) -> World:
     """Both slots shed load with 503s for 10 to 120 seconds, one a little more than the other."""
     begin, length = chance.uniform(0, HOUR), chance.uniform(10, 120)
     ratio = chance.uniform(0.05, 0.8)
@@ -44,10 +50,10 @@ def storms(chance: random.Random) -> World:
     return World(statuses=lambda m: {"503": of[m.slot]} if begin <= m.at < begin + length else {})
 
 
-def clumps(chance: random.Random) -> World:
+def clumps(chance: random.Random, share: float = 0.25, /) -> World:
     """Now and then one client fails 2 to 20 times within five seconds, in its slot or in any."""
     extras: dict[float, list[Extra]] = defaultdict(list)
-    at, every, share = 0.0, chance.uniform(60, 600), chance.choice((0.05, 0.25, 0.5))
+    at, every = 0.0, chance.uniform(60, 600)
     while (at := at + chance.expovariate(1 / every)) < HOUR:
         sticky, status = chance.random() < 0.5, chance.choice(("5xx", "503", "5xx", "4xx"))
         home, route, mark = _slot(chance, share), chance.choice(list(ROUTES)), chance.randrange(MARKS)
@@ -58,7 +64,7 @@ def clumps(chance: random.Random) -> World:
     return World(others=lambda at: joined(extras[at]))
 
 
-def cold(chance: random.Random) -> World:
+def cold(chance: random.Random, _: float = 0.25, /) -> World:
     """A new process is slow for its first seconds, flat or fading."""
     length, times, fades = chance.uniform(10, 120), math.log(chance.uniform(2, 10)), chance.random() < 0.5
 
@@ -69,7 +75,7 @@ def cold(chance: random.Random) -> World:
     return World(slower=slower)
 
 
-def wandering(chance: random.Random) -> World:
+def wandering(chance: random.Random, _: float = 0.25, /) -> World:
     """Latency wanders per process as an AR(1) of a standard deviation up to 0.3."""
     sd, memory = chance.uniform(0.1, 0.3), chance.uniform(0.5, 0.98)
     paths = {slot: ar(chance, sd, memory, int(2 * HOUR / LOOK)) for slot in (NEW, OLD)}
@@ -83,7 +89,7 @@ def ar(chance: random.Random, sd: float, memory: float, length: int) -> list[flo
     return values
 
 
-def tides(chance: random.Random) -> World:
+def tides(chance: random.Random, _: float = 0.25, /) -> World:
     """Traffic ramps, swings fivefold or bursts, and latency and errors follow it in both slots."""
     kind, phase = chance.choice(("ramp", "day", "bursts")), chance.uniform(0, HOUR)
     busy = {t * LOOK for t in range(int(2 * HOUR / LOOK)) if chance.random() < 0.03}
@@ -98,29 +104,28 @@ def tides(chance: random.Random) -> World:
     return World(rate=rate, slower=lambda m: 0.25 * math.log(rate(m.at)))
 
 
-def sticky(chance: random.Random) -> World:
+def sticky(chance: random.Random, share: float = 0.25, /) -> World:
     """Clients stay in their slot: some ask for what is gone, some are limited, some send what is refused."""
     extras: dict[float, list[Extra]] = defaultdict(list)
     for _ in range(chance.randint(5, 20)):
-        status, slot = chance.choice(("404", "429", "4xx", "3xx")), _slot(chance, 0.25)
+        status, slot = chance.choice(("404", "429", "4xx", "3xx")), _slot(chance, share)
         _loop(chance, extras, slot, status, chance.uniform(30, 900), chance.uniform(1, 8))
     return World(others=lambda at: joined(extras[at]))
 
 
-def looping(chance: random.Random) -> World:
+def looping(chance: random.Random, share: float = 0.25, /) -> World:
     """One client that fails tries again at once, for up to five minutes, in one slot."""
     extras: dict[float, list[Extra]] = defaultdict(list)
     status = chance.choice(("5xx", "503", "4xx", "429", "404"))
-    _loop(chance, extras, _slot(chance, 0.5), status, chance.uniform(10, 300), 1 / chance.uniform(1, 10))
+    _loop(chance, extras, _slot(chance, share), status, chance.uniform(10, 300), 1 / chance.uniform(1, 10))
     return World(others=lambda at: joined(extras[at]))
 
 
-def robots(chance: random.Random) -> World:
+def robots(chance: random.Random, share: float = 0.25, /) -> World:
     """A robot asks for what is not there, 1 to 50 times a second, in its slot or in any."""
     extras: dict[float, list[Extra]] = defaultdict(list)
     rate, begin, length = chance.uniform(1, 50), chance.uniform(0, HOUR), chance.uniform(60, 1800)
-    home = _slot(chance, 0.5) if chance.random() < 0.5 else ""
-    share = chance.choice((0.05, 0.25, 0.5))
+    home = _slot(chance, share) if chance.random() < 0.5 else ""
     for second in range(int(begin), int(begin + length)):
         new = round(rate * share) if not home else round(rate) * (home == NEW)
         for slot, n in ((NEW, new), (OLD, round(rate) - new)):
@@ -177,7 +182,7 @@ def answers(ratios: Mapping[str, float], begin: float = 0.0, route: str = "", bo
         is_hit = m.at >= begin and (both or m.slot == NEW) and route in ("", m.route)
         return ratios if is_hit else {}
 
-    return lambda _: World(statuses=statuses)
+    return lambda *_: World(statuses=statuses)
 
 
 def slower(times: float, begin: float = 0.0, route: str = "", both: bool = False) -> Make:
@@ -187,12 +192,12 @@ def slower(times: float, begin: float = 0.0, route: str = "", both: bool = False
         is_hit = m.at >= begin and (both or m.slot == NEW) and route in ("", m.route)
         return math.log(times) if is_hit else 0.0
 
-    return lambda _: World(slower=shift)
+    return lambda *_: World(slower=shift)
 
 
 def tail(ratio: float, times: float) -> Make:
     """So many of the new slot's answers take so many times as long."""
-    return lambda _: World(tail=lambda m: (ratio, times) if m.slot == NEW else (0.0, 1.0))
+    return lambda *_: World(tail=lambda m: (ratio, times) if m.slot == NEW else (0.0, 1.0))
 
 
 def fewer(left: float, begin: float = 0.0, route: str = "", both: bool = False) -> Make:
@@ -202,13 +207,13 @@ def fewer(left: float, begin: float = 0.0, route: str = "", both: bool = False) 
         is_hit = m.at >= begin and (both or m.slot == NEW) and route in ("", m.route)
         return left if is_hit else 1.0
 
-    return lambda _: World(arriving=arriving)
+    return lambda *_: World(arriving=arriving)
 
 
 def unserved(a_minute: float, begin: float = 0.0, length: float = math.inf) -> Make:
     """So many requests get a 503 of HAProxy's own, for no slot had room for them."""
 
-    def make(chance: random.Random) -> World:
+    def make(chance: random.Random, _: float = 0.25, /) -> World:
         def others(at: float) -> list[Extra]:
             if not begin <= at < begin + length:
                 return []
@@ -232,10 +237,10 @@ def beside_robot(ratio: float) -> Make:
     def statuses(m: Moment) -> Mapping[str, float]:
         return {"5xx": ratio} if m.slot == NEW else {}
 
-    return lambda _: World(statuses=statuses, others=others)
+    return lambda *_: World(statuses=statuses, others=others)
 
 
-def limits_doubled(_: random.Random) -> World:
+def limits_doubled(*_: Any) -> World:
     return World(
         usual={**USUAL, "429": 0.05},
         statuses=lambda m: {"429": 0.1} if m.slot == NEW else {},
@@ -244,7 +249,7 @@ def limits_doubled(_: random.Random) -> World:
 
 def errors_beside_503s(ratio: float) -> Make:
     """Errors in the new slot while both have 0.2 % of 503s."""
-    return lambda _: World(
+    return lambda *_: World(
         usual={**USUAL, "503": 0.002},
         statuses=lambda m: {"5xx": ratio} if m.slot == NEW else {},
     )

@@ -9,12 +9,16 @@ from typing import Any
 LARGEST_LN = 500.0
 # Of each arm its requests, and trials and events of each kind that is proven absent.
 SUMS = 12
+LARGEST_BUCKET = 10_000
 
 
 @dataclass(frozen=True)
 class Carried:
     """Evidence of the windows before: ``{"streams": [[class, route, ln E, new, its events, old, its events],
-    …], "sums": what ``passing`` sums up, "above": what lay beyond the tolerable}``.
+    …], "sums": what ``passing`` sums up, "above": what lay beyond the tolerable, "tails": [[class, route,
+    where its slow answers begin in buckets above the level, learned from so many], …], "warm": whether the
+    candidate's latency is level, "usual": how slow the control usually is, as a ln, or None}``; the last
+    three may be missing.
 
     Raises ValueError for what is none.
     """
@@ -22,6 +26,9 @@ class Carried:
     streams: Mapping[tuple[str, str], tuple[float, list[float]]] = field(default_factory=dict)
     sums: tuple[float, ...] = (0.0,) * SUMS
     above: tuple[str, ...] = ()
+    tails: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    is_warm: bool = False
+    usual: float | None = None
 
     @classmethod
     def read(cls, value: Mapping[str, Any] | None) -> "Carried":
@@ -34,11 +41,16 @@ class Carried:
             }
             sums = tuple(_count(number) for number in value["sums"])
             above = tuple(str(words) for words in value["above"])
+            tails = {
+                (str(of), str(route)): (_bucket(edge), round(_count(answers)))
+                for of, route, edge, answers in value.get("tails", ())
+            }
+            usual = None if value.get("usual") is None else _number(value["usual"])
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"what the windows before came to cannot be read: {error!r}") from error
         if len(sums) != SUMS:
             raise ValueError(f"what the windows before came to has {len(sums)} sums, not {SUMS}")
-        return cls(streams, sums, above)
+        return cls(streams, sums, above, tails, value.get("warm") is True, usual)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -48,6 +60,9 @@ class Carried:
             ],
             "sums": [round(number, 3) for number in self.sums],
             "above": list(self.above),
+            "tails": [[*key, *tail] for key, tail in sorted(self.tails.items())],
+            "warm": self.is_warm,
+            "usual": None if self.usual is None else round(self.usual, 6),
         }
 
     def evidence(self, of: str, route: str = "") -> float:
@@ -68,3 +83,9 @@ def _count(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < 2**53:
         raise ValueError(f"{value!r} is no count")
     return float(value)
+
+
+def _bucket(value: Any) -> int:
+    if type(value) is not int or not abs(value) <= LARGEST_BUCKET:
+        raise ValueError(f"{value!r} is no bucket of latency")
+    return value

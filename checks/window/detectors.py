@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-FRESH, RESTARTS = 0.65, 720
+FRESH, RESTARTS = 0.8, 720
 LARGEST = 1e250
 # Errors that follow each other within so many seconds may be one client's that tries again.
 RUN_SECONDS = 3.0

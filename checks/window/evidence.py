@@ -29,12 +29,12 @@ from checks.window.passing import Alive, Passing
 from checks.window.streams import CLASSES, HARM, Anonymity, Block, Fold, Key
 
 # Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
-OVERALL = {"failed": 0.45, "busy": 0.05, "cut": 0.01, "not_found": 0.02, "limited": 0.03, "refused": 0.01}
+OVERALL = {"failed": 0.56, "busy": 0.05, "cut": 0.01, "not_found": 0.02, "limited": 0.03, "refused": 0.01}
 OVERALL |= {"redirected": 0.01, "slow_p95": 0.02, "slow_p99": 0.03}
 BY_ROUTE = {"failed": 0.05, "busy": 0.02, "cut": 0.01, "not_found": 0.02, "limited": 0.01, "refused": 0.01}
 BY_ROUTE |= {"redirected": 0.01, "slow_p90": 0.05}
 # The new slot against what the old one had lately: sees few requests, however small the share, fail.
-LATELY = 0.19
+LATELY = 0.08
 LATELY_BETS = ((2.5, 0.25), (5.0, 0.3), (10.0, 0.3), (20.0, 0.1), (100.0, 0.05))
 LATELY_BLOCKS, LATELY_TRIALS = 720, 100
 # What the old slot has just now, with at least so many events in so many blocks, is allowed twice.
@@ -89,7 +89,7 @@ class Evidence:
         self._past: list[tuple[float, float]] = [(0.0, 0.0)]
         self._old_lately: deque[tuple[float, float]] = deque()
         self._old_sums = [0.0, 0.0]
-        self.levels = Latency(self, self.before.level if self.before else None)
+        self.levels = Latency(self, self.before.level if self.before else self.earlier.usual)
         self.shared: deque[tuple[float, float, str]] = deque()
         self.ratios: dict[str, list[float]] = {name: [1.0, 100.0] for name in HARM}
         # Failed requests of each arm in the last look, as evidence counts them.
@@ -304,7 +304,8 @@ class Evidence:
             key: (_ln(stream.evidence.value), self.counts[key]) for key, stream in self.streams.items()
         }
         streams["lately", ""] = (_ln(self.lately.evidence.value), [0.0] * 4)
-        return Carried(streams, self.passing.sums, tuple(above))
+        levels = self.levels
+        return Carried(streams, self.passing.sums, tuple(above), levels.tails, levels.is_warm, levels.usual)
 
 
 def _judged(block: Block) -> Mapping[Key, float]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from checks.window.absence import DOUBT, Proof
+from checks.window.carried import Carried
 from checks.window.detectors import Dispersion
 from checks.window.levels import Shift, Wander, averaging
 from checks.window.streams import Block, Timing
@@ -44,6 +45,7 @@ class Owner(Protocol):
     cold_seconds: float
     elapsed: float
     scatter: dict[str, Dispersion]
+    earlier: Carried
 
     def weigh(self, of: str, route: str, n_t: float, k_t: float, n_c: float, k_c: float) -> None: ...
 
@@ -60,11 +62,11 @@ class Latency:
         self._unlearned = Timing()
         self.now: dict[str, float] = {}
         self.usual = usual
-        self.is_warm = False
+        self.is_warm = owner.earlier.is_warm
         self._recent: deque[float] = deque(maxlen=6)
         self._tails: dict[tuple[str, str], Counter[int]] = {}
-        self.edges: dict[tuple[str, str], int] = {}
-        self._learned: dict[tuple[str, str], int] = {}
+        self.edges = {key: edge for key, (edge, _) in owner.earlier.tails.items()}
+        self._learned = {key: answers for key, (_, answers) in owner.earlier.tails.items()}
         self.routes: dict[str, list[Timing]] = {}
         self.timed = 0.0
 
@@ -184,6 +186,11 @@ class Latency:
         answers = tail.total()
         if answers * (1 - quantile) >= FEWEST_BEYOND and answers >= LEARNS_AGAIN * self._learned.get(key, 0):
             self.edges[key], self._learned[key] = edge_of(tail, quantile), answers
+
+    @property
+    def tails(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Where slow answers begin, and from how many that was learned."""
+        return {key: (edge, self._learned[key]) for key, edge in self.edges.items()}
 
     def slowest_route(self) -> Proof | None:
         """Bound how many times as slow as beside it, in the control, the slowest route can be.

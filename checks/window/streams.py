@@ -57,8 +57,10 @@ class Timing:
 
     @classmethod
     def of(cls, histogram: Mapping[int, int]) -> "Timing":
-        total = sum(bucket * count for bucket, count in histogram.items())
-        squares = sum(bucket * bucket * count for bucket, count in histogram.items())
+        total = squares = 0
+        for bucket, count in histogram.items():
+            total += bucket * count
+            squares += bucket * bucket * count
         return cls(sum(histogram.values()), total, squares)
 
     @property
@@ -182,19 +184,20 @@ class Fold:
         self, of: str, route: str, second: float, found: Sequence[tuple[Any, Sequence[int] | None]]
     ) -> Sequence[float]:
         """Count who was not failing before; one who fails in several cells is split over them."""
-        failing = self._failing[of, route]
+        failing, is_harm = self._failing[of, route], of in HARM
         pieces = [float(max(cell[5] - len(marks or ()), 0)) for cell, marks in found]
-        marked: dict[int, list[int]] = {}
+        holders: dict[int, list[int]] = {}
         for i, (_, marks) in enumerate(found):
             for mark in marks or ():
-                marked.setdefault(mark, []).append(i)
-        for mark, where in marked.items():
-            if second - failing.get(mark, -math.inf) > FORGET_SECONDS:
-                total = sum(found[i][0][4] for i in where)
+                holders.setdefault(mark, []).append(i)
+        for mark, where in holders.items():
+            before = failing.get(mark)
+            if before is None or second - before > FORGET_SECONDS:
+                total = sum([found[i][0][4] for i in where]) if len(where) > 1 else found[where[0]][0][4]
                 for i in where:
                     pieces[i] += found[i][0][4] / total
-            if of in HARM:
-                self._noted.append((failing, mark, failing.get(mark)))
+            if is_harm:
+                self._noted.append((failing, mark, before))
             failing[mark] = second
         if len(failing) > MOST_MARKS:
             for mark in [mark for mark, at in failing.items() if second - at > FORGET_SECONDS]:

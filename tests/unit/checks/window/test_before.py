@@ -30,7 +30,7 @@ def usual() -> Before:
 
 def judged(make: Make, usual: Before | None, control: str | None, share: int, seed: int = 1) -> Judgement:
     window = WindowJudge(LIMITS, NEW, control, share=share, before=usual)
-    for sample in samples(seed, 1800, 600, share / 100, make(random.Random(seed))):
+    for sample in samples(seed, 1800, 600, share / 100, make(random.Random(seed), share / 100)):
         if control is None:
             del sample["servers"][OLD], sample["instances"][OLD]
         if window.add(sample).verdict is not None:
@@ -247,7 +247,7 @@ def test_harm_in_both_slots_that_was_not_there_before_is_held(name: str, usual: 
 def test_harm_that_was_there_before_stops_nobody() -> None:
     failing = World(statuses=lambda _: {"404": 0.2})
 
-    assert judged(lambda _: failing, known(world=failing), OLD, 25).verdict is Verdict.PASSED
+    assert judged(lambda *_: failing, known(world=failing), OLD, 25).verdict is Verdict.PASSED
 
 
 def test_a_new_slot_worse_than_before_never_passes_though_the_few_of_the_old_one_tell_nothing(

@@ -67,6 +67,27 @@ def test_evidence_of_harm_is_handed_on_and_evidence_of_health_is_no_hole_to_clim
     assert after_health >= watched(50, 2, 60).evidence.log_e("failed")[0] - 0.7
 
 
+def test_a_window_knows_from_its_first_second_what_is_slow_where_one_before_it_learned_that() -> None:
+    """A twentieth of the answers of a small old slot tell in seconds only what was known before."""
+    known = watched(25, 0, 60).carried()
+
+    assert timed(watched(80, 0, 60)) == 0
+    assert timed(watched(80, 0, 60, known)) - known["sums"][4] == 60
+
+
+def timed(judging: ByRequest) -> float:
+    """The new slot's answers that were held against what is slow."""
+    return judging.evidence.passing.sums[4]
+
+
+def test_what_an_older_kit_handed_on_is_read() -> None:
+    older = watched(50, 4, 60).carried()
+    for name in ("tails", "warm", "usual"):
+        del older[name]
+
+    assert not Carried.read(older).tails
+
+
 def test_handed_on_twice_it_is_what_it_was() -> None:
     carried = watched(50, 4, 60).carried()
 
@@ -81,6 +102,7 @@ def test_handed_on_twice_it_is_what_it_was() -> None:
         {"streams": [], "sums": [0], "above": []},
         {"streams": [["failed", "", 1e9, 0, 0, 0, 0]], "sums": [0] * 12, "above": []},
         {"streams": [["failed", "", 0, -1, 0, 0, 0]], "sums": [0] * 12, "above": []},
+        {"streams": [], "sums": [0] * 12, "above": [], "tails": [["slow_p95", "", 1.5, 10]]},
     ],
 )
 def test_what_is_damaged_is_refused(damaged: dict[str, Any]) -> None:

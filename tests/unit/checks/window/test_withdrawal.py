@@ -65,7 +65,7 @@ def test_harm_that_stays_was_not(harm: Make, goes_on: Make, seed: int) -> None:
 
 def comes_and_goes(every: float, seconds: float) -> Make:
     """Both slots fail for so many seconds, again and again, and are well in between."""
-    return lambda _: World(statuses=lambda m: {"503": 0.9} if m.at % every < seconds else {})
+    return lambda *_: World(statuses=lambda m: {"503": 0.9} if m.at % every < seconds else {})
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,7 +101,7 @@ def test_harm_of_which_one_kind_stays_is_not_gone() -> None:
 
 
 def test_no_traffic_after_turning_back_attributes_nothing() -> None:
-    found = outcome(HARMS["errors"], lambda _: quiet(random.Random(0)), 3, per_minute=1200)
+    found = outcome(HARMS["errors"], lambda *_: quiet(random.Random(0)), 3, per_minute=1200)
     silent = Withdrawal(
         Question("here", NEW, OLD, LIMITS),
         samples(3, HELD_AT, 1200, 0.25, HARMS["errors"](random.Random(3))),
