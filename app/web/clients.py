@@ -1,6 +1,7 @@
 """Who is asking: the client's address behind one trusted hop, and its fingerprint."""
 
 import hashlib
+from ipaddress import ip_network
 
 from flask import Request
 
@@ -26,6 +27,16 @@ def client_address(request: Request, trusted_hops: int) -> str:
     if trusted_hops and (seen := forwarded[-trusted_hops].strip()):
         return seen[:LONGEST_ADDRESS]
     return peer_address(request)
+
+
+def limited_address(address: str) -> str:
+    """Return what limits count a client by: an IPv6 address by its /64, for one client has all of that."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ip_network((address, 64), strict=False))
+    except ValueError:
+        return address
 
 
 def fingerprint(request: Request, settings: Settings) -> str:

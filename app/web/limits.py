@@ -10,7 +10,7 @@ from flask_limiter import Limiter, RequestLimit
 
 from app.service import service
 from app.settings import Settings
-from app.web.clients import client_address
+from app.web.clients import client_address, limited_address
 from app.web.limit_pass import is_rehearsal
 
 REDIS_TIMEOUT_SECONDS = 0.1
@@ -66,7 +66,7 @@ def _say_when_to_come_back(breached: RequestLimit) -> Response:
 
 
 def _client() -> str:
-    return client_address(request, service().settings.trusted_hops)
+    return limited_address(client_address(request, service().settings.trusted_hops))
 
 
 def _client_and_note() -> str:

@@ -157,6 +157,7 @@ TABLE = (
     verb("certificate key", "steps.reports:certificate_key", "show the public key of what is signed here"),
     verb("certificate trust", "steps.reports:trust", "trust what this signer certifies", reads="signer"),
 
+    verb("front renew", "target.front_certificate:renew", "take the certificate that the owner's file holds"),
     verb("guard", "guard.loop:main", "watch open windows and turn back"),
     verb("signals", "guard.signals:show", "read the site's own signals once"),
     verb("visitors", "host.programs:visitors", "be the simulated visitors"),

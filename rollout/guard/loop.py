@@ -38,7 +38,7 @@ from rollout.steps.window import (
     sample,
     samples_path,
 )
-from rollout.target import wanted_flags
+from rollout.target import front_certificate, wanted_flags
 from rollout.target.journal import BrokenJournal
 from rollout.target.state import TURNED_BACK, State, Window
 from rollout.target.steering import Steering
@@ -96,6 +96,7 @@ class Guard:
     withdrawal: tuple[str, Withdrawal] | None = None
     # What the open window costs, at about which traffic: it is not worked out anew every second.
     told_cost: tuple[tuple[str, int], str] = (("", 0), "")
+    told_expiry: float = 0.0
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -157,6 +158,7 @@ class Guard:
                 self.heal_traffic()
             finally:
                 self.heal_flags()
+            self.heal_certificate()
         self.beat(window)
 
     def state(self) -> State:
@@ -385,6 +387,23 @@ class Guard:
                 # A rollback on a full disk is not in the journal: what cannot be journaled is not healed.
                 self.steering.journal.append(OWNER, "traffic.healed", shares=wanted)
                 balancer.shift(wanted)
+
+    def heal_certificate(self) -> None:
+        """Take the front door's renewed certificate, and tell once a day that the one in force ends soon."""
+        try:
+            if said := front_certificate.renew(self.steering, OWNER).get("say"):
+                _say(said)
+        except (RolloutError, OSError) as error:
+            self.tell(error)
+        told, now = self.told_expiry, self.clock()
+        if now - told < front_certificate.DAY_SECONDS:
+            return
+        self.told_expiry = now
+        seen = front_certificate.seen(self.steering.target, self.steering.balancer)
+        if said := front_certificate.alarm(seen):
+            with self.steering.change():
+                self.steering.journal.append(OWNER, "front.expires", summary=said)
+            _say(said)
 
     def heal_flags(self) -> None:
         """Push a slot's wanted flags to every instance that answers with an older generation.

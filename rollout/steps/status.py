@@ -9,7 +9,7 @@ from rollout.errors import RolloutError
 from rollout.files import read_json
 from rollout.steps.rules import is_admitting
 from rollout.steps.status_text import status_text, summary_text, troubled_hint
-from rollout.target import wanted_flags
+from rollout.target import front_certificate, wanted_flags
 from rollout.target.instances import Reply
 from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
@@ -38,6 +38,8 @@ def _outage(answer: Mapping[str, Any]) -> dict[str, str]:
             "error": f"{name}: {troubled['release']} was good, and is not any more: {troubled['summary']}.",
             "hint": troubled_hint(answer),
         }
+    if said := front_certificate.alarm(answer["front"]):
+        return {"error": f"{name}: {said}.", "hint": "Renew it: docs/how-to/front-door.md"}
     return {}
 
 
@@ -67,6 +69,7 @@ def status(steering: Steering) -> dict[str, Any]:
         "live": {"slot": serving, "release": held.release if held else None},
         "shares": shares,
         "balancer_error": trouble,
+        "front": front_certificate.seen(target, steering.balancer),
         "journal_error": journal_error,
         "slots": {slot: _slot(steering, slot, state.slots.get(slot)) for slot in SLOTS},
         "instances": [

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rollout.target import pem
 from rollout.text import command_hint, one_line, restore_words, rollback_words, withdrawal_words
 
 GUARD_SILENT_SECONDS = 15.0
@@ -24,6 +25,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
         lines.append(f"  balancer    {answer['balancer_error']}")
     if answer.get("journal_error"):
         lines.append(f"  journal     {answer['journal_error']}")
+    lines += _certificate(answer.get("front"))
     for slot, held in answer["slots"].items():
         if held:
             share = answer["shares"].get(slot, 0) if answer["shares"] is not None else "?"
@@ -57,6 +59,15 @@ def status_text(answer: Mapping[str, Any]) -> str:
     if seen:
         lines.append(f"  visitors    {_visitors(seen)}")
     return "\n".join(lines)
+
+
+def _certificate(front: Mapping[str, Any] | None) -> list[str]:
+    """Until when the front door's certificate holds, and what is wrong with the next one."""
+    if not front:
+        return []
+    until = f"holds until {pem.day(front['until'])}" if front["until"] else "unknown"
+    said = f"{front['names']} {until}".strip() + (f"; {front['error']}" if front["error"] else "")
+    return [f"  certificate {said}"]
 
 
 def _turning_back(answer: Mapping[str, Any]) -> list[str]:

@@ -228,7 +228,10 @@ def _replaced(_: State, entry: Entry) -> State:
 
 # Events that are there to be read by people, and change nothing of what is true.
 NOTED = frozenset(
-    {"backups.pruned", "certificate.trusted", "lock.broken", "lock.taken", "maintained", "traffic.healed"}
+    {
+        *("backups.pruned", "certificate.trusted", "front.expires", "front.renewed"),
+        *("lock.broken", "lock.taken", "maintained", "traffic.healed"),
+    }
 )
 HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "slot.claimed": _claimed,

@@ -95,6 +95,8 @@ class Haproxy:
         for template, path in (("haproxy.cfg.j2", self.config), ("busy.http.j2", home / "busy.http")):
             path.write_text(environment.get_template(template).render(variables))
         self.state.touch()
+        if given := variables["p12_front_certificate"]:
+            shutil.copy(given, home / "front.pem")
 
     def start(self) -> None:
         command = [self.binary, "-W", "-db", "-f", self.home]

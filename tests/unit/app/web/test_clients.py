@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from app.settings import load_settings
-from app.web.clients import author_fingerprint, client_address, fingerprint
+from app.web.clients import author_fingerprint, client_address, fingerprint, limited_address
 from app.web.limit_pass import is_rehearsal, rehearsal_header
 
 SETTINGS = load_settings({"DATABASE_URL": "postgresql://db/p12"})
@@ -78,6 +78,19 @@ def test_whatever_a_cookie_holds_can_be_stored(value: str) -> None:
     assert 0 < len(found) <= 128
     assert b"\0" not in found.encode()
     assert len(author_fingerprint(request, SETTINGS)) <= 64
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::9", "2001:db8:1:2::/64"),
+        ("no:address", "no:address"),
+    ],
+)
+def test_limits_count_an_ipv6_client_by_its_network(address: str, counted: str) -> None:
+    assert limited_address(address) == counted
 
 
 def test_a_rehearsal_is_signed_for_this_target_and_soon_over() -> None:
