@@ -93,11 +93,12 @@ class ByRequest:
             yield proven(proof, self.evidence.per_second)
 
     def _compared(self, of: str) -> Finding | None:
-        counts = {route: counts for (name, route), counts in self.evidence.counts.items() if name == of}
+        log_e, route = self.evidence.log_e(of)
+        of_class = (counts for (name, _), counts in self.evidence.counts.items() if name == of)
+        counts = self.evidence.counts.get((of, route)) or next(of_class, None)
         if not counts:
             return None
-        log_e, route = self.evidence.log_e(of)
-        n_t, k_t, n_c, k_c = counts.get(route) or next(iter(counts.values()))
+        n_t, k_t, n_c, k_c = counts
         limit = math.log(1 / self.limits.alpha)
         where = f" on {route}" if route else ""
         said = (

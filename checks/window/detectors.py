@@ -71,6 +71,7 @@ class Beside:
 
     def __post_init__(self) -> None:
         self.evidence = Restarting([part for _, part in self.bets], self.passed, self.before)
+        self._sizes = [(r, math.log(r)) for r, _ in self.bets]
 
     @property
     def is_waiting(self) -> bool:
@@ -88,10 +89,10 @@ class Beside:
             self._waiting = [n_t, k_t, n_c, k_c]
             return
         self._waiting = [0.0] * 4
+        # Of events r times as likely in the candidate, r · share of r · share + 1 - share are its own.
         share = n_t / (n_t + n_c)
-        worse = [r * n_t / (r * n_t + n_c) for r, _ in self.bets]
         self.evidence.multiply(
-            [k_t * math.log(w / share) + k_c * math.log((1 - w) / (1 - share)) for w in worse]
+            [k_t * log_r - (k_t + k_c) * math.log1p(share * (r - 1)) for r, log_r in self._sizes]
         )
 
 
