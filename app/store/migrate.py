@@ -1,8 +1,9 @@
-"""Move the schema forward: ``python -m app.migrate upgrade|current``, with JSON as the answer.
+"""Move the schema forward: ``python -m app.migrate upgrade|current|look``, with JSON as the answer.
 
 ``DATABASE_URL`` must lead straight to Postgres, past any pooler. ``P12_MIGRATION_SECONDS`` (60) is how long
 migrations wait for locks in all; ``P12_MONITOR_URL`` leads to the same database as a role that may see what
-others do there. Each wait is told on stderr. Exit statuses: 0 done, 1 not, 2 usage.
+others do there. Each wait is told on stderr. ``look`` only reads, and tells all that stands in the way of
+taking over what is there. Exit statuses: 0 done, 1 not, 2 usage.
 """
 
 import json
@@ -17,7 +18,9 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from app.store.migrations.adoption import AdoptionError, obstacles
+from app.settings import SETTINGS, SettingsError
+from app.store.adoption.look import look, obstacles
+from app.store.adoption.obstacle import AdoptionError
 from app.store.upgrade import LockedOutError, Patience, all_scripts, revision_of, upgrade
 from app.values import BadValueError, Reader, postgres_url, seconds
 
@@ -30,12 +33,13 @@ def main(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> i
     verbs: Mapping[str, Callable[[], tuple[Answer, bool]]] = {
         "upgrade": lambda: _answered(lambda: _upgraded(environ)),
         "current": lambda: _answered(lambda: _current(environ)),
+        "look": lambda: _answered(lambda: _looked(environ)),
     }
     if len(arguments) != 1 or arguments[0] not in verbs:
         print(f"usage: python -m app.migrate {'|'.join(verbs)}", file=sys.stderr)
         return 2
     answer, is_done = verbs[arguments[0]]()
-    print(json.dumps(answer))
+    print(json.dumps(answer, ensure_ascii=False))
     return 0 if is_done else 1
 
 
@@ -57,6 +61,11 @@ def _current(environ: Mapping[str, str]) -> Answer:
         return current(connection)
 
 
+def _looked(environ: Mapping[str, str]) -> Answer:
+    days = SETTINGS["purge_after_days"].value(environ)
+    return {"head": all_scripts().get_current_head(), **look(_engine(environ, "DATABASE_URL"), days)}
+
+
 def _engine(environ: Mapping[str, str], name: str) -> Engine:
     """Return an Engine of this process, which lives for one command: the service's is not in it."""
     url = _read(environ, name, postgres_url, environ.get("DATABASE_URL", ""))
@@ -76,6 +85,8 @@ def _answered(act: Callable[[], Answer]) -> tuple[Answer, bool]:
         return act(), True
     except BadValueError as error:
         return {"error": error.args[0], "hint": error.args[1]}, False
+    except SettingsError as error:
+        return {"error": str(error), "hint": "P12_PURGE_AFTER_DAYS is whole days; unset: never"}, False
     except AdoptionError as error:
         return {"error": str(error), "hint": error.hint}, False
     except LockedOutError as error:

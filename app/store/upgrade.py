@@ -18,6 +18,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from app.store.adoption.obstacle import AdoptionError
+from app.store.adoption.strangers import other_revision
 from app.store.lock_holders import Holder, LockWatch, told
 from app.store.retry import CONTENTION, sqlstate
 
@@ -62,6 +64,8 @@ def upgrade(engine: Engine, watching: Engine, patience: Patience) -> Mapping[str
     event.listen(
         engine, "before_cursor_execute", partial(_bound_wait, lambda: deadline - patience.monotonic())
     )
+    for stranger in _on_its_own(engine, lambda connection: list(other_revision(connection))):
+        raise AdoptionError(stranger.error, stranger.hint)
     before = _on_its_own(engine, revision_of)
     waited: list[str] = []
     with LockWatch(watching) as watch:

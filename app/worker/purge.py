@@ -8,15 +8,16 @@ BATCH_NOTES = 500
 # Few enough for the statement timeout also where each row is a page that has to come from a slow disk.
 CHUNK_ROWS = 1000
 
+GONE = "least(expires_at, deleted_at) < timezone('utc', now()) - make_interval(days => %(days)s)"
 # Days are long enough for a view that waited for the note while it vanished: unfinished, it would leave a
 # log row of a note that is no more. Queued views are counted first: a rollup locks them and then their
 # note, so whoever locks a note must want nothing of the queue.
-SELECT_GONE = """
+SELECT_GONE = f"""
 SELECT id FROM notes
-WHERE least(expires_at, deleted_at) < timezone('utc', now()) - make_interval(days => %(days)s)
+WHERE {GONE}
   AND NOT EXISTS (SELECT FROM view_queue WHERE view_queue.note_id = notes.id)
 ORDER BY id LIMIT %(notes)s
-"""
+"""  # noqa: S608 - its own words
 # The statistics still tell of the rows that are deleted already. Believing them, the planner would read a
 # whole log, or gather all rows of a note, to find one chunk.
 SET_CHUNKED = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off"

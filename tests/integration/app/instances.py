@@ -163,8 +163,8 @@ def flag_document(generation: int, target: str = "dev", slot: str = "blue", **fl
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def migrate(verb: str, url: str) -> tuple[int, dict[str, Any]]:
+def migrate(verb: str, url: str, **environ: str) -> tuple[int, dict[str, Any]]:
     """Run a migration command in this process; give its exit status and its answer."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        status = app.store.migrate.main([verb], {"DATABASE_URL": url})
+        status = app.store.migrate.main([verb], {"DATABASE_URL": url, **environ})
     return status, json.loads(output.getvalue())
