@@ -44,7 +44,7 @@ MAP = (
     *("rollout/target", "rollout/build", "rollout"),
     *("checks", "checks/burst", "checks/visitors", "checks/window", "checks/backup", "checks/budget"),
     *("checks/migrations", "checks/way_back", "checks/base"),
-    *("app", "app/web", "app/worker", "app/store", "app/store/adoption", "app/store/migrations"),
+    *("app", "app/web", "app/worker", "app/store", "app/store/migrations/adoption", "app/store/migrations"),
     (
         "inventories",
         "The sites: local is this machine, lab is real hosts made on it, example is the template for yours.",

@@ -19,8 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from app.settings import SETTINGS, SettingsError
-from app.store.adoption.look import look, obstacles
-from app.store.adoption.obstacle import AdoptionError
+from app.store.migrations.adoption.look import look
+from app.store.migrations.adoption.obstacle import AdoptionError
+from app.store.migrations.adoption.stopping import obstacles
 from app.store.upgrade import LockedOutError, Patience, all_scripts, revision_of, upgrade
 from app.values import BadValueError, Reader, postgres_url, seconds
 

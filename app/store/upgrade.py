@@ -18,9 +18,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from app.store.adoption.obstacle import AdoptionError
-from app.store.adoption.strangers import other_revision
 from app.store.lock_holders import Holder, LockWatch, told
+from app.store.migrations.adoption.obstacle import AdoptionError
+from app.store.migrations.adoption.strangers import other_revision
 from app.store.retry import CONTENTION, sqlstate
 
 MIGRATIONS = Path(__file__).with_name("migrations")

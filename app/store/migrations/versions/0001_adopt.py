@@ -2,7 +2,7 @@
 
 from alembic import context, op
 
-from app.store.adoption.look import obstacles
+from app.store.migrations.adoption.stopping import obstacles
 from app.store.migrations.online import index_concurrently
 from app.store.migrations.tables import COLUMNS, UNIQUE, Existing, look
 

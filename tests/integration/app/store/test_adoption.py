@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.store.adoption.server import judge_server
+from app.store.migrations.adoption.server import judge_server
 from app.store.schema import HEAD
 from tests.integration.app.instances import migrate
 from tests.running import Cluster

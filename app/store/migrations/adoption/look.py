@@ -3,16 +3,17 @@
 One question that cannot be answered keeps no other from being asked.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from app.store.adoption import code, rows, server, strangers
-from app.store.adoption.census import census
-from app.store.adoption.obstacle import AdoptionError, Obstacle, Weight
+from app.store.migrations.adoption import code, rows, strangers
+from app.store.migrations.adoption.census import census
+from app.store.migrations.adoption.obstacle import Obstacle, Weight
+from app.store.migrations.adoption.stopping import STOPPING, Finder
 from app.store.retry import sqlstate
 
 STATEMENT_SECONDS = 60.0
@@ -21,16 +22,6 @@ LOCK_SECONDS = 2.0
 LONGEST_VALUE = 200
 NO_ROOM = "53100"
 
-Finder = Callable[[Connection], Iterator[Obstacle]]
-
-# Quick ones, which the first migration asks again before it changes anything.
-STOPPING: tuple[Finder, ...] = (
-    server.of_server,
-    server.of_owners,
-    server.of_rights,
-    strangers.not_ours,
-    rows.in_the_way_of_migrations,
-)
 OTHERS: tuple[Finder, ...] = (
     strangers.only_others,
     code.triggers,
@@ -42,16 +33,6 @@ OTHERS: tuple[Finder, ...] = (
     code.functions,
     strangers.strays,
 )
-
-
-def obstacles(connection: Connection) -> list[AdoptionError]:
-    """Return everything that stops the first migration; changes nothing."""
-    return [
-        AdoptionError(obstacle.error, obstacle.hint)
-        for find in STOPPING
-        for obstacle in find(connection)
-        if obstacle.weight is Weight.STOPS
-    ]
 
 
 def look(engine: Engine, purge_after_days: int | None) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
-from app.store.adoption.obstacle import Obstacle, Weight
+from app.store.migrations.adoption.obstacle import Obstacle, Weight
 from app.store.migrations.tables import COLUMNS
 
 RETURNS = "today's service makes it again each time it starts, so end that first"

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.store.adoption.obstacle import Obstacle, Weight, in_words, some
+from app.store.migrations.adoption.obstacle import Obstacle, Weight, in_words, some
 from app.store.migrations.tables import COLUMNS
 
 # The oldest that its makers still mended when this was written.

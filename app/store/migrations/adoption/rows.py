@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection, text
 
-from app.store.adoption.obstacle import Obstacle, Weight, in_words, some
+from app.store.migrations.adoption.obstacle import Obstacle, Weight, in_words, some
 from app.store.migrations.tables import COLUMNS, UNIQUE, Existing, look
 
 COUNTERS = ("likes", "views", "reports")
