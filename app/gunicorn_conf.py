@@ -25,6 +25,9 @@ keepalive = 75
 # As much as gunicorn takes, since what it refuses it refuses in HTML; the balancer's buffer is the bound.
 limit_request_line = 8190
 limit_request_field_size = 16384
+# The balancer replaces what came from outside, and without one nothing of a client's is believed.
+forwarded_allow_ips = "*" if _settings.trusted_hops else ""
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
 proc_name = f"paste12-{_settings.target}-{_settings.instance}"
 accesslog = None
 errorlog = "-"

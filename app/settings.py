@@ -9,14 +9,17 @@ from app.values import (
     BadValueError,
     Reader,
     addresses,
+    directory,
     one_of,
     origins,
+    policy_additions,
     postgres_url,
     rate_limits,
     seconds,
     storage_uri,
     switch,
     text,
+    texts,
     whole,
     whole_or_never,
 )
@@ -114,6 +117,24 @@ class Settings:
         "PUBLIC_BASE_URL", "", origins, "the service's own address, allowed when there is no allowlist"
     )
     secure_headers: bool = row("P12_SECURE_HEADERS", "1", switch, "send a content security policy and kin")
+
+    # What the public sees
+    public_files: str = row(
+        "P12_PUBLIC_FILES",
+        "",
+        directory,
+        "directory of the owner's terms, privacy, ads.txt, robots.txt, favicon.ico, images and .well-known",
+    )
+    csp_additions: tuple[tuple[str, tuple[str, ...]], ...] = row(
+        "P12_CSP_ADDITIONS",
+        "",
+        policy_additions,
+        "sources that the content policy allows besides; a directive without any is taken away",
+    )
+    site_name: str = row("P12_SITE_NAME", "Paste12", text, "what the page calls itself")
+    site_texts: tuple[tuple[str, str, str], ...] = row(
+        "P12_SITE_TEXTS", "", texts, "sentences of the page in the owner's words, JSON by language and name"
+    )
 
     # Rate limits, each per client address
     limiter_storage: str = row(

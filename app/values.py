@@ -1,5 +1,6 @@
 """Readers of setting values: text in, value out, and an error that says what is accepted."""
 
+import json
 import re
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -80,6 +81,41 @@ def origins(value: str) -> tuple[str, ...]:
             raise BadValueError("Use origins separated by commas, such as https://paste12.example.")
         found.append(f"{parts.scheme}://{parts.netloc}".lower())
     return tuple(found)
+
+
+def directory(value: str) -> str:
+    """Read the absolute path of a directory, or nothing."""
+    if value and not value.startswith("/"):
+        raise BadValueError("Use the absolute path of a directory, such as /srv/paste12/public.")
+    return value
+
+
+def policy_additions(value: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Read directives of a content policy with their sources."""
+    found = []
+    for part in filter(None, (part.strip() for part in value.split(";"))):
+        name, *sources = part.split()
+        if not re.fullmatch(r"[a-z-]{3,40}", name) or not all(
+            re.fullmatch(r"[\x21-\x2b\x2d-\x3a\x3c-\x7e]{1,300}", source) for source in sources
+        ):
+            raise BadValueError(
+                "Use directives with sources, such as img-src https://a.example; font-src 'self'."
+            )
+        found.append((name, tuple(sources)))
+    return tuple(found)
+
+
+def texts(value: str) -> tuple[tuple[str, str, str], ...]:
+    """Read sentences of the page as JSON, by language and name."""
+    accepted = 'Use JSON such as {"en": {"tagline": "Notes of our school."}}.'
+    try:
+        given = json.loads(value or "{}")
+        rows = [(lang, name, said) for lang, named in given.items() for name, said in named.items()]
+    except (ValueError, AttributeError) as error:
+        raise BadValueError(accepted) from error
+    if not all(isinstance(said, str) and len(said) <= 500 for _, _, said in rows):
+        raise BadValueError(accepted)
+    return tuple(rows)
 
 
 def postgres_url(value: str) -> str:

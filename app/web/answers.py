@@ -12,18 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import ReadOnlyError
 from app.service import flags_in_force, service
 from app.store.retry import sqlstate
+from app.web.policy import policy_with
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 HEALTH = ("/healthz", "/api/health")
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-    # The browser itself sees to it that no text ever becomes markup.
-    "require-trusted-types-for 'script'; trusted-types 'none'"
-)
 SECURE_HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -77,9 +71,16 @@ def _say_who_answered(response: Response) -> None:
 
 
 def _secure(response: Response) -> None:
-    if service().settings.secure_headers:
+    settings = service().settings
+    if settings.secure_headers:
+        response.headers.setdefault("Content-Security-Policy", _policy(settings.csp_additions))
         for name, value in SECURE_HEADERS.items():
             response.headers.setdefault(name, value)
+
+
+@cache
+def _policy(additions: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    return policy_with(dict(additions))
 
 
 def _allow_origin(response: Response) -> None:

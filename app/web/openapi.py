@@ -82,15 +82,29 @@ DATABASE_HEALTH = operation(
         "503": answer("it does not", record(ok=BOOLEAN, db=BOOLEAN, error=one_of("db_unavailable"))),
     },
 )
+OWNERS_ANSWERS = {
+    "200": answer("the file", STRING, kind="*/*"),
+    "404": refusal("there is none", "not_found"),
+}
+OWNERS = operation("A file of the site's owner, or what stands for it", OWNERS_ANSWERS)
+OWNERS_NAMED = operation(
+    "A file of the site's owner",
+    OWNERS_ANSWERS,
+    {"name": "name", "in": "path", "required": True, "schema": STRING, "description": "its path there"},
+)
 PATHS: Mapping[str, Mapping[str, Schema]] = {
     "/": {
         "get": operation(
             "The page: read, write, like and report notes",
             {"200": answer("the page", STRING, kind="text/html")},
             query("id", STRING, "open this note"),
+            query("note", STRING, "the same, as older links have it"),
+            query("before_id", shapes.LENIENT_INTEGER, "without JavaScript: start below this id"),
             query("lang", STRING, "es or en; remembered in a cookie"),
         )
     },
+    **{f"/{name}": {"get": OWNERS} for name in ("terms", "privacy", "ads.txt", "robots.txt", "favicon.ico")},
+    **{f"{place}/{{name}}": {"get": OWNERS_NAMED} for place in ("", "/.well-known", "/images")},
     "/api/notes": {"get": LIST, "post": CREATE},
     "/api/notes/{id}": {"get": READ},
     "/api/notes/{id}/view": {"post": operation(VIEW, VIEWED, NOTE_ID, *WHO)},

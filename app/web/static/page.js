@@ -178,6 +178,14 @@ function render(note) {
     part(".like").setAttribute("aria-pressed", "true");
     say(words.liked, { brief: true });
   });
+  const share = part(".share");
+  if (share) share.hidden = !(navigator.share || navigator.clipboard);
+  onPress(share, async () => {
+    const url = new URL(`/?id=${note.id}`, location.href).href;
+    if (navigator.share) return navigator.share({ url }).catch(() => {});
+    await navigator.clipboard.writeText(url);
+    say(words.copied, { brief: true });
+  });
   onPress(part(".report"), async () => {
     const why = await askWhy();
     if (why === null) return;
@@ -265,8 +273,18 @@ find("cancel")?.addEventListener("click", () => find("ask").close(""));
 onPress(more, loadMore);
 setInterval(() => { for (const item of list.children) showTimes(item); }, REFRESH_MILLISECONDS);
 
+// Old links to a note: /#n-12
+function followOldLink() {
+  const id = location.hash.match(/^#n-([0-9]+)$/)?.[1];
+  if (id) location.replace(`/?id=${id}`);
+  return Boolean(id);
+}
+addEventListener("hashchange", followOldLink);
+
 async function start() {
-  const wanted = new URLSearchParams(location.search).get("id");
+  if (followOldLink()) return;
+  const asked = new URLSearchParams(location.search);
+  const wanted = asked.get("id") ?? asked.get("note");
   try {
     await (/^[0-9]+$/.test(wanted ?? "") ? loadOne(wanted) : loadMore());
   } catch (error) {

@@ -107,6 +107,12 @@ async def _opens_one(tab: Tab, url: str) -> None:
     await tab.open(f"{url}/?id=1")
     await tab.until(f"{FIRST}?.querySelector('.text').textContent.startsWith('<b>loud')")
     assert await tab.run("document.querySelectorAll('#list li').length") == 1
+    for old in ("/?note=1", "/#n-1"):
+        await tab.open(f"{url}{old}")
+        await tab.until(f"{FIRST}?.querySelector('.text').textContent.startsWith('<b>loud')")
+        assert await tab.run("document.querySelectorAll('#list li').length") == 1
+    assert await tab.run("location.pathname + location.search") == "/?id=1"
+    assert await tab.run(f"{FIRST}.querySelector('.share').hidden") is False
     await tab.open(f"{url}/?id=4711")
     await tab.until("document.getElementById('state').innerText === 'This note is gone.'")
 

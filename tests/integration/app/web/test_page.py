@@ -65,7 +65,7 @@ def test_every_control_has_a_name_and_the_script_finds_what_it_looks_for(client:
 
 def test_the_description_lists_exactly_the_routes_that_are_served(client: FlaskClient) -> None:
     served = {
-        (re.sub(r"<note:note_id>", "{id}", rule.rule), method.lower())
+        (re.sub(r"<\w+:(?:note_)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in client.application.url_map.iter_rules()
         if not rule.rule.startswith(("/internal/", "/static/"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
