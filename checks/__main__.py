@@ -15,6 +15,7 @@ from checks.base.report import EXIT_STATUS, Verdict
 from checks.base.secrets import SECRET_PLACES
 
 CHECKS: Mapping[str, tuple[str, str]] = {
+    "adoption": ("checks.adoption.cli", "look at what runs today, before it is taken over"),
     "backup": ("checks.backup.cli", "dump the database, prove the dump by restoring it, keep it"),
     "budget": ("checks.budget.cli", "hold the connections a site can open against what its servers give"),
     "burst": ("checks.burst.cli", "fire truly concurrent views and count what they did"),

@@ -43,7 +43,7 @@ MAP = (
     *("rollout/cli", "rollout/guard", "rollout/database", "rollout/steps", "rollout/host"),
     *("rollout/target", "rollout/build", "rollout"),
     *("checks", "checks/burst", "checks/visitors", "checks/window", "checks/backup", "checks/budget"),
-    *("checks/migrations", "checks/way_back", "checks/base"),
+    *("checks/adoption", "checks/migrations", "checks/way_back", "checks/base"),
     *("app", "app/web", "app/worker", "app/store", "app/store/migrations/adoption", "app/store/migrations"),
     (
         "inventories",

@@ -39,7 +39,12 @@ def parser(name: str, summary: str) -> argparse.ArgumentParser:
     return made
 
 
-def answer(args: argparse.Namespace, name: str, measure: Callable[[], Report]) -> int:
+def answer(
+    args: argparse.Namespace,
+    name: str,
+    measure: Callable[[], Report],
+    as_text: Callable[[Report], str] = formats.as_text,
+) -> int:
     """Run a check, show its report and return the exit status; what could not be measured is unknown.
 
     A report of an earlier run never outlives the start of this one.
@@ -57,7 +62,7 @@ def answer(args: argparse.Namespace, name: str, measure: Callable[[], Report]) -
         report = replace(report, started_at=started_at, finished_at=time.time())
     for show, path in _files(args):
         write_atomically(path, show(report) + "\n")
-    sys.stdout.write((report.to_json() if args.json == STDOUT else formats.as_text(report)) + "\n")
+    sys.stdout.write((report.to_json() if args.json == STDOUT else as_text(report)) + "\n")
     return EXIT_STATUS[report.verdict]
 
 

@@ -33,7 +33,7 @@ def parse(url: str, name: str = "DATABASE_URL") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def connected(
-    url: str, statement_seconds: float = 60, named: str = "DATABASE_URL"
+    url: str, statement_seconds: float | None = 60, named: str = "DATABASE_URL"
 ) -> Iterator[psycopg2.extensions.connection]:
     """Connect in autocommit, so that every statement sees the present.
 

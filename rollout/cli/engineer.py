@@ -35,7 +35,10 @@ INTERRUPT_SECONDS = 5
 # What else would end us ends what we run, which then has its end.
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 # They are no variables of a playbook, but the command's own.
-OWN = ("verb", "second", "inventory", "ansible", "json", "room", "prune", "give_up")
+OWN = (
+    *("verb", "second", "inventory", "ansible", "json", "room", "prune", "give_up"),
+    *("check", "database_url_file", "today_url"),
+)
 # YAML takes these in no text, or for the end of a line.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
@@ -107,6 +110,10 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
         )
         if verb.name == "provision" and status is not None:
             return status
+    if verb.name == "adopt":
+        from rollout.cli import adopt
+
+        return _become(*adopt.look(options, lambda: _aside("adopt", options)))
     if verb.name == "restore" and restore_options.is_over(options):
         return restore_options.restore_over(options, lambda: _play("restore", options))
     if options.verb in LOCKING:
@@ -133,6 +140,12 @@ def _play(verb: str, options: argparse.Namespace) -> int:
     if status == INTERRUPTED:
         sys.stderr.write(f"next     the same command goes on: {shlex.join(['./p12', *sys.argv[1:]])}\n")
     return status
+
+
+def _aside(verb: str, options: argparse.Namespace) -> int:
+    """Run a playbook on the way to an answer: what it says is not the answer, and goes to stderr."""
+    command, environment = _playbook(verb, argparse.Namespace(**{**vars(options), "json": False}))
+    return subprocess.run(command, env=environment, stdout=sys.stderr, check=False).returncode
 
 
 def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[str, str]]:

@@ -1,6 +1,7 @@
 """What both tables of verbs are made of, and how the verb that somebody typed is found in one."""
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -12,6 +13,8 @@ USAGE_STATUS = 2
 # Of an answer that says that what it is about does not serve.
 OUTAGE_STATUS = 3
 HELP = ("-h", "--help")
+# Of a URL that does not belong on a command line.
+PASSWORD = re.compile(r"://\S*@")
 SHOWING = (" list", " show")
 # A name, or two as `-i|--inventory`, and argparse's settings for it.
 Option = tuple[str, Mapping[str, Any]]
@@ -65,7 +68,8 @@ def parse(prog: str, help_text: str, options: Sequence[Option], words: Sequence[
     if stray:
         accepted = [name for name in flags_of(options) if name.startswith("--")]
         said = did_you_mean(stray[0].partition("=")[0], accepted) if stray[0].startswith("-") else ""
-        parser.error(f"{prog} does not take {stray[0]}.{said}".removesuffix("."))
+        shown = PASSWORD.sub("://…@", stray[0])
+        parser.error(f"{prog} does not take {shown}.{said}".removesuffix("."))
     return given
 
 

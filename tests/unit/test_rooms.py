@@ -14,6 +14,7 @@ GROUND = {"rollout", "checks", "checks.base"}
 MAY_IMPORT: Mapping[str, set[str]] = {
     "checks": {"checks.base"},  # its command imports each check by name
     "checks.base": set(),
+    "checks.adoption": {"checks.base", "checks.budget"},
     "checks.backup": {"checks.base"},
     "checks.budget": {"checks.base"},
     "checks.visitors": {"checks.base"},

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from app.store.migrations.adoption.obstacle import Obstacle, Weight
 from app.store.migrations.tables import COLUMNS
 
-RETURNS = "today's service makes it again each time it starts, so end that first"
+RETURNS = "Today's service makes it again each time it starts: end that first"
 
 TABLES = "ANY(ARRAY(SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name))"
 SELECT_TRIGGERS = f"""
@@ -52,8 +52,10 @@ def triggers(connection: Connection) -> Iterator[Obstacle]:
             "trigger",
             Weight.TELLS if is_off else Weight.HARMS,
             f"the trigger {row.name} on {row.table} {says}, and is not the service's",
-            f'DROP TRIGGER "{row.name}" ON {row.table}; DROP FUNCTION {row.function}. {RETURNS}',
+            f'DROP TRIGGER "{row.name}" ON {row.table}; '
+            f"once no trigger runs it, DROP FUNCTION {row.function}. {RETURNS}",
             f"SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = '{row.table}'::regclass",
+            rows=({"trigger": row.name, "table": row.table, "function": row.function},),
             text=f"{row.definition};\n{row.body}",
         )
 
@@ -80,6 +82,7 @@ def rules(connection: Connection) -> Iterator[Obstacle]:
             f"the rule {row.name} on {row.table} makes something else of the service's statements",
             f'DROP RULE "{row.name}" ON {row.table}',
             f"SELECT * FROM pg_rules WHERE tablename = '{row.table}'",
+            rows=({"rule": row.name, "table": row.table},),
             text=row.definition,
         )
 
@@ -93,5 +96,6 @@ def foreign_keys(connection: Connection) -> Iterator[Obstacle]:
             f"{row.table} asks for a row in {row.parent}, which the service does not write",
             f'ALTER TABLE {row.table} DROP CONSTRAINT "{row.name}"',
             f"SELECT conname FROM pg_constraint WHERE conrelid = '{row.table}'::regclass",
+            rows=({"constraint": row.name, "table": row.table, "parent": row.parent},),
             text=row.definition,
         )

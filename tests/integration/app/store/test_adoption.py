@@ -92,7 +92,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "harms",
         "the trigger trg_parent_note_guard on report_log runs with every change there",
         "pg_get_triggerdef",
-        'DROP TRIGGER "trg_parent_note_guard" ON report_log; DROP FUNCTION parent_note_guard()',
+        'DROP TRIGGER "trg_parent_note_guard" ON report_log; once no trigger runs it, DROP FUNCTION parent_',
     ),
     "function": (
         "CREATE FUNCTION tidy() RETURNS void LANGUAGE sql AS 'DELETE FROM view_log'",

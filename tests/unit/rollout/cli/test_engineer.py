@@ -56,7 +56,9 @@ FREE = [
     for verb in VERBS.values()
     if ANSIBLE in verb.options
     for option in verb.options
-    if not {"type", "action", "const"} & set(option[1]) and option[0] not in ("-i|--inventory",)
+    if not {"type", "action", "const"} & set(option[1])
+    and option[0] != "-i|--inventory"
+    and option[0].removeprefix("--").replace("-", "_") not in command.OWN
 ]
 # Playbooks that are options of a verb.
 OF_VERB = {"backup": ["prune"], "restore": ["restore_give_up", "restore_drop"]}
