@@ -14,13 +14,14 @@ from typing import Any
 from rollout.environment import environment as clean_environment
 from rollout.errors import RolloutError
 from rollout.files import write_bytes
-from rollout.target.dsn import MONITOR, OWNER, database_url
+from rollout.target.dsn import MONITOR, OWNER, console_url, database_url
 from rollout.target.target import Target
 
 # Ansible shows what a task says when it ends: this long nobody knows that a migration waits.
 FIRST_SECONDS = 2.0
 # Of so many of the newest windows evidence holds every finding.
 WINDOWS = 5
+POSTGRES = "postgres"
 
 
 def migrate(
@@ -74,7 +75,8 @@ def _waiting(target: Target, answer: Mapping[str, Any], seconds: float) -> Mappi
 def evidence(target: Target) -> dict[str, Any]:
     """Run the evidence collector against this target; returns where it put what it found."""
     out = target.directory / "evidence"
-    here = [i.name for i in target.instances if i.name.endswith(f".{target.settings['host']}")]
+    logs = sorted((target.directory / "log").glob("*.log"))
+    socket = target.path("haproxy_socket")
     done = subprocess.run(
         [str(target.directory.parent / "bin" / "collect_prod_evidence.sh")],
         cwd=target.directory,
@@ -82,8 +84,11 @@ def evidence(target: Target) -> dict[str, Any]:
             DATABASE_URL=database_url(target, MONITOR),
             REMOTE_BASE_URL=target.settings["front"],
             P12_EVIDENCE_OUT=str(out),
-            P12_APP_LOG=":".join(str(target.directory / "log" / f"{name}.log") for name in here),
-            P12_PG_LOG=str(target.directory / "log" / "postgres.log"),
+            P12_APP_TARGET=target.name,
+            P12_APP_LOG=":".join(str(path) for path in logs if path.stem != POSTGRES),
+            P12_PG_LOG=":".join(str(path) for path in logs if path.stem == POSTGRES),
+            P12_PGBOUNCER_URL=console_url(target),
+            P12_HAPROXY_SOCKET=str(socket) if socket.exists() else "",
         ),
         capture_output=True,
         text=True,

@@ -16,7 +16,8 @@ import psycopg2
 import pytest
 
 from rollout.host.installed_servers import Servers
-from tests.running import CHECKOUT, Cluster, cluster, free_port, wait_for
+from tests.integration.app.instances import Slot, slot
+from tests.running import CHECKOUT, Cluster, cluster, free_port, running, wait_for
 
 SCRIPT = CHECKOUT / "tools" / "collect_prod_evidence.sh"
 PASSWORD = "p@ss:w/or%d\\ 'é\"$x&?#*"
@@ -159,6 +160,7 @@ def collect(tmp_path: Path, service: str, database_url: str) -> Iterator[Collect
             "TMPDIR": str(temporary),
             "P12_APP_LOG": "/dev/null",
             "P12_PG_LOG": "/dev/null",
+            "P12_APP_PROCESS": "no such process",
         }
         done = subprocess.run(
             [SCRIPT],
@@ -436,27 +438,143 @@ class TestLogs:
         assert "--unit postgresql*" in found.text("pg_last_24h.log")
 
 
-def test_settings_are_kept_with_their_secrets_masked(collect: Collect) -> None:
-    text = collect(
-        P12_DB_POOL_SIZE="8",
-        P12_FLAGS_SECRET="flags secret",
-        P12_FP_SALT="peppered",
-        FLASK_SECRET_KEY="k",
-        FLASK_LIMITER_STORAGE_URI="redis://:hunter/22@cache:6379/0",
-        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer abc",
-        UNRELATED="not kept",
-    ).text("app_env.txt")
+@pytest.fixture
+def instance(postgres: Cluster, tmp_path: Path) -> Iterator[Slot]:
+    settings = {
+        "P12_FP_SALT": "peppered",
+        "FLASK_LIMITER_STORAGE_URI": "redis://:hunter22@127.0.0.1:1/0",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer abc",
+        "UNRELATED": "not kept",
+    }
+    with slot(postgres.url(), tmp_path, settings, instances=1) as made:
+        made.set_flags(P12_READ_ONLY="1")
+        yield made
+
+
+def test_settings_and_flags_are_those_of_the_running_service_and_not_of_this_shell(
+    collect: Collect, instance: Slot
+) -> None:
+    found = collect(P12_APP_PROCESS="", P12_DB_POOL_SIZE="77", P12_OURS="shell's")
+    text = found.text("app_env.txt")
+    bind = instance.urls[0].removeprefix("http://")
+    here = next(part for part in text.split("# in force in pid") if bind in part)
     for expected in (
-        "P12_DB_POOL_SIZE=8",
         "P12_FLAGS_SECRET=***",
         "P12_FP_SALT=***",
-        "FLASK_SECRET_KEY=***",
-        "FLASK_LIMITER_STORAGE_URI=redis://***@cache:6379/0",
+        "FLASK_LIMITER_STORAGE_URI=redis://***@127.0.0.1:1/0",
         "OTEL_EXPORTER_OTLP_HEADERS=***",
-        "DATABASE_URL=postgresql+psycopg2://***@127.0.0.1:",
+        f"P12_BIND={bind}",
+        f"/internal/flags of {bind}: ",
+        '"P12_READ_ONLY":"1"',
+        '"ok":',
     ):
-        assert expected in text
+        assert expected in here
+    assert bind not in collect(P12_APP_PROCESS="", P12_APP_TARGET="production").text("app_env.txt")
+    assert "shell's" not in text
+    assert "77" not in here
     assert "UNRELATED" not in text
+    assert "hunter" not in found.everything()
+    assert "p12_limiter_degraded" in found.text("app_metrics.txt")
+    assert "== timeouts of the service" in found.text("pg_diag.txt")
+
+
+def test_where_no_process_of_the_service_can_be_seen_that_is_said(collect: Collect) -> None:
+    found = collect(P12_DB_POOL_SIZE="77")
+    assert "missing    app_env.txt" in found.said
+    assert "77" not in found.text("app_env.txt")
+
+
+def test_timeouts_are_those_of_sessions_and_not_of_this_script(collect: Collect, guarded: Cluster) -> None:
+    guarded.run("ALTER ROLE reader SET statement_timeout = '7321ms'")
+    try:
+        text = collect().text("pg_diag.txt")
+    finally:
+        guarded.run("ALTER ROLE reader RESET statement_timeout")
+    (row,) = [line for line in text.splitlines() if line.strip().startswith("statement_timeout ")]
+    assert [word.strip() for word in row.split("|")][1:3] == ["7321", "ms"]
+    assert "{statement_timeout=7321ms}" in text
+
+
+def test_the_first_reading_says_who_waits_for_whom(collect: Collect, guarded: Cluster) -> None:
+    guarded.run(
+        "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_sleep(60); RETURN $1; END'",
+        "notes",
+    )
+    with contextlib.ExitStack() as stack:
+        holder, *waiters = [stack.enter_context(session(guarded, "SELECT 1")) for _ in range(4)]
+        queries = ["CREATE INDEX slowly ON notes (slow(id))", *["DELETE FROM notes WHERE id = 2"] * 3]
+        threads = [
+            threading.Thread(target=ended_by_cancel, args=(connection, query))
+            for connection, query in zip((holder, *waiters), queries, strict=True)
+        ]
+        for number, thread in enumerate(threads):
+            thread.start()
+            wait_for(
+                lambda n=number: guarded.run(  # type: ignore[misc]
+                    f"SELECT 1 FROM pg_locks WHERE relation = 'notes'::regclass AND mode = 'ShareLock' "
+                    f"AND (SELECT count(*) FROM pg_locks WHERE NOT granted) = {n}",
+                    "notes",
+                ),
+                "locks",
+            )
+        pid, found = holder.info.backend_pid, collect()
+        for connection in (*waiters, holder):
+            connection.cancel()
+        for thread in threads:
+            thread.join()
+    assert (
+        f"reading    3 sessions wait for notes; pid {pid} holds it, running CREATE INDEX, for " in found.said
+    )
+    assert found.said.index("collected  pg_diag.txt") < found.said.index("reading ")
+
+
+def ended_by_cancel(connection: psycopg2.extensions.connection, query: str) -> None:
+    with contextlib.suppress(psycopg2.errors.QueryCanceled):
+        connection.cursor().execute(query)
+
+
+def test_pgbouncer_is_asked_and_its_clients_are_summed(collect: Collect, pgbouncer: int) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            there = psycopg2.connect(f"postgresql://nobody@127.0.0.1:{pgbouncer}/postgres")
+            stack.callback(there.close)
+        found = collect(P12_PGBOUNCER_URL=f"postgresql://nobody@127.0.0.1:{pgbouncer}/pgbouncer")
+    text = found.text("pgbouncer.txt")
+    assert "collected  pgbouncer.txt" in found.said
+    assert "cl_waiting" in text.split("== SHOW STATS")[0]
+    assert "3|nobody|postgres|active|127.0.0.1" in text
+
+
+def test_haproxy_is_asked_and_what_is_down_is_read_aloud(
+    collect: Collect, servers: Servers, scratch: Path
+) -> None:
+    home = scratch / "haproxy"
+    home.mkdir()
+    (home / "haproxy.cfg").write_text(
+        f"global\n stats socket {home}/s mode 666\ndefaults\n mode http\n timeout connect 1s\n"
+        " timeout client 1s\n timeout server 1s\nbackend paste12\n"
+        f" server blue-1.local 127.0.0.1:{free_port()} check inter 50ms fall 1\n"
+    )
+    with running([servers.path("haproxy"), "-db", "-f", home / "haproxy.cfg"], home):
+        found = wait_for(
+            lambda: "down" in (one := collect(P12_HAPROXY_SOCKET=f"{home}/s")).said and one, "blue-1 down"
+        )
+    assert "reading    HAProxy sees blue-1.local down" in found.said
+    assert "Uptime_sec: " in found.text("haproxy.txt")
+    assert "paste12,blue-1.local," in found.text("haproxy.txt")
+    assert "missing    haproxy.txt" in collect(P12_HAPROXY_SOCKET=f"{home}/gone").said
+
+
+def test_python_is_not_needed(tmp_path: Path, collect: Collect) -> None:
+    found = collect(PATH=path_without(tmp_path, "python3"))
+    assert (found.status, found.complained) == (0, "")
+
+
+def test_no_tool_complains_in_the_summary(tmp_path: Path, collect: Collect) -> None:
+    found = collect(P12_APP_LOG=f"{tmp_path}/gone.log:{tmp_path}", P12_PG_LOG=str(tmp_path / "none"))
+    assert "tail:" not in found.said
+    assert f"{tmp_path}/gone.log: No such file or directory" in found.said
 
 
 def test_credentials_for_the_service_are_sent_and_masked(collect: Collect, service: str) -> None:
@@ -479,6 +597,7 @@ def test_credentials_for_the_service_are_sent_and_masked(collect: Collect, servi
         ({"DATABASE_URL": "mysql://me:secret-1@db/x"}, "DATABASE_URL=mysql://***@db/x is not the address"),
         ({"DATABASE_URL": "me:secret-1@db/x"}, "DATABASE_URL=***@db/x is not the address"),
         ({"DATABASE_URL": "host=db password='secret-1 a'"}, "DATABASE_URL=host=db password=*** is not the"),
+        ({"P12_PGBOUNCER_URL": "me:secret-1@db/x"}, "P12_PGBOUNCER_URL=***@db/x is not the address"),
         (
             {"DATABASE_URL": "postgresql://me:secret-1@db:port/x"},
             "DATABASE_URL names the host db:port, which",

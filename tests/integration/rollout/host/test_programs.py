@@ -172,7 +172,7 @@ def test_evidence_holds_every_finding_of_the_newest_windows(installed: Target) -
         report = installed.steering / "windows" / f"20261128T12000{number}-abc" / "report.json"
         report.parent.mkdir(parents=True)
         report.write_text(json.dumps({"findings": [number]}))
-    settings = {"host": "here", "front": "http://127.0.0.1:9", "instances": []}
+    settings = {"front": "http://127.0.0.1:9", "haproxy_socket": "/nonexistent", "ports": {"pgbouncer": 9}}
 
     answer = programs.evidence(Target("staging", installed.directory, {**installed.settings, **settings}))
 
