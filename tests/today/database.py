@@ -1,7 +1,7 @@
 """The database of the Paste12 that runs today, as its owner has it: what it makes at each start, and rows.
 
 Counters may be null and have no default; logs have their unique keys only once a request has made them; a
-guard asks for a log row's note in a stray table, `note`, which nobody fills any more.
+guard asks for a log row's note in a stray table, `note`, which today's service alone fills.
 """
 
 TABLES = """
@@ -47,7 +47,7 @@ def trigger(name: str, table: str, function: str) -> str:
 LOG_TRIGGERS = LOG_GUARD + "".join(
     trigger(f"trg_{log}_guard", log, "log_guard") for log in ("view_log", "like_log", "report_log")
 )
-PARENT_TRIGGERS = PARENT_GUARD + trigger("trg_parent_note_guard", "report_log", "parent_note_guard")
+PARENT_TRIGGERS = PARENT_GUARD + trigger("trg_parent_note_guard", "view_log", "parent_note_guard")
 AT_START = TABLES + STRAYS + LOG_TRIGGERS + PARENT_TRIGGERS
 # Of 400 notes 17 expired within the last days, 9 long ago, and 3 were removed and did not expire.
 ROWS = """
@@ -58,6 +58,7 @@ SELECT 'note ' || n,
        CASE WHEN n % 4 = 0 THEN NULL ELSE 0 END, CASE WHEN n % 3 = 0 THEN NULL ELSE n END,
        CASE WHEN n > 397 THEN timezone('utc', now()) END
 FROM generate_series(1, 400) AS n;
+INSERT INTO note (id, text) SELECT id, text FROM notes;
 INSERT INTO view_log (note_id, fingerprint, day)
 SELECT n, 'visitor', '2025-10-28' FROM generate_series(1, 400) n;
 INSERT INTO like_log (note_id, fingerprint) SELECT n, 'visitor' FROM generate_series(1, 40) n;

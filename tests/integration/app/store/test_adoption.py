@@ -90,9 +90,9 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
     "trigger": (
         STRAYS + PARENT_TRIGGERS,
         "harms",
-        "the trigger trg_parent_note_guard on report_log runs with every change there",
+        "the trigger trg_parent_note_guard on view_log runs with every change there",
         "pg_get_triggerdef",
-        'DROP TRIGGER "trg_parent_note_guard" ON report_log; once no trigger runs it, DROP FUNCTION parent_',
+        'DROP TRIGGER "trg_parent_note_guard" ON view_log; once no trigger runs it, DROP FUNCTION parent_',
     ),
     "function": (
         "CREATE FUNCTION tidy() RETURNS void LANGUAGE sql AS 'DELETE FROM view_log'",

@@ -98,7 +98,7 @@ def test_todays_database_is_told_in_words_and_in_json_and_is_not_changed(
     words, shown = looked(tmp_path, postgres.url(old)), looked(tmp_path, postgres.url(old), "--json")
 
     assert (words.returncode, shown.returncode) == (3, 3)
-    assert "trg_parent_note_guard on report_log runs with every change there" in words.stdout
+    assert "trg_parent_note_guard on view_log runs with every change there" in words.stdout
     assert "RAISE EXCEPTION 'note % is not there'" in words.stdout
     assert "off; after 30 days it would delete 9 notes and 18 rows of their logs for good" in words.stdout
     answer = json.loads(shown.stdout)
@@ -170,6 +170,22 @@ def test_a_replica_is_in_the_way(
         done = looked(tmp_path, url)
 
     assert "read_only (stops): the server is a replica, which takes no writes" in done.stdout
+
+
+def test_a_look_through_a_pooler_leaves_nothing_on_its_connections(
+    postgres: Cluster, pgbouncer: int, old: str, tmp_path: Path
+) -> None:
+    postgres.run(CLEAN, old)
+    url = f"postgresql://nobody@127.0.0.1:{pgbouncer}/{old}"
+
+    done = looked(tmp_path, url)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    through = Cluster(pgbouncer, postgres.home, postgres.process)
+    for setting, value in (
+        ("statement_timeout", "0"), ("lock_timeout", "0"), ("default_transaction_read_only", "off"),
+    ):  # fmt: skip
+        assert through.run(f"SHOW {setting}", old) == [(value,)]
 
 
 def test_a_role_with_a_limit_below_what_the_kit_opens_is_told(
