@@ -1,7 +1,10 @@
 """Shape the inventory into the instances of a target."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from ansible.errors import AnsibleFilterError
 
 
 def p12_instances(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -23,6 +26,18 @@ def p12_instances(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -
     ]
 
 
+def p12_today(servers: list[str]) -> list[dict[str, Any]]:
+    """Return each ``ADDRESS:PORT`` of today's service as a server (``today-1``), shaped as an instance is."""
+    found = []
+    for number, said in enumerate(servers):
+        read = re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", str(said))
+        if not read or not 0 < int(read[2]) < 2**16:
+            raise AnsibleFilterError(f"p12_today_servers: {said!r} is no ADDRESS:PORT, such as 10.0.0.5:8000")
+        place = {"address": read[1], "port": int(read[2])}
+        found.append({"name": f"today-{number + 1}", "slot": "today", **place})
+    return found
+
+
 def p12_commands(instances: list[dict[str, Any]], command: str) -> list[dict[str, str]]:
     """Return each instance as a process: the command with what makes this instance itself."""
     return [
@@ -39,4 +54,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
-        return {"p12_instances": p12_instances, "p12_commands": p12_commands}
+        return {"p12_instances": p12_instances, "p12_commands": p12_commands, "p12_today": p12_today}

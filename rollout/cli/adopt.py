@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rollout.errors import Refused, RolloutError
+from rollout.errors import RolloutError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # What goes to Postgres past the pooler: migrations, checks, backups.
@@ -22,10 +22,8 @@ def look(options: argparse.Namespace, play: Callable[[], int]) -> tuple[list[str
     ``play`` runs the playbook that writes what the site says into the private file ``options.hand_over``.
     A URL in a file wins over the site's; where there is neither the check asks for one.
 
-    :raises RolloutError: it was not a look that was asked for, or the site does not say.
+    :raises RolloutError: the site does not say.
     """
-    if not options.check:
-        raise Refused("Only the look is there. Nothing was done.", "./p12 adopt --check")
     site = _site(options, play) if options.inventory else {}
     command = [sys.executable, "-P", "-m", "checks", "adoption", "--target", options.target]
     today_url = options.today_url or site.get("today_url", "")

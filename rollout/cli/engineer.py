@@ -23,11 +23,14 @@ from rollout.text import aimed, did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # These options are playbooks of their own.
-PLAYBOOKS = {"room": "room", "prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"}
+PLAYBOOKS = {
+    **{"room": "room", "prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"},
+    "check": "adopt_check",
+}
 # These take locks, which are given back when they stop, whatever stopped them.
 LOCKING = (
     *("release", "deploy", "verify", "backup", "promote", "monitor"),
-    *("flags", "maintenance", "restore", "rehearse"),
+    *("adopt", "flags", "maintenance", "restore", "rehearse"),
 )
 # What Ansible ends with after Ctrl-C.
 INTERRUPTED = 99
@@ -110,7 +113,7 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
         )
         if verb.name == "provision" and status is not None:
             return status
-    if verb.name == "adopt":
+    if verb.name == "adopt" and options.check:
         from rollout.cli import adopt
 
         return _become(*adopt.look(options, lambda: _aside("adopt", options)))

@@ -141,6 +141,8 @@ TABLE = (
     verb("window wait", "steps.window_wait:wait", "wait for the guard's verdict", reads=("id",)),
     verb("decide pass", "steps.window_wait:decide", "let an unknown window pass", passed=True),
     verb("decide fail", "steps.window_wait:decide", "turn traffic back after an unknown one", passed=False),
+    verb("adopt", "steps.adopt:adopt", "pass every request to today's service"),
+    verb("adopt finish", "steps.adopt:leave", "give up the way back to today's service"),
     verb("finish", "steps.rollout:finish", "give the release the rest and mark it good", reads=NAME),
     verb("prune", "host.room:prune", "remove releases and samples that nobody needs",
          option("--keep", required=True, type=lambda names: names.split(","), metavar="COMMIT12,…")),

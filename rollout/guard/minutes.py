@@ -17,7 +17,7 @@ from rollout.files import write_bytes
 from rollout.steps import read_only
 from rollout.target.state import State
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, Target
+from rollout.target.target import SLOTS, TODAY, Target
 
 # However many routes there are: 14 days of 500 requests a second on 20 routes take a third of it.
 MOST_BYTES = 100_000_000
@@ -34,7 +34,7 @@ class KeptMinutes:
     def __init__(self, target: Target) -> None:
         self.directory = directory_of(target)
         self.days = int(target.settings["baseline_days"])
-        self.folding = Minutes(SLOTS)
+        self.folding = Minutes((*SLOTS, TODAY))
         self._hour = ""
 
     def write(self, minute: Minute) -> None:

@@ -181,4 +181,4 @@ class RequestLog:
 
 def reader(target: Target) -> RequestLog:
     """What reads a target's request log; raises OSError where its sockets cannot be made."""
-    return RequestLog(target.path("request_log"), {i.name: i.slot for i in target.instances})
+    return RequestLog(target.path("request_log"), {server.name: server.slot for server in target.servers})

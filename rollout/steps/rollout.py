@@ -32,7 +32,7 @@ from rollout.steps.window import exposed_steps
 from rollout.target import certificate
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
-from rollout.target.target import FULL_SHARE, SLOTS, artifact_name, other
+from rollout.target.target import FULL_SHARE, SLOTS, TODAY, artifact_name, other
 from rollout.text import RELEASE_ANOTHER, command_hint, count_text
 from rollout.waiting import attempts
 
@@ -84,6 +84,7 @@ def serving(
     """
     state = steering.state()
     held = state.slots.get(state.serving or "")
+    old = None if state.serving == TODAY else held  # today's service has no artifact to try
     coming = {name: new[name] for name in ("release", "sha256")} if new else {}
     complaint = backup_complaint(steering, state)
     if coming and not complaint:
@@ -94,10 +95,10 @@ def serving(
     return {
         "release": held.release if held else "none",
         "backup_due": is_due,
-        "artifact": artifact_name(held.release, held.sha256) if held and coming else "",
+        "artifact": artifact_name(old.release, old.sha256) if old and coming else "",
         "releases": {
             "new": coming,
-            "old": {"release": held.release, "sha256": held.sha256} if held and coming else {},
+            "old": {"release": old.release, "sha256": old.sha256} if old and coming else {},
         },
     }
 
@@ -259,7 +260,7 @@ def _move(steering: Steering, rollout: Rollout, share: int, token: int) -> str:
 
 
 def _shares(rollout: Rollout, share: int) -> dict[str, int]:
-    return {rollout.slot: share, other(rollout.slot): FULL_SHARE - share}
+    return {rollout.slot: share, rollout.from_slot or other(rollout.slot): FULL_SHARE - share}
 
 
 def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
@@ -276,7 +277,7 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
         state = steering.state()
         rollout = _finishing(steering, state, release)
         keep = [r for r in state.good if r != release][-steering.target.settings["keep_releases"] :]
-        held = {slot.release for slot in state.slots.values()}
+        held = {held.release for slot, held in state.slots.items() if slot != TODAY}
         keep = [*dict.fromkeys([*keep, *sorted(held), release])]
         if rollout.ended:
             return {

@@ -8,7 +8,7 @@ from rollout.errors import Refused
 from rollout.target import certificate
 from rollout.target.state import UNDECIDED, Rollout, State
 from rollout.target.steering import Steering
-from rollout.target.target import FULL_SHARE
+from rollout.target.target import FULL_SHARE, TODAY, TODAYS_SERVICE
 from rollout.text import RELEASE_ANOTHER, one_line, restore_words, rollback_words, withdrawal_words
 
 DECIDE = "./p12 decide --pass --why '…', or: ./p12 decide --fail --why '…'"
@@ -79,6 +79,7 @@ def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: st
     complaint = backup_complaint(steering, state)
     if complaint:
         raise Refused(complaint, "Back up: ./p12 backup")
+    refuse_untried_today(steering.target.name, state, why)
     proof = way_back_of(state, release, sha256)
     complaint = way_back_complaint(steering, state, release, sha256)
     if complaint and proof and proof["verdict"] == "failed":
@@ -88,6 +89,16 @@ def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: st
             complaint,
             f"Try it on a copy: ./p12 release --branch {release} does, with its backup; "
             "or go on with --why '…'",
+        )
+
+
+def refuse_untried_today(target: str, state: State, why: str) -> None:
+    """Refuse the first release beside today's service without a reason: nobody can try that one on a copy."""
+    if state.serving == TODAY and not why:
+        raise Refused(
+            f"{target}: {TODAYS_SERVICE} is not the kit's to start, so nobody tried it on a copy of what the "
+            "migrations leave.",
+            "See what it would meet: ./p12 adopt --check; then the same command with --why '…'",
         )
 
 
@@ -107,7 +118,8 @@ def way_back_complaint(steering: Steering, state: State, release: str, sha256: s
 def way_back_of(state: State, release: str, sha256: str) -> Mapping[str, Any] | None:
     """Return the last proof of a way back, if it is from this release to what serves now."""
     serving = state.slots.get(state.serving or "")
-    old = {"release": serving.release, "sha256": serving.sha256} if serving else {}
+    is_ours = serving and state.serving != TODAY
+    old = {"release": serving.release, "sha256": serving.sha256} if serving and is_ours else {}
     pair = {"new": {"release": release, "sha256": sha256}, "old": old}
     proof = state.way_back
     return proof if proof and {name: proof[name] for name in pair} == pair else None

@@ -15,7 +15,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS
+from rollout.target.target import SLOTS, TODAYS_SERVICE
 
 
 def report(steering: Steering) -> dict[str, Any]:
@@ -71,17 +71,18 @@ def status(steering: Steering) -> dict[str, Any]:
         "balancer_error": trouble,
         "front": front_certificate.seen(target, steering.balancer),
         "journal_error": journal_error,
-        "slots": {slot: _slot(steering, slot, state.slots.get(slot)) for slot in SLOTS},
+        "slots": {
+            slot: _slot(steering, slot, state.slots.get(slot))
+            for slot in dict.fromkeys((*SLOTS, *(server.slot for server in target.servers)))
+        },
         "instances": [
             {
                 "name": i.name,
                 "slot": i.slot,
                 "up": servers[i.name].up if i.name in servers else None,
-                "release": answers[i.name].release or None,
-                "generation": answers[i.name].document.get("generation"),
-                "error": answers[i.name].error or answers[i.name].document.get("error"),
+                **_told(answers.get(i.name)),
             }
-            for i in target.instances
+            for i in target.servers
         ],
         "rollout": asdict(state.rollout) if state.rollout else None,
         "rollback": dict(state.rollback) if state.rollback else None,
@@ -99,6 +100,18 @@ def status(steering: Steering) -> dict[str, Any]:
         "guard": beat,
         "orphans": orphans(steering),
         "visitors": _visitors(steering),
+    }
+
+
+def _told(answer: Reply | None) -> dict[str, Any]:
+    """What an instance says of itself; today's service is asked nothing."""
+    if answer is None:
+        return {"release": TODAYS_SERVICE, "generation": None, "error": None}
+    found = answer.document
+    return {
+        "release": answer.release or None,
+        "generation": found.get("generation"),
+        "error": answer.error or found.get("error"),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollout.target import pem
+from rollout.target.target import TODAY
 from rollout.text import command_hint, one_line, restore_words, rollback_words, withdrawal_words
 
 GUARD_SILENT_SECONDS = 15.0
@@ -29,11 +30,7 @@ def status_text(answer: Mapping[str, Any]) -> str:
     for slot, held in answer["slots"].items():
         if held:
             share = answer["shares"].get(slot, 0) if answer["shares"] is not None else "?"
-            raised = ", ".join(held["raised"]) or "no flag raised"
-            proven = "" if held["proven"] else ", not proven"
-            lines.append(
-                f"  {slot:<11} {share:>3} %  {held['release']}  flags {held['generation']}, {raised}{proven}"
-            )
+            lines.append(f"  {slot:<11} {share:>3} %  {held['release']}{_flags(slot, held)}")
     lines += [f"  {_instance(each)}" for each in answer["instances"] if answer["slots"][each["slot"]]]
     rollout = answer["rollout"]
     if rollout:
@@ -59,6 +56,14 @@ def status_text(answer: Mapping[str, Any]) -> str:
     if seen:
         lines.append(f"  visitors    {_visitors(seen)}")
     return "\n".join(lines)
+
+
+def _flags(slot: str, held: Mapping[str, Any]) -> str:
+    """A slot's flags; today's service has none."""
+    if slot == TODAY:
+        return ""
+    raised = ", ".join(held["raised"]) or "no flag raised"
+    return f"  flags {held['generation']}, {raised}{'' if held['proven'] else ', not proven'}"
 
 
 def _certificate(front: Mapping[str, Any] | None) -> list[str]:
@@ -164,7 +169,8 @@ def _instance(instance: Mapping[str, Any]) -> str:
     up = {True: "up  ", False: "down", None: "?   "}[instance["up"]]
     if instance["release"]:
         trouble = f"  {instance['error']}" if instance["error"] else ""
-        return f"  {instance['name']:<26} {up} {instance['release']} flags {instance['generation']}{trouble}"
+        flags = "" if instance["slot"] == TODAY else f" flags {instance['generation']}"
+        return f"  {instance['name']:<26} {up} {instance['release']}{flags}{trouble}"
     return f"  {instance['name']:<26} {up} {instance['error']}"
 
 

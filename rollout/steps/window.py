@@ -26,6 +26,7 @@ from rollout.steps.rules import (
     no_way_back_hint,
     refuse_half_turned_back,
     refuse_quarantined,
+    refuse_untried_today,
     turn_back_hint,
 )
 from rollout.target.instances import Reply, ask, ask_all
@@ -135,9 +136,10 @@ def _hurried(target: Target, limits: WindowLimits, share: int) -> WindowLimits:
 
 def allow(steering: Steering, release: str, why: str, minutes: float | None) -> None:
     """Refuse now what would stop the release hours later: it is quarantined, or its watch is too short."""
-    refuse_quarantined(steering.state(), release, why)
-    target = steering.target
+    state, target = steering.state(), steering.target
+    refuse_quarantined(state, release, why)
     if is_admitting(steering):
+        refuse_untried_today(target.name, state, why)
         refuse_short(target, "monitor", limits_of(target, "monitor", minutes), why)
 
 
@@ -230,7 +232,7 @@ def sample(
     reading = database()
     servers = steering.balancer.servers()
     logged = requests()
-    slots = {instance.name: instance.slot for instance in steering.target.instances}
+    slots = {server.name: server.slot for server in steering.target.servers}
     answers = ask_all(steering.target.instances, _metrics)
     scraped = {
         name: scrape(a.body.decode("utf-8", "replace")) for name, a in answers.items() if a.status == 200

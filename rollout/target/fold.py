@@ -55,6 +55,17 @@ def _proven(state: State, entry: Entry) -> State:
     return replace(state, slots={**state.slots, data["slot"]: slot})
 
 
+def _adopted(state: State, entry: Entry) -> State:
+    slot = Slot(entry.data["release"], proven=True)
+    return replace(state, slots={**state.slots, entry.data["slot"]: slot})
+
+
+def _left(state: State, entry: Entry) -> State:
+    """What served there is no way back any more."""
+    slots = {slot: held for slot, held in state.slots.items() if slot != entry.data["slot"]}
+    return replace(state, slots=slots)
+
+
 def _begun(state: State, entry: Entry) -> State:
     share = state.shares.get(entry.data["slot"], 0)
     unfinished = tuple(window for window in state.windows if not window.verdict)
@@ -237,6 +248,8 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "slot.claimed": _claimed,
     "slot.proven": _proven,
     "rollout.begun": _begun,
+    "today.adopted": _adopted,
+    "today.left": _left,
     "traffic.shifted": _shifted,
     "window.opened": _opened,
     "window.closed": _closed,

@@ -42,7 +42,7 @@ class Balancer:
     """The HAProxy of one target, over its admin socket."""
 
     def __init__(self, target: Target, timeout_seconds: float = 2.0) -> None:
-        self.instances = target.instances
+        self.instances = target.servers
         self.socket_path: Path = target.path("haproxy_socket")
         self.state_path: Path = target.path("haproxy_state")
         self.weights_path = self.state_path.with_name("0-weights.cfg")
@@ -96,7 +96,8 @@ class Balancer:
     def shares(self) -> dict[str, int]:
         """Return the percentage of new requests that each slot gets, from the weights now in force."""
         weights = self._weights()
-        sums = {slot: sum(weights.get(i.name, 0) for i in self.instances if i.slot == slot) for slot in SLOTS}
+        slots = slots_of(self.instances)
+        sums = {slot: sum(weights.get(i.name, 0) for i in self.instances if i.slot == slot) for slot in slots}
         total = sum(sums.values())
         return {slot: round(100 * weight / total) if total else 0 for slot, weight in sums.items()}
 
@@ -157,14 +158,19 @@ class Balancer:
         return {row["srv_name"]: int(row["srv_uweight"]) for row in rows if row["srv_name"] in names}
 
 
+def slots_of(servers: Iterable[Instance]) -> list[str]:
+    """The slots, and what else is beside them."""
+    return [*dict.fromkeys((*SLOTS, *(server.slot for server in servers)))]
+
+
 def weights_for(shares: Mapping[str, int], instances: Iterable[Instance]) -> dict[str, int]:
     """Return the weights (0 to 256) that come nearest to each slot's share, however many instances it has.
 
     A slot with any share has at least weight 1, so the smallest true share is about 1/256.
     """
     instances = tuple(instances)
-    counts = {slot: sum(1 for i in instances if i.slot == slot) for slot in SLOTS}
-    ideal = {slot: shares.get(slot, 0) / counts[slot] for slot in SLOTS if counts[slot]}
+    counts = {slot: sum(1 for i in instances if i.slot == slot) for slot in slots_of(instances)}
+    ideal = {slot: shares.get(slot, 0) / count for slot, count in counts.items() if count}
     largest = max(ideal.values(), default=0)
 
     def scaled(highest: int) -> dict[str, int]:

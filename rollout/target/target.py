@@ -11,6 +11,8 @@ from rollout.errors import RolloutError
 from rollout.files import read_json
 
 SLOTS = ("blue", "green")
+# Where a Paste12 that is not the kit's serves, and how it is called where a release is named.
+TODAY, TODAYS_SERVICE = "today", "today's service"
 # Every new request, in percent.
 FULL_SHARE = 100
 
@@ -62,8 +64,16 @@ class Target:
     def instances(self) -> tuple[Instance, ...]:
         return tuple(Instance(**instance) for instance in self.settings["instances"])
 
+    @cached_property
+    def servers(self) -> tuple[Instance, ...]:
+        """Everybody whom the balancer can send requests to: the instances, and those of today's service.
+
+        The latter speak HTTP with visitors and nothing with the kit.
+        """
+        return (*self.instances, *(Instance(**server) for server in self.settings.get("today") or ()))
+
     def instances_of(self, slot: str) -> tuple[Instance, ...]:
-        return tuple(instance for instance in self.instances if instance.slot == slot)
+        return tuple(server for server in self.servers if server.slot == slot)
 
     @property
     def steering(self) -> Path:
@@ -81,7 +91,8 @@ class Target:
 
 
 def other(slot: str) -> str:
-    return SLOTS[1 - SLOTS.index(slot)]
+    """The slot that is idle while this one serves."""
+    return SLOTS[0] if slot == TODAY else SLOTS[1 - SLOTS.index(slot)]
 
 
 def artifact_name(release: str, sha256: str) -> str:

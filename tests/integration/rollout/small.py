@@ -5,12 +5,14 @@ import hmac
 import itertools
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 KNOWN = {
@@ -233,6 +235,27 @@ class SmallInstance:
                 for edge, below in zip(EDGES, itertools.accumulate(by_edge), strict=True)
             ]
         return "\n".join(lines) + "\n"
+
+
+class TodaysServer(SmallInstance):
+    """A server of a Paste12 that is not the kit's: it knows visitors, and a page that shows it lives."""
+
+    def speak_tls(self, pem: Path) -> None:
+        """Be a server that only takes TLS, with a certificate and its key."""
+        assert self._server
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+    def answer(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes] | None:
+        if path == "/":
+            return (503 if self.unready else 200), b"a page"
+        if path.startswith("/internal"):
+            self.paths.append(path)
+            return 404, b"{}"
+        return super().answer(method, path, headers, body)
 
 
 class _Server(ThreadingHTTPServer):

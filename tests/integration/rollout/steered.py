@@ -32,8 +32,8 @@ from rollout.steps.window import open_window
 from rollout.target import certificate
 from rollout.target.state import Window
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, Target
-from tests.integration.rollout.small import SLOW, SmallInstance
+from rollout.target.target import SLOTS, TODAY, Target
+from tests.integration.rollout.small import SLOW, SmallInstance, TodaysServer
 from tests.running import CHECKOUT, free_port, running, wait_for
 
 ROLE = CHECKOUT / "playbooks" / "roles" / "haproxy"
@@ -144,6 +144,7 @@ class Steered:
         slots: dict[str, int],
         name: str = "production",
         host: str = "local",
+        today: int = 0,
         **role: Any,
     ) -> None:
         self.home = home
@@ -159,6 +160,14 @@ class Steered:
             {"name": i.name, "slot": i.slot, "address": "127.0.0.1", "port": i.port}
             for i in self.instances.values()
         ]
+        todays = {
+            name: TodaysServer(name, TODAY, name, "")
+            for name in (f"{TODAY}-{number + 1}" for number in range(today))
+        }
+        self.instances |= todays
+        besides = [
+            {"name": i.name, "slot": i.slot, "address": "127.0.0.1", "port": i.port} for i in todays.values()
+        ]
         self.port = free_port()
         defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
         self.haproxy = Haproxy(
@@ -170,6 +179,7 @@ class Steered:
                 "p12_run": str(home / "haproxy"),
                 "__p12_haproxy": str(home / "haproxy"),
                 "__p12_haproxy_instances": described,
+                "__p12_today_servers": besides,
                 "p12_front_address": "127.0.0.1",
                 "p12_front_port": self.port,
             }
@@ -179,6 +189,7 @@ class Steered:
             "target": name,
             "front": f"http://127.0.0.1:{self.port}",
             "instances": described,
+            "today": besides,
             "haproxy_socket": str(self.haproxy.socket),
             "request_log": str(home / "haproxy" / f"{name}-requests"),
             "haproxy_state": str(self.haproxy.state),

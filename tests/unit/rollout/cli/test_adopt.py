@@ -9,7 +9,7 @@ import pytest
 from rollout.cli import adopt
 from rollout.cli.engineer_verbs import VERBS
 from rollout.cli.verb_table import parse
-from rollout.errors import Refused, RolloutError
+from rollout.errors import RolloutError
 
 URL = "postgresql://ann:geheim@db/notes"
 SITE = {"database_url": URL, "today_url": "http://old", "pool_size": 20, "purge_after_days": ""}
@@ -28,11 +28,6 @@ def started(*words: str, **site: object) -> tuple[list[str], dict[str, str]]:
         return 0
 
     return adopt.look(given, play)
-
-
-def test_without_check_nothing_is_done() -> None:
-    with pytest.raises(Refused, match="Only the look is there"):
-        adopt.look(options(), lambda: 0)
 
 
 def test_without_a_site_nobody_is_asked_but_the_check_itself(monkeypatch: pytest.MonkeyPatch) -> None:
