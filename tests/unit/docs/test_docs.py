@@ -135,6 +135,17 @@ def test_every_setting_that_is_named_exists(name: str) -> None:
     assert not {word for word in words if word not in known and not word.endswith("_")}
 
 
+def test_every_kind_of_obstacle_is_explained() -> None:
+    folder = CHECKOUT / "app/store/migrations/adoption"
+    code = "".join(path.read_text() for path in folder.glob("*.py"))
+    kinds = set(re.findall(r'Obstacle\(\s*"(\w+)"', code))
+    page = (CHECKOUT / "docs/how-to/take-over.md").read_text()
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", page, re.M)
+
+    assert len(kinds) >= 20
+    assert {kind for row in rows for kind in re.findall(r"`(\w+)`", row)} == kinds
+
+
 def test_every_journal_event_is_explained() -> None:
     shown = re.findall(
         r"^\| `([a-z_.]+)` \|", (REFERENCE / "journal.md").read_text().split("## Events")[1], re.M

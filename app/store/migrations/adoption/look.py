@@ -45,7 +45,7 @@ def look(engine: Engine, purge_after_days: int | None) -> Mapping[str, Any]:
             try:
                 found += _asked(connection, lambda find=find: list(find(connection)))  # type: ignore[misc]
             except DBAPIError as error:
-                found += _told_by(error)
+                found += told_by(error)
                 unseen.append(_unseen(find.__name__, error))
         try:
             notes = _asked(connection, lambda: census(connection, purge_after_days))
@@ -64,7 +64,7 @@ def _asked(connection: Connection, ask: Callable[[], Any]) -> Any:
         return ask()
 
 
-def _told_by(error: DBAPIError) -> list[Obstacle]:
+def told_by(error: DBAPIError) -> list[Obstacle]:
     """What the failure of a question is itself a sign of."""
     if sqlstate(error) != NO_ROOM:
         return []

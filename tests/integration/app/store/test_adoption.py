@@ -4,8 +4,11 @@ import json
 import subprocess
 from typing import Any
 
+import psycopg2
 import pytest
+from sqlalchemy.exc import DBAPIError
 
+from app.store.migrations.adoption.look import told_by
 from app.store.migrations.adoption.server import judge_server
 from app.store.schema import HEAD
 from tests.integration.app.instances import migrate
@@ -319,8 +322,6 @@ def test_what_the_server_lacks_is_told(changes: dict[str, Any], kind: str, said:
 
 
 def test_a_table_that_is_locked_hides_only_what_is_in_it(postgres: Cluster, empty_database: str) -> None:
-    import psycopg2
-
     postgres.run(CLEAN + STRAYS, empty_database)
     holder = psycopg2.connect(postgres.url(empty_database))
     try:
@@ -331,6 +332,19 @@ def test_a_table_that_is_locked_hides_only_what_is_in_it(postgres: Cluster, empt
 
     assert {each["what"] for each in found["not_seen"]} >= {"census"}
     assert "stray_table" in kinds(found)
+
+
+def test_a_server_without_room_to_sort_in_is_in_the_way() -> None:
+    class Full(Exception):
+        pgcode = "53100"
+
+    (obstacle,) = told_by(DBAPIError("SELECT", {}, Full('could not write to file "base/pgsql_tmp"')))
+
+    assert (obstacle.kind, obstacle.weight, obstacle.mend) == (
+        "no_room",
+        "stops",
+        "make room where Postgres keeps its data; on the server: df -h",
+    )
 
 
 def test_another_applications_revision_is_not_taken_for_a_newer_release(

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,6 +74,16 @@ def answering(status: int, location: str = "") -> Iterator[str]:
         server.server_close()
 
 
+def read_until(terminal: int, words: bytes, seconds: float = 30) -> bytes:
+    """What a program says on its terminal, up to what it is waited for."""
+    seen, deadline = b"", time.monotonic() + seconds
+    while words not in seen:
+        assert time.monotonic() < deadline, seen
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 4096)
+    return seen
+
+
 def dump(postgres: Cluster, database: str, servers: Servers) -> str:
     command = [servers.path("pg_dump"), postgres.url(database)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
@@ -129,6 +142,24 @@ def test_without_any_address_it_says_where_to_write_one() -> None:
     )  # fmt: skip
 
     assert (done.returncode, "--database-url-file FILE" in done.stderr) == (2, True)
+
+
+def test_at_a_terminal_it_is_asked_for_and_not_shown() -> None:
+    terminal, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    asked = subprocess.Popen(
+        ADOPT,
+        env={**environment, "PYTHONPATH": str(CHECKOUT)},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    seen = read_until(terminal, b"(not shown): ")
+    os.write(terminal, f"postgresql://ann:{PASSWORD}@127.0.0.1:{free_port()}/old\n".encode())
+    seen += read_until(terminal, b"does not let us in")
+
+    assert asked.wait(30) == 4
+    assert PASSWORD.encode() not in seen
+    os.close(terminal)
+    os.close(theirs)
 
 
 def test_a_service_that_sends_elsewhere_or_fails_is_in_the_way(
