@@ -6,6 +6,7 @@ not count as watched, and a window whose candidate started anew in it cannot pas
 had counted is gone.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,8 +32,8 @@ REASONS_KEPT = 5
 SESSION_PREFIX = "paste12-"
 # The old slot burns as well if its part of errors is so much of the new one's.
 BURNS_TOO = 0.3
-# So many errors the old slot would have had by now, were it as bad, for its few to tell anything.
-FEWEST_TO_TELL = 3
+# It does not if, were it as bad, the chance of as few errors as it had were so small.
+TELLS_BY_CHANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -282,8 +283,8 @@ class WindowJudge:
         """What burns in both slots, or beside too few requests of the old one, may not be the candidate's."""
         found = self._breaker.finding(self.candidate)
         old, new = self._old_breaker, self._breaker
-        cannot_tell = old.requests * new.ratio < FEWEST_TO_TELL
-        both = cannot_tell or (old.errors > 1 and old.ratio > BURNS_TOO * new.ratio)
+        cannot_tell = at_most(old.errors, old.requests * new.ratio) > TELLS_BY_CHANCE
+        both = cannot_tell or old.ratio > BURNS_TOO * new.ratio
         return held(found) if self._by_request and self._has_requests and both else found
 
     def _who_restarted(self) -> str:
@@ -344,6 +345,14 @@ class WindowJudge:
             return self.baseline
         counts = {name: self._totals[self.control, name] for name in COUNTS}
         return Baseline(self._deltas.threshold_seconds, **counts)
+
+
+def at_most(events: int, expected: float) -> float:
+    """The chance of at most so many events where so many are expected (Poisson's)."""
+    if events >= expected:
+        return 1.0
+    log = math.log(expected)
+    return sum(math.exp(n * log - expected - math.lgamma(n + 1)) for n in range(events + 1))
 
 
 def judge(

@@ -248,3 +248,20 @@ def test_who_was_harmed_while_both_slots_suffered_may_fail_anew() -> None:
     fold.add(still, [[21, *harmed[0][1:]]], {"0": [7, 8, 9]})
 
     assert [each.events["failed", NEW] for each in (block, again, still)] == [3, 3, 0]
+
+
+def test_a_burning_last_window_is_held_while_the_few_requests_of_the_old_slot_may_be_well_by_chance() -> None:
+    """A stall of both slots: a fifth of what is asked fails, and of the holdback's fifteen none did."""
+    assert burning(new=(145, 724), old=(1, 16)) is Verdict.HELD
+    assert burning(new=(145, 724), old=(0, 100)) is Verdict.FAILED
+    assert burning(new=(145, 724), old=(20, 100)) is Verdict.HELD
+    assert burning(new=(700, 700), old=(0, 12)) is Verdict.FAILED
+
+
+def burning(new: tuple[int, int], old: tuple[int, int]) -> Verdict:
+    judging = WindowJudge(WindowLimits(600, 600, 5, 0.01, watch_database=False), NEW, OLD, share=98)
+    for sample in list(samples(1, 20, 600, 0.98, World())):
+        judging.add(sample)
+    judging._breaker.add(30, new[1], new[0])
+    judging._old_breaker.add(30, old[1], old[0])
+    return judging._burning().verdict
