@@ -80,7 +80,9 @@ def count_view(service: Service, flags: FlagSet, note_id: int, fingerprint: str)
     :raises BusyError: when the note's lock could not be had in time.
     """
     arm = flags.arm(note_id)
-    views, is_first = _run(service, SET_LOCK_TIMEOUT + VIEW_BY[arm], note_id, arm, fingerprint=fingerprint)
+    views, is_first = _run(
+        service, "view", SET_LOCK_TIMEOUT + VIEW_BY[arm], note_id, arm, fingerprint=fingerprint
+    )
     if is_first:
         service.metrics.count_view(arm)
     return int(views)
@@ -89,7 +91,7 @@ def count_view(service: Service, flags: FlagSet, note_id: int, fingerprint: str)
 def count_like(service: Service, flags: FlagSet, note_id: int, fingerprint: str) -> int:
     """Count a like once per note and fingerprint; return the note's likes. Raises as ``count_view``."""
     sql = SET_LOCK_TIMEOUT + _guarded(COUNT_LIKE, flags, note_id)
-    (likes,) = _run(service, sql, note_id, fingerprint=fingerprint)
+    (likes,) = _run(service, "like", sql, note_id, fingerprint=fingerprint)
     return int(likes)
 
 
@@ -97,6 +99,7 @@ def count_report(service: Service, flags: FlagSet, note_id: int, fingerprint: st
     """Count a report once per note and fingerprint; enough remove the note. Raises as ``count_view``."""
     reports, removed = _run(
         service,
+        "report",
         SET_LOCK_TIMEOUT + _guarded(COUNT_REPORT, flags, note_id),
         note_id,
         fingerprint=fingerprint,
@@ -111,7 +114,7 @@ def _guarded(sql: str, flags: FlagSet, note_id: int) -> str:
 
 
 def _run(
-    service: Service, sql: str, note_id: int, view_arm: Arm | None = None, **parameters: Any
+    service: Service, kind: str, sql: str, note_id: int, view_arm: Arm | None = None, **parameters: Any
 ) -> tuple[Any, ...]:
     bound = {
         "note_id": note_id,
@@ -128,7 +131,7 @@ def _run(
             if view_arm:
                 service.metrics.time_view(view_arm, time.perf_counter() - started)
 
-    row = service.retry.run(transaction)
+    row = service.transact(kind, transaction)
     if row is None or row[0] is None:
         raise NotFoundError
     return tuple(row)

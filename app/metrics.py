@@ -20,18 +20,23 @@ from app.flags import Arm
 from app.release import Release
 from app.settings import Settings
 from app.store.retry import CONTENTION
+from app.telemetry import hush_exporters
 from app.worker_errors import WorkerErrors
 
 FASTEST_SECONDS, SLOWEST_SECONDS, EDGE_RATIO = 0.001, 15.0, 1.2
+# What nobody judges by has fewer.
+COARSE_RATIO = 1.6
 
 
-def bucket_edges(fastest: float = FASTEST_SECONDS, slowest: float = SLOWEST_SECONDS) -> list[float]:
+def bucket_edges(
+    fastest: float = FASTEST_SECONDS, slowest: float = SLOWEST_SECONDS, ratio: float = EDGE_RATIO
+) -> list[float]:
     """Return histogram edges in seconds, each 1.2 times the one before.
 
     So a quantile read from the buckets is at most a fifth too high, wherever the objective lies.
     """
-    steps = math.ceil(math.log(slowest / fastest, EDGE_RATIO))
-    return [float(f"{fastest * EDGE_RATIO**step:.4g}") for step in range(steps + 1)]
+    steps = math.ceil(math.log(slowest / fastest, ratio))
+    return [float(f"{fastest * ratio**step:.4g}") for step in range(steps + 1)]
 
 
 def resident_bytes() -> float | None:
@@ -53,12 +58,14 @@ def open_files() -> float | None:
 
 @dataclass(frozen=True)
 class Pressure:
-    """What the database said last: sessions that wait for a lock, and the age of the oldest queued view.
+    """What the database said last: sessions that wait for a lock, the longest such wait, and the age of the
+    oldest queued view.
 
     Nothing is known any more after ``good_until``, in seconds of the monotonic clock.
     """
 
     lock_waiters: int
+    lock_wait_seconds: float
     queue_lag_seconds: float
     good_until: float
 
@@ -80,15 +87,17 @@ class Metrics:
         self._here = {"slot": settings.slot, "release": release.name}
         self._registry = CollectorRegistry(auto_describe=False)
         self._scrape = threading.Lock()
-        self._provider = MeterProvider(self._readers(), _resource(settings, release), shutdown_on_exit=False)
-        meter = self._provider.get_meter("paste12")
-        self._requests = meter.create_counter("p12_http_requests_total", description="Requests answered.")
-        self._views = meter.create_counter(
-            "p12_views_accepted_total", description="Views logged for the first time."
+        self._provider = MeterProvider(
+            self._readers(), resource_of(settings, release), shutdown_on_exit=False
         )
-        self._retries = meter.create_counter("p12_db_retries_total", description="Transactions tried again.")
+        meter = self._provider.get_meter("paste12")
+        self._requests = meter.create_counter("p12_http_requests_total", "{request}", "Requests answered.")
+        self._views = meter.create_counter(
+            "p12_views_accepted_total", "{view}", "Views logged for the first time."
+        )
+        self._retries = meter.create_counter("p12_db_retries_total", "{retry}", "Transactions tried again.")
         self._errors = meter.create_counter(
-            "p12_db_errors_total", description="SQLSTATEs the database raised."
+            "p12_db_errors_total", "{error}", "SQLSTATEs the database raised."
         )
         self._make_histograms(meter)
         self._make_gauges(meter)
@@ -112,6 +121,12 @@ class Metrics:
     def time_view(self, arm: Arm, seconds: float) -> None:
         self._view_seconds.record(seconds, {"arm": arm, **self._here})
 
+    def time_transaction(self, kind: str, outcome: str, seconds: float) -> None:
+        self._transaction_seconds.record(seconds, {"kind": kind, "outcome": outcome, **self._here})
+
+    def time_lock_wait(self, kind: str, seconds: float) -> None:
+        self._lock_wait_seconds.record(seconds, {"kind": kind, **self._here})
+
     def time_checkout(self, seconds: float) -> None:
         self._checkout_seconds.record(seconds, self._here)
 
@@ -132,42 +147,66 @@ class Metrics:
         return [prometheus, _otlp_reader()] if any(map(os.environ.get, named)) else [prometheus]
 
     def _make_histograms(self, meter: Meter) -> None:
-        def histogram(name: str, description: str) -> Histogram:
-            return meter.create_histogram(
-                name, description=description, explicit_bucket_boundaries_advisory=bucket_edges()
-            )
+        def histogram(name: str, description: str, ratio: float = EDGE_RATIO) -> Histogram:
+            edges = bucket_edges(ratio=ratio)
+            return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=edges)
 
         self._request_seconds = histogram("p12_http_request_duration_seconds", "Time to answer a request.")
         self._view_seconds = histogram("p12_view_transaction_seconds", "One try of a view's transaction.")
         self._checkout_seconds = histogram("p12_pool_checkout_seconds", "Wait for a database connection.")
+        tried = "One try of a transaction: view, like, report, create, read or list."
+        self._transaction_seconds = histogram("p12_db_transaction_seconds", tried, COARSE_RATIO)
+        waited = "One try that ended since a lock could not be had in time, or in a deadlock."
+        self._lock_wait_seconds = histogram("p12_db_lock_wait_seconds", waited, COARSE_RATIO)
 
     def _make_gauges(self, meter: Meter) -> None:
-        def gauge(name: str, description: str, read: Callable[[], float | None]) -> None:
+        def gauge(name: str, unit: str, description: str, read: Callable[[], float | None]) -> None:
             def observe(_: CallbackOptions) -> Iterable[Observation]:
                 if (value := read()) is not None:
                     yield Observation(value, self._here)
 
-            meter.create_observable_gauge(name, [observe], description=description)
+            meter.create_observable_gauge(name, [observe], unit, description)
 
-        gauge("p12_process_start_time_seconds", "Unix time of the start.", lambda: self._started)
-        gauge("p12_process_resident_bytes", "Memory that the process holds.", resident_bytes)
-        gauge("p12_process_open_fds", "Files and sockets that the process has open.", open_files)
+        gauge("p12_process_start_time_seconds", "s", "Unix time of the start.", lambda: self._started)
+        gauge("p12_process_resident_bytes", "By", "Memory that the process holds.", resident_bytes)
+        gauge("p12_process_open_fds", "{file}", "Files and sockets that the process has open.", open_files)
         most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        gauge("p12_process_max_fds", "How many it may have open.", lambda: most_files)
-        gauge("p12_db_connections_in_use", "Of the pool, given out.", lambda: self.connections_in_use())
-        gauge("p12_db_connections_max", "What the pool may give out.", lambda: self._most_connections)
+        gauge("p12_process_max_fds", "{file}", "How many it may have open.", lambda: most_files)
+        connections = "{connection}"
+        gauge(
+            "p12_db_connections_in_use",
+            connections,
+            "Of the pool, given out.",
+            lambda: self.connections_in_use(),
+        )
+        most = self._most_connections
+        gauge("p12_db_connections_max", connections, "What the pool may give out.", lambda: most)
         gauge(
             "p12_limiter_degraded",
+            "",
             "1 while rate limits are counted in this process alone.",
             lambda: float(self.is_limiter_degraded()),
         )
+        self._make_gauges_of_pressure(gauge)
+
+    def _make_gauges_of_pressure(
+        self, gauge: Callable[[str, str, str, Callable[[], float | None]], None]
+    ) -> None:
         gauge(
             "p12_db_lock_waiters",
+            "{session}",
             "Sessions waiting for a lock in the whole database.",
             lambda: known.lock_waiters if (known := self._known_pressure()) else None,
         )
         gauge(
+            "p12_db_longest_lock_wait_seconds",
+            "s",
+            "For how long the session that has waited longest for a lock has.",
+            lambda: known.lock_wait_seconds if (known := self._known_pressure()) else None,
+        )
+        gauge(
             "p12_view_queue_lag_seconds",
+            "s",
             "Age of the oldest queued view, 0 when the queue is empty.",
             lambda: known.queue_lag_seconds if (known := self._known_pressure()) else None,
         )
@@ -182,6 +221,7 @@ class Metrics:
         meter.create_observable_counter(
             "p12_worker_db_errors_total",
             [observe],
+            "{error}",
             description="SQLSTATEs the slot's workers on this host met; each of its instances says the same.",
         )
 
@@ -203,10 +243,11 @@ def _otlp_reader() -> MetricReader:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
+    hush_exporters()
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 
-def _resource(settings: Settings, release: Release) -> Resource:
+def resource_of(settings: Settings, release: Release) -> Resource:
     return Resource.create(
         {
             "service.name": os.environ.get("OTEL_SERVICE_NAME", "paste12"),

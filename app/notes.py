@@ -51,7 +51,7 @@ class Page:
 def create_note(service: Service, text: str, hours: int, author: str) -> dict[str, Any]:
     """Write a note that lives for some hours and return it."""
     parameters = {"text": text, "hours": hours, "author": author}
-    row = service.retry.run(lambda: service.database.one(INSERT_NOTE, parameters))
+    row = service.transact("create", lambda: service.database.one(INSERT_NOTE, parameters))
     if row is None:
         raise AssertionError("INSERT … RETURNING gave no row")
     return as_json(row)
@@ -62,7 +62,7 @@ def find_note(service: Service, note_id: int) -> dict[str, Any]:
 
     :raises NotFoundError: when there is none, or it expired or was removed.
     """
-    row = service.retry.run(lambda: service.database.one(SELECT_NOTE, {"note_id": note_id}))
+    row = service.transact("read", lambda: service.database.one(SELECT_NOTE, {"note_id": note_id}))
     if row is None:
         raise NotFoundError
     return as_json(row)
@@ -72,7 +72,7 @@ def list_notes(service: Service, size: int, before_id: int | None) -> Page:
     """Return the notes before an id, newest first. One row too many is read, so that "more" is exact."""
     # The largest id is one below the first that does not exist, and ids are compared as bigint.
     parameters = {"before_id": LARGEST_ID + 1 if before_id is None else before_id, "rows": size + 1}
-    rows = service.retry.run(lambda: service.database.all(SELECT_PAGE, parameters))
+    rows = service.transact("list", lambda: service.database.all(SELECT_PAGE, parameters))
     items = [as_json(row) for row in rows[:size]]
     return Page(items, items[-1]["id"] if len(rows) > size else None)
 

@@ -11,7 +11,11 @@ from app.service import Service
 # A database that hangs answers nothing, so what it said must age by itself.
 MISSED_SAMPLES = 3
 SELECT_PRESSURE = """
-SELECT (SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted) AS lock_waiters,
+WITH waiting AS (SELECT DISTINCT pid FROM pg_locks WHERE NOT granted)
+SELECT (SELECT count(*) FROM waiting) AS lock_waiters,
+       -- What waits is one statement, so it began to wait about when that began.
+       coalesce((SELECT extract(epoch FROM max(clock_timestamp() - query_start))
+                 FROM pg_stat_activity JOIN waiting USING (pid)), 0)::float8 AS lock_wait_seconds,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - queued_at) FROM view_queue
                  ORDER BY id LIMIT 1), 0)::float8 AS queue_lag_seconds
 """
@@ -29,7 +33,9 @@ def take_sample(service: Service) -> Pressure | None:
     except SQLAlchemyError:
         return None
     good_until = time.monotonic() + MISSED_SAMPLES * service.settings.sample_interval_seconds
-    return Pressure(row.lock_waiters, row.queue_lag_seconds, good_until) if row else None
+    return (
+        Pressure(row.lock_waiters, row.lock_wait_seconds, row.queue_lag_seconds, good_until) if row else None
+    )
 
 
 def _sample_for_ever(service: Service) -> None:

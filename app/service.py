@@ -1,20 +1,26 @@
 """What every request handler works with, put together once per process."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
-from flask import current_app, g
+from flask import current_app, g, has_app_context
+from opentelemetry.trace import Span
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import ReadOnlyError
 from app.flags import READ_ONLY, FlagSet
 from app.live_flags import LiveFlags
-from app.metrics import Metrics
+from app.metrics import Metrics, resource_of
 from app.release import Release
 from app.settings import Settings
 from app.store.database import Database
-from app.store.retry import RetryPolicy
+from app.store.retry import CONTENTION, RetryPolicy, sqlstate
+from app.telemetry import Traces
 
 EXTENSION = "paste12"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,38 @@ class Service:
     database: Database
     retry: RetryPolicy
     metrics: Metrics
+    traces: Traces
+
+    def transact(self, kind: str, work: Callable[[], Result]) -> Result:
+        """Run a transaction as ``RetryPolicy.run`` does; time each try, and make all of them one span.
+
+        A try that contention ended was spent in waiting for a lock.
+        """
+        tries = 0
+
+        def tried() -> Result:
+            nonlocal tries
+            tries, started, outcome = tries + 1, time.perf_counter(), "failed"
+            try:
+                result = work()
+                outcome = "done"
+                return result
+            except DBAPIError as error:
+                if sqlstate(error) in CONTENTION:
+                    self.metrics.time_lock_wait(kind, time.perf_counter() - started)
+                raise
+            finally:
+                self.metrics.time_transaction(kind, outcome, time.perf_counter() - started)
+
+        with self.traces.transaction(_span(), kind) as span:
+            try:
+                return self.retry.run(tried)
+            finally:
+                if span:
+                    span.set_attribute("p12.tries", tries)
 
     def close(self) -> None:
+        self.traces.close()
         self.metrics.close()
         self.database.close()
 
@@ -45,7 +81,12 @@ def build_service(settings: Settings, release: Release) -> Service:
         database,
         RetryPolicy(budget_seconds=settings.retry_budget_ms / 1000, on_retry=metrics.count_retry),
         metrics,
+        Traces(settings.trace_ratio, resource_of(settings, release)),
     )
+
+
+def _span() -> Span | None:
+    return g.get("span") if has_app_context() else None
 
 
 def service() -> Service:

@@ -15,6 +15,7 @@ from app.values import (
     policy_additions,
     postgres_url,
     rate_limits,
+    ratio,
     seconds,
     storage_uri,
     switch,
@@ -163,6 +164,12 @@ class Settings:
     flags_secret: str = row("P12_FLAGS_SECRET", "", text, "signs flag documents", secret=True)
     rehearsal_secret: str = row("P12_REHEARSAL_SECRET", "", text, "signs rehearsal headers", secret=True)
 
+    trace_ratio: float = row(
+        "P12_TRACE_RATIO",
+        "0",
+        ratio,
+        "share of requests whose spans go to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names; 0 is none",
+    )
     sample_interval_seconds: float = row(
         "P12_SAMPLE_INTERVAL_SECONDS", "5", seconds(0.05, 3600), "time between looks at locks and queue"
     )

@@ -44,6 +44,13 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
+def ratio(value: str) -> float:
+    """Read a share from 0 to 1."""
+    if not re.fullmatch(r"[01](\.[0-9]{1,6})?", value) or float(value) > 1:
+        raise BadValueError("Use a share from 0 to 1, such as 0.01.")
+    return float(value)
+
+
 def switch(value: str) -> bool:
     if value not in {"0", "1"}:
         raise BadValueError("Use 0 or 1.")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from flask import Flask, Response, g, request
 from sqlalchemy.exc import DBAPIError
 
+from app import telemetry
 from app.errors import ReadOnlyError
 from app.service import flags_in_force, service
 from app.store.retry import sqlstate
@@ -51,6 +52,7 @@ def route_of(rule: str | None) -> str:
 
 def _start() -> None:
     g.started = time.perf_counter()
+    g.span = service().traces.begin("request") if not request.path.startswith("/internal/") else None
     flags_in_force()
 
 
@@ -136,11 +138,12 @@ def _cause(failure: Exception | None) -> str:
 
 def _measure(response: Response) -> None:
     rule = request.url_rule.rule if request.url_rule else None
+    method = request.method if request.method in METHODS else "OTHER"
+    telemetry.end(g.get("span"), route_of(rule), method, response.status_code)
     if rule and rule.startswith("/internal/"):
         return
     # The balancer does not count its own looks; those that it forwards it does, so they must be known here.
     if rule and rule.startswith(HEALTH) and "X-Forwarded-For" not in request.headers:
         return
-    method = request.method if request.method in METHODS else "OTHER"
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     service().metrics.count_request(route_of(rule), method, response.status_code, seconds)

@@ -98,6 +98,9 @@ def test_a_lock_let_go_in_time_only_costs_a_retry(
     assert blocked.status_code == 503
     assert service.retry.tries == 3
     assert metric(client, "p12_db_retries_total", sqlstate="55P03") == 2
+    assert metric(client, "p12_db_lock_wait_seconds_count", kind="view") == 3
+    assert 0.3 <= metric(client, "p12_db_lock_wait_seconds_sum", kind="view") < 3
+    assert metric(client, "p12_db_transaction_seconds_count", kind="view", outcome="failed") == 3
 
 
 def test_without_a_database_everything_that_needs_it_says_so(make_client: MakeClient) -> None:

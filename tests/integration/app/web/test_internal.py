@@ -1,9 +1,12 @@
 """Readiness, metrics and flags, for the host and the balancer only."""
 
+import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg2
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,7 +16,7 @@ from app.live_flags import signature
 from app.sampling import take_sample
 from app.store.schema import HEAD
 from tests.integration.app.instances import FLAGS_SECRET, flag_document, metric
-from tests.running import Cluster, free_port
+from tests.running import Cluster, free_port, wait_for
 
 MakeClient = Callable[..., FlaskClient]
 QUEUE = "P12_ENABLE_VIEW_QUEUE"
@@ -222,6 +225,17 @@ def test_metrics_count_routes_and_not_ids_and_leave_health_out(client: FlaskClie
     assert families["p12_process_start_time_seconds"].samples[0].value > 1.7e9
 
 
+def test_every_kind_of_transaction_is_timed(client: FlaskClient) -> None:
+    client.post("/api/notes", json={"text": "a"})
+    for path_ in ("view", "like", "report"):
+        client.post(f"/api/notes/1/{path_}")
+    client.get("/api/notes/1")
+    client.get("/api/notes")
+
+    for kind in ("create", "view", "like", "report", "read", "list"):
+        assert metric(client, "p12_db_transaction_seconds_count", kind=kind, outcome="done") == 1
+
+
 def test_counters_of_trouble_start_at_zero_rather_than_being_absent(lonely: FlaskClient) -> None:
     assert metric(lonely, "p12_db_errors_total", sqlstate="40P01") == 0
     assert metric(lonely, "p12_db_retries_total", sqlstate="40P01") == 0
@@ -244,6 +258,7 @@ def test_queue_lag_and_lock_waits_are_what_the_database_said_last(
 
     service.metrics.pressure = take_sample(service)
 
+    assert metric(client, "p12_db_longest_lock_wait_seconds") >= 0
     assert metric(client, "p12_view_queue_lag_seconds") >= 60
     assert metric(client, "p12_db_lock_waiters") >= 0
 
@@ -251,3 +266,21 @@ def test_queue_lag_and_lock_waits_are_what_the_database_said_last(
     service.metrics.pressure = replace(service.metrics.pressure, good_until=0)
 
     assert "p12_db_lock_waiters{" not in client.get("/internal/metrics").text
+
+
+def test_the_longest_wait_for_a_lock_is_known_while_it_lasts(
+    client: FlaskClient, postgres: Cluster, database: str
+) -> None:
+    url, service = postgres.url(database), client.application.extensions["paste12"]
+    with (
+        contextlib.closing(psycopg2.connect(url)) as holder,
+        contextlib.closing(psycopg2.connect(url)) as waiter,
+    ):
+        holder.cursor().execute("LOCK TABLE notes")
+        thread = threading.Thread(target=lambda: waiter.cursor().execute("LOCK TABLE notes"))
+        thread.start()
+        seen = wait_for(lambda: (p := take_sample(service)) and p.lock_wait_seconds > 0.2 and p, "a wait")
+        holder.rollback()
+        thread.join()
+
+    assert seen.lock_waiters >= 1
