@@ -2,13 +2,17 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from app.store.migrations.adoption import look as looking
 from app.store.migrations.adoption.look import told_by
+from app.store.migrations.adoption.obstacle import Obstacle
 from app.store.migrations.adoption.server import judge_server
 from app.store.schema import HEAD
 from tests.integration.app.instances import migrate
@@ -319,6 +323,26 @@ def test_what_the_server_lacks_is_told(changes: dict[str, Any], kind: str, said:
 
     assert (obstacle.kind, said in obstacle.error) == (kind, True)
     assert not list(judge_server(server))
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("CREATE TABLE made_by_a_look ()", "cannot execute CREATE TABLE in a read-only transaction"),
+        ("SELECT pg_sleep(30)", "canceling statement due to statement timeout"),
+    ],
+)
+def test_a_question_can_neither_write_nor_last(
+    postgres: Cluster, empty_database: str, monkeypatch: pytest.MonkeyPatch, sql: str, said: str
+) -> None:
+    def question(connection: Connection) -> Iterator[Obstacle]:
+        connection.exec_driver_sql(sql)
+        yield from ()
+
+    monkeypatch.setattr(looking, "OTHERS", (question, *looking.OTHERS))
+    monkeypatch.setattr(looking, "STATEMENT_SECONDS", 0.5)
+
+    assert look(postgres, empty_database)["not_seen"] == [{"what": "question", "error": said}]
 
 
 def test_a_table_that_is_locked_hides_only_what_is_in_it(postgres: Cluster, empty_database: str) -> None:

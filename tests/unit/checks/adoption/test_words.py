@@ -118,6 +118,12 @@ def test_it_says_what_a_purge_would_take(is_on: bool, said: str) -> None:
     assert said in text
 
 
+def test_other_databases_of_the_server_are_named_for_it_may_be_the_wrong_one() -> None:
+    assert "databases paste12_old, shop: is it the right one?" in as_text(
+        report(other_databases=["paste12_old", "shop"])
+    )
+
+
 def test_todays_service_that_does_not_answer_is_in_the_way() -> None:
     away = {"path": "/api/health", "status": None, "median_ms": None, "error": "refused"}
     asked = {"url": "http://old", "failed": 1, "answers": [away]}
