@@ -166,7 +166,8 @@ def front(servers: Servers, home: Path, port: int, logs: bool) -> Iterator[tuple
     run.mkdir()
     variables |= {"p12_target": "production", "p12_run": str(run), "__p12_haproxy": str(run)}
     variables |= {"p12_front_address": "127.0.0.1", "p12_front_port": front_port, "p12_threads": 34}
-    haproxy = Haproxy(servers, run, variables | {"__p12_haproxy_instances": [instance]})
+    variables |= {"__p12_haproxy_instances": [instance], "__p12_today_servers": []}
+    haproxy = Haproxy(servers, run, variables)
     if not logs:
         without = re.sub(r"(?m)^  log(-format-sd| unix@).*\n", "", haproxy.config.read_text())
         haproxy.config.write_text(without.replace("option log-separate-errors", "option dontlog-normal"))

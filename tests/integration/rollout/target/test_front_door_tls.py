@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -257,6 +258,15 @@ def test_a_renewed_certificate_is_taken_by_the_guard_without_a_reload(fresh: Ste
     assert (fresh.haproxy.home / "front.pem").read_bytes() == b"".join(SECOND)
     assert "front.renewed" in fresh.events()
     assert "renewed.example holds until" in status.report(fresh.steering)["say"]
+
+
+def test_provisioning_has_the_same_certificate_taken(fresh: Steered) -> None:
+    assert fresh.host("front", "renew") == (0, {"changed": False, "at": ANY})
+
+    owners(fresh).write_bytes(b"".join(SECOND))
+    status_of_it, answer = fresh.host("front", "renew")
+
+    assert (status_of_it, answer["changed"], shown(fresh)) == (0, True, SECOND[0])
 
 
 @pytest.mark.parametrize(
