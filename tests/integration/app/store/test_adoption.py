@@ -190,6 +190,20 @@ def test_each_obstacle_is_told_with_its_weight_rows_query_and_command(
         postgres.run(obstacle["query"], empty_database)
 
 
+@pytest.mark.parametrize("kind", [kind for kind, case in CASES.items() if case[1] == "stops"])
+def test_what_stops_the_first_migration_stops_it_before_it_changed_anything(
+    postgres: Cluster, empty_database: str, servers: Any, kind: str
+) -> None:
+    sql, _, error, _, _ = CASES[kind]
+    postgres.run(CLEAN + sql, empty_database)
+    before = dump(postgres, empty_database, servers)
+
+    status, answer = migrate("upgrade", postgres.url(empty_database))
+
+    assert (status, error in answer["error"], bool(answer["hint"])) == (1, True, True)
+    assert dump(postgres, empty_database, servers) == before
+
+
 def test_a_clean_database_has_nothing_in_the_way(postgres: Cluster, empty_database: str) -> None:
     postgres.run(CLEAN, empty_database)
 
