@@ -34,7 +34,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "privacy": ("privacy.html", "privacy.txt"),
 }
 TOP = ("ads.txt", "robots.txt", "favicon.ico")
-PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
 class PublicFile(NamedTuple):
@@ -44,17 +44,25 @@ class PublicFile(NamedTuple):
 
 
 def read(directory: str, *names: str) -> PublicFile | None:
-    """Return the first of some files below the owner's directory, None where none can be served.
+    """Return the first of some files below the owner's directory, None where none can be served."""
+    with suppress(OSError):
+        if found := find(directory, *names):
+            path, kind = found
+            return PublicFile(path.read_bytes(), kind, path.stat().st_mtime)
+    return None
 
-    What a link in it points at outside of it is not served, nor is what is no plain file or too large.
+
+def find(directory: str, *names: str) -> tuple[Path, str] | None:
+    """Return the path and the type of the first of some files that can be served.
+
+    What a link in the directory points at outside of it cannot, nor what is no plain file or too large.
     """
     root = Path(directory).resolve()
     for name in names if directory else ():
-        if kind := kind_of(name):
-            path = Path(os.path.realpath(root / name))
-            with suppress(OSError):
-                if not _trouble(root, path):
-                    return PublicFile(path.read_bytes(), kind, path.stat().st_mtime)
+        path, kind = root / name, kind_of(name)
+        with suppress(OSError):
+            if kind and not _trouble(root, real := Path(os.path.realpath(path))):
+                return real, kind
     return None
 
 

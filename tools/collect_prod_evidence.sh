@@ -321,6 +321,7 @@ reading() { printf '%s\n' "$1" >>"$private/readings"; }
 # What there is to see at first sight, below everything else.
 read_aloud() {
     local line
+    [ -s "$private/readings" ] || reading 'at first sight nothing stands out of what could be asked'
     while IFS= read -r line; do note "reading    $line"; done <"$private/readings"
 }
 

@@ -5,7 +5,7 @@ from importlib.resources import files
 from flask import Blueprint, Response, request
 
 from app.errors import NotFoundError
-from app.public_files import IMAGES, PAGES, TEXT, TYPES, WELL_KNOWN, PublicFile, read
+from app.public_files import IMAGES, PAGES, TEXT, TYPES, WELL_KNOWN, PublicFile, find, read
 from app.service import service
 
 public = Blueprint("public", __name__)
@@ -46,7 +46,7 @@ def top_image(name: str) -> Response:
 
 def has(name: str) -> bool:
     """Say whether the owner has a page of that name."""
-    return read(service().settings.public_files, *PAGES[name]) is not None
+    return find(service().settings.public_files, *PAGES[name]) is not None
 
 
 def _answer(names: tuple[str, ...]) -> Response:

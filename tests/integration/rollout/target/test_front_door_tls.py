@@ -136,14 +136,20 @@ def through(servers: Servers, scratch: Path, door: Steered) -> Iterator[int]:
 def test_visitors_get_http_2_and_1_over_tls_and_are_told_to_stay(door: Steered) -> None:
     with tls(door, protocol="h2") as secure:
         assert secure.selected_alpn_protocol() == "h2"
-    url = f"https://127.0.0.1:{door.tls_port}/api/notes"  # type: ignore[attr-defined]
+    log = request_log.reader(door.target)
+    log.take(door.steering.balancer.line_counts)
+    url = f"https://127.0.0.1:{door.tls_port}/api/notes?q=1"  # type: ignore[attr-defined]
     done = subprocess.run(
         ["curl", "-sk", "--http2", "-D", "-", "-o", "/dev/null", url],
         capture_output=True,
         text=True,
         check=True,
     )
+    counted, wanted = door.steering.balancer.line_counts, log.counted + 1
+    wait_for(lambda: counted().lines >= wanted, "the request counted")
     assert done.stdout.startswith("HTTP/2 200")
+    taken = log.take(door.steering.balancer.line_counts)
+    assert ([cell[2] for cell in taken["cells"]], taken["broken"]) == (["GET /api/notes"], [])
     assert "strict-transport-security: max-age=300" in done.stdout
 
 
