@@ -26,7 +26,11 @@ SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started,
            WHERE datname = current_database() AND backend_type = 'client backend'
              AND usename IS DISTINCT FROM current_user AND application_name <> 'pg_dump'), 0)::float8
            AS transaction_seconds,
-       to_regclass('view_queue') IS NOT NULL AS has_queue
+       to_regclass('view_queue') IS NOT NULL AS has_queue,
+       ARRAY(SELECT format('%s on %s', tgname, tgrelid::regclass) FROM pg_trigger
+              WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgrelid IN (
+                    to_regclass('notes'), to_regclass('view_log'), to_regclass('like_log'),
+                    to_regclass('report_log')) ORDER BY 1) AS strangers
   FROM pg_stat_activity
 """
 # Whoever holds up somebody else's lock, and whoever has the oldest transaction; as its time counts, above.
@@ -57,11 +61,15 @@ def read(
 ) -> dict[str, Any]:
     """Return a reading as ``tripwires`` takes it; ``name`` is the database's.
 
+    Triggers on the service's tables, which has none, are its ``strangers``; left out where there are none.
+
     Raises psycopg2.Error, CannotMeasure from the console, or ValueError if it does not say who waits.
     """
     (found,) = rows(database, SELECT_PRESSURE)
     lag = rows(database, SELECT_QUEUE_LAG)[0]["seconds"] if found.pop("has_queue") else 0.0
     if max(found["lock_wait_seconds"], found["transaction_seconds"]) > TELL_SECONDS:
         found["holders"] = [dict(holder) for holder in rows(database, SELECT_HOLDERS)]
+    if not found["strangers"]:
+        del found["strangers"]
     found |= {"queue_lag_seconds": max(lag, 0.0), "pooler_waiting": pgbouncer.waiting(console, name)}
     return {"at": clock(), **found}

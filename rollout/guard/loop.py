@@ -97,6 +97,8 @@ class Guard:
     # What the open window costs, at about which traffic: it is not worked out anew every second.
     told_cost: tuple[tuple[str, int], str] = (("", 0), "")
     told_expiry: float = 0.0
+    # Triggers that somebody else has put on the service's tables.
+    strangers: list[str] = field(default_factory=list)
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -159,6 +161,8 @@ class Guard:
             finally:
                 self.heal_flags()
             self.heal_certificate()
+            if window is None and self.steering.target.settings.get("today"):
+                self.reading()
         self.beat(window)
 
     def state(self) -> State:
@@ -186,6 +190,7 @@ class Guard:
                 "before": self.before if window else None,
                 "requests_per_minute": self.rate.per_minute,
                 "database_error": self.database.error if self.database else "",
+                "strangers": self.strangers,
             },
         )
 
@@ -219,11 +224,18 @@ class Guard:
 
     def pressure(self, window: Window) -> Mapping[str, Any] | None:
         """The database's last reading, if this window is to look at it."""
-        if not window.limits.get("watch_database", True):
-            return None
+        return self.reading() if window.limits.get("watch_database", True) else None
+
+    def reading(self) -> Mapping[str, Any] | None:
+        """The database's last reading; triggers that today's service made anew are told."""
         if self.database is None:
             self.database = database_reader.reader(self.steering.target, self.clock)
-        return self.database.latest()
+        found = self.database.latest()
+        strangers = list(found.get("strangers", ())) if found else self.strangers
+        if strangers != self.strangers:
+            _say(f"triggers on the service's tables that are not its own: {', '.join(strangers) or 'none'}")
+        self.strangers = strangers
+        return found
 
     def read_signals(self, state: State) -> None:
         """Read the site's own signals; what is wrong with them keeps nobody from judging the rest."""

@@ -160,6 +160,9 @@ def _care(answer: Mapping[str, Any]) -> list[str]:
     if answer.get("orphans"):
         gone = f"supervisord is gone, {answer['orphans']} processes live on and are not started again"
         lines.append(f"  processes   {gone}: ./p12 provision")
+    if strangers := (answer["guard"] or {}).get("strangers"):
+        what = f"{', '.join(strangers)}: not the service's, and may refuse or miscount what it writes"
+        lines.append(f"  triggers    {what}: ./p12 adopt --check")
     if restoration and not restoration["ended"]:
         lines.append(f"  restore     {restore_words(answer['target'], restoration['backup'])}")
     return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines

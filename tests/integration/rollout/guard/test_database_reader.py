@@ -211,3 +211,31 @@ def test_a_window_that_never_saw_the_database_is_unknown_and_status_says_why(
     assert "the database cannot be read: Postgres does not let us in: connection to server" in said
     assert live.window(window).verdict == "unknown"
     assert "the database was not read" in live.window(window).summary
+
+
+GUARDED = """
+CREATE TABLE view_log (note_id integer);
+CREATE FUNCTION ask_the_stray() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER trg_view_log_guard BEFORE INSERT ON view_log FOR EACH ROW EXECUTE FUNCTION ask_the_stray()
+"""
+
+
+def test_triggers_that_todays_service_made_again_are_told_while_they_are_there(
+    make_target: Callable[..., Steered], settings: dict[str, Any], postgres: Cluster
+) -> None:
+    beside = make_target(today=1)
+    beside.settings.update(settings)
+    beside.settings["guard"] = beside.settings["guard"] | {"heal_seconds": 0, "interval_seconds": 0.05}
+    write_json(beside.directory / "secrets.json", {**beside.target.secrets, "monitor": SECRET})
+    beside.target.__dict__.pop("secrets", None)
+    postgres.run(GUARDED, NAME)
+
+    try:
+        beside.guard.look()
+        told = beside.host("status")[1]["say"]
+    finally:
+        postgres.run("DROP TABLE view_log", NAME)
+    beside.guard.look()
+
+    assert "  triggers    trg_view_log_guard on view_log: not the service's" in told
+    assert "triggers" not in beside.host("status")[1]["say"]
