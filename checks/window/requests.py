@@ -12,6 +12,7 @@ from checks.window.cells import FAILED, Cell, read_cell
 NAMED = 3
 # Two bytes of a client's hash are kept.
 MARKS = 2**16
+FIRST_ERROR = 500
 
 
 @dataclass
@@ -85,5 +86,7 @@ class Requests:
 
 
 def _failure(second: int, route: str, status: int, instance: str, request: str) -> tuple[str, str]:
+    """Name a failed request; one with a status that is no error failed as its answer was not ended."""
     at = time.strftime("%H:%M:%SZ", time.gmtime(second))
-    return instance, f"{at} {route} {status:d} {instance} request={request}"
+    cut = "" if status >= FIRST_ERROR else " cut off in the middle"
+    return instance, f"{at} {route} {status:d}{cut} {instance} request={request}"

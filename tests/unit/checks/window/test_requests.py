@@ -38,6 +38,13 @@ def test_the_candidates_routes_and_first_failures_are_named() -> None:
     )
 
 
+def test_an_answer_that_ended_in_the_middle_is_not_shown_as_a_success() -> None:
+    seen = Requests("green")
+    seen.add(sample(CELL, FAILED, failures=([1795885010, "GET /", 200, "green-1", "some-id"],)))
+
+    assert seen.failing().endswith("first: 16:56:50Z GET / 200 cut off in the middle green-1 request=some-id")
+
+
 def test_nothing_failed_names_nothing() -> None:
     seen = Requests("green")
     seen.add(sample(CELL))
