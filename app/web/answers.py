@@ -17,6 +17,7 @@ from app.web.policy import policy_with
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 HEALTH = ("/healthz", "/api/health")
+NOT_TRACED = ("/internal/", *HEALTH)
 
 SECURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -52,7 +53,7 @@ def route_of(rule: str | None) -> str:
 
 def _start() -> None:
     g.started = time.perf_counter()
-    g.span = service().traces.begin("request") if not request.path.startswith("/internal/") else None
+    g.span = None if request.path.startswith(NOT_TRACED) else service().traces.begin("request")
     flags_in_force()
 
 

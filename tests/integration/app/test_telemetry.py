@@ -219,6 +219,7 @@ def test_a_request_is_a_span_and_its_transaction_another_if_traces_are_asked_for
     assert (transaction.trace_id, transaction.parent_span_id) == (request.trace_id, request.span_id)
     assert (request.parent_span_id, request.trace_id.hex()) != (b"2" * 8, "1" * 32)
     assert _as_dict(request.attributes)["http.route"] == "/api/notes/{id}/like"
+    assert not [name for name in named if "health" in name or "internal" in name]
     assert {"GET none", "POST /api/notes", "transaction create", "transaction view"} <= named.keys()
     sent = b"".join(export.SerializeToString() for export in collector.traced)
     assert FINGERPRINT.encode() not in sent
