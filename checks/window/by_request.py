@@ -193,8 +193,9 @@ class ByRequest:
         blocks, done = self.evidence.blocks, self._proofs[0]
         if done < 0 or (blocks > done if is_due else blocks >= done + PROOF_BLOCKS):
             found = list(self.evidence.passing.proofs())
-            if self.share > SMALLEST_SHARE and (slowest := self.evidence.levels.slowest_route()):
-                found.append(slowest)
+            if self.share > SMALLEST_SHARE:
+                by_route = (self.evidence.levels.slowest_route(), self.evidence.passing.worst_route())
+                found.extend(proof for proof in by_route if proof)
             self._proofs = (blocks, found)
         return self._proofs[1]
 
@@ -240,5 +241,6 @@ def proven(proof: Proof, per_second: float) -> Finding:
         return replace(found, sentence=said)
     above = " % of its part" if proof.name == "missing" else f" points above {proof.beside}"
     said = f"{proof.name} at most {points(proof.at_most)}{above} (95 %; tolerable {points(proof.tolerable)})"
-    found = require(f"{proof.name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
+    name = "route_errors" if proof.name.startswith("errors on ") else proof.name
+    found = require(f"{name}_at_most_ratio", round(proof.at_most, 6), "<=", proof.tolerable, hint)
     return replace(found, sentence=said)

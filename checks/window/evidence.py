@@ -29,9 +29,9 @@ from checks.window.passing import Alive, Passing
 from checks.window.streams import CLASSES, HARM, Anonymity, Block, Fold, Key
 
 # Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
-OVERALL = {"failed": 0.56, "busy": 0.05, "cut": 0.01, "not_found": 0.02, "limited": 0.03, "refused": 0.01}
+OVERALL = {"failed": 0.54, "busy": 0.05, "cut": 0.01, "not_found": 0.02, "limited": 0.03, "refused": 0.01}
 OVERALL |= {"redirected": 0.01, "slow_p95": 0.02, "slow_p99": 0.03}
-BY_ROUTE = {"failed": 0.05, "busy": 0.02, "cut": 0.01, "not_found": 0.02, "limited": 0.01, "refused": 0.01}
+BY_ROUTE = {"failed": 0.07, "busy": 0.02, "cut": 0.01, "not_found": 0.02, "limited": 0.01, "refused": 0.01}
 BY_ROUTE |= {"redirected": 0.01, "slow_p90": 0.05}
 # The new slot against what the old one had lately: sees few requests, however small the share, fail.
 LATELY = 0.08
@@ -76,6 +76,8 @@ class Evidence:
         self.block: Block | None = None
         self.elapsed, self.blocks, self.passed = 0.0, 0, 0
         self.streams: dict[tuple[str, str], Beside] = {}
+        # Those that were asked for in the first block: most of what there is.
+        self.routes: frozenset[str] = frozenset()
         self.counts: dict[tuple[str, str], list[float]] = {}
         self.scatter: dict[str, Dispersion] = {name: Dispersion() for name in OVERALL | BY_ROUTE}
         self.lately = Against(LATELY_BETS, before=self.earlier.evidence("lately"))
@@ -138,6 +140,7 @@ class Evidence:
 
     def _close(self, block: Block) -> None:
         self.blocks += 1
+        self.routes = self.routes or frozenset(route for _, route in block.judged)
         block.close()
         due = min(int(self.elapsed * RESTARTS / self.horizon), RESTARTS) - self.passed
         self.passed += due
@@ -288,7 +291,7 @@ class Evidence:
     def log_e(self, of: str) -> tuple[float, str]:
         """ln E of a class, its streams weighted by their parts of alpha, and the route that says most."""
         parts = {
-            route: stream.evidence.value * (BY_ROUTE[of] / ROUTE_NAMES if route else OVERALL[of])
+            route: stream.evidence.value * (BY_ROUTE[of] * self._part(route) if route else OVERALL[of])
             for (name, route), stream in self.streams.items()
             if name == of
         }
@@ -297,6 +300,10 @@ class Evidence:
         if not parts:
             return math.log(OVERALL.get(of) or BY_ROUTE[of]), ""
         return math.log(sum(parts.values())), max(parts, key=lambda route: parts[route])
+
+    def _part(self, route: str) -> float:
+        """A route's part of what all have together: half is for the first ones, half for any to come."""
+        return 0.5 / ROUTE_NAMES + (0.5 / len(self.routes) if route in self.routes else 0.0)
 
     def carried(self, above: Sequence[str] = ()) -> Carried:
         """What the release's next window begins with; ``above`` is what lies beyond the tolerable."""

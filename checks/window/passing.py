@@ -21,6 +21,8 @@ SHARE_SD, SHARE_MEMORY = 0.1, 0.7
 KINDS = ("errors", "unwanted", "slow")
 # What may come on top where the control has much of it already.
 PARTS_OF_BASELINE = {"errors": 1.0, "unwanted": 0.5, "slow": 1.0}
+# What one route may have more of errors, as a part of its own requests, once so many of them were asked.
+ROUTE_ERRORS, ROUTE_TIMES, FEWEST_OF_ROUTE = 0.15, 5.0, 50
 # Every arm is silent now and then; for so many times its usual pause it is not.
 SILENT_PAUSES, SILENT_SECONDS = 12.0, 15.0
 
@@ -67,6 +69,8 @@ class Passing:
         tolerated = -math.log(1 - self.tolerable.missing)
         self.missing = Lack(self.share, Shift(tolerated, self.horizon, MISSING_DOUBT))
         self.route_missing: dict[str, Lack] = {}
+        # Per route and slot its requests, and how many of them failed.
+        self.routes: dict[str, dict[str, list[float]]] = {}
 
     def add(self, at: float, block: Block, slow: Mapping[str, tuple[float, float]]) -> None:
         """Take in a block; ``slow`` is each arm's timed answers and the slow ones of them."""
@@ -81,6 +85,13 @@ class Passing:
         last = self._sums[-1]
         self._sums.append((at, *(a + b for a, b in zip(last[1:], row[1:], strict=True))))
         self._add_share(block)
+        for (slot, route), n in block.judged.items():
+            self._route(route, slot)[0] += n
+        for (of, route, slot), k in block.route_events.items():
+            self._route(route, slot)[1] += k if of in HARM else 0.0
+
+    def _route(self, route: str, slot: str) -> list[float]:
+        return self.routes.setdefault(route, {}).setdefault(slot, [0.0, 0.0])
 
     def _add_share(self, block: Block) -> None:
         routes = {route for _, route in block.good}
@@ -121,6 +132,16 @@ class Passing:
                 found.append(difference(kind, (k_t, n_t), (k_c, n_c), max(tolerated, baseline)))
             yield worst(found)
         yield self._missing()
+
+    def worst_route(self) -> Proof | None:
+        """Bound how far errors of one route can lie above its control's, of routes with enough requests."""
+        tolerable = max(ROUTE_ERRORS, ROUTE_TIMES * self.tolerable.errors)
+        found = []
+        for route, slots in self.routes.items():
+            (n_t, k_t), (n_c, k_c) = (slots.get(slot, (0.0, 0.0)) for slot in (self.candidate, self.control))
+            if min(n_t, n_c) >= FEWEST_OF_ROUTE:
+                found.append(difference(f"errors on {route}", (k_t, n_t), (k_c, n_c), tolerable))
+        return worst(found) if found else None
 
     def _missing(self) -> Proof:
         """Bound the part of good answers that the candidate lacks, given its part of the traffic."""

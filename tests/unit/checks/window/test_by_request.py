@@ -14,6 +14,7 @@ from checks.window.detectors import RESTARTS, Beside, Dispersion, Runs
 from checks.window.judge import WindowJudge
 from checks.window.levels import averaging
 from checks.window.limits import WindowLimits
+from checks.window.passing import Passing
 from checks.window.streams import Block, Fold, effective
 from tests import simulated_causes as causes
 from tests.simulated_causes import NOTE, Make, answers, fewer, slower, tail
@@ -248,6 +249,25 @@ def test_who_was_harmed_while_both_slots_suffered_may_fail_anew() -> None:
     fold.add(still, [[21, *harmed[0][1:]]], {"0": [7, 8, 9]})
 
     assert [each.events["failed", NEW] for each in (block, again, still)] == [3, 3, 0]
+
+
+def test_a_rare_route_that_fails_now_and_then_is_no_pass_though_all_routes_together_are_well() -> None:
+    """Eight of some 75 of its requests failed: of all requests together that is half a point."""
+    case = Case("fault", "", answers({"5xx": 0.2}, route=causes.RARE), 25, minutes=10)
+
+    assert judged(case, 47002).verdict is Verdict.FAILED
+
+    found, healthy = (Passing(NEW, OLD, 0.25, 60, Tolerable(errors=0.02)) for _ in range(2))
+    for at in range(10, 610, 10):
+        for passing, failed in ((found, at % 70 == 0), (healthy, False)):
+            block = Block(at - 10)
+            for slot, n in ((NEW, 1), (OLD, 4)):
+                block.judged[slot, causes.RARE] = n
+            block.route_events["failed", causes.RARE, NEW] = failed
+            passing.add(at, block, {})
+
+    assert not (found.worst_route() or pytest.fail("no proof")).holds
+    assert (healthy.worst_route() or pytest.fail("no proof")).holds
 
 
 def test_a_burning_last_window_is_held_while_the_few_requests_of_the_old_slot_may_be_well_by_chance() -> None:

@@ -85,7 +85,7 @@ def test_before_it_has_seen_anything_a_window_says_what_it_can_prove(
 
 
 def test_before_a_step_it_is_said_how_many_visitors_a_bad_release_would_fail() -> None:
-    assert cost(LIMITS, 600, 5) == "at 5 %: about 3 visitors fail until a 5 % fault is found"
+    assert cost(LIMITS, 600, 5) == "at 5 %: about 4 visitors fail until a 5 % fault is found"
     assert cost(LIMITS, 600, 100) == cost(LIMITS, None, 5) == cost(LIMITS, 1, 5) == ""
 
 
