@@ -267,7 +267,7 @@ def _map() -> str:
         if name in FLOORS:
             lines.append("  ↓" if name in ("playbooks", "rollout/cli", "checks") else "")
         shown = name if name in ("p12", "tests, benchmarks") else f"{name}/"
-        lines.append(f"{shown:<22}{words}")
+        lines.append(f"{shown:<21} {words}")
     return "```\n" + "\n".join(lines) + "\n```\n"
 
 
