@@ -10,7 +10,7 @@ from checks.window.absence import Proof, points
 from checks.window.before import Before
 from checks.window.carried import Carried
 from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Evidence
-from checks.window.latency import SLOWER
+from checks.window.latency import QUANTILES, SLOWER
 from checks.window.limits import WindowLimits
 from checks.window.streams import CLASS_WORDS, HARM, marks_in
 
@@ -103,12 +103,17 @@ class ByRequest:
         where = f" on {route}" if route else ""
         said = (
             f"{WORDS[of]}{where}: new {k_t:.0f} of {n_t:.0f}, old {k_c:.0f} of {n_c:.0f};"
-            f" evidence {log_e:.3g}, fails at {limit:.3g}"
+            f" evidence {log_e:.3g}, fails at {limit:.3g}{self._slowed(of)}"
         )
         found = compare(f"{of}_against_control_ln_e", round(log_e, 6), "<", round(limit, 6), EVIDENCE, said)
         found = doubted(found)
         # Where the old slot grows worse as well, whose harm it is shows when traffic is back.
         return held(found) if of in HARM and self._worse_ln_e >= WORSE_LN_E * SUSPICIOUS else found
+
+    def _slowed(self, of: str) -> str:
+        """Name the route that a tail is of, if one stands out."""
+        route, times = self.evidence.levels.slowed_most() if of in QUANTILES else ("", 1.0)
+        return f"; most of them on {route}, {times:.2g} times as slow" if route else ""
 
     def _latency(self) -> Finding:
         latency = self.evidence.levels

@@ -192,6 +192,16 @@ class Latency:
         """Where slow answers begin, and from how many that was learned."""
         return {key: (edge, self._learned[key]) for key, edge in self.edges.items()}
 
+    def slowed_most(self) -> tuple[str, float]:
+        """The route that is slowed far more than the rest, and how many times; "" where none is."""
+        new, old = (sum((timings[i] for timings in self.routes.values()), Timing()) for i in (0, 1))
+        alike = (new.mean - old.mean) * BUCKET_LOG
+        known = {r: ts for r, ts in self.routes.items() if min(t.answers for t in ts) >= FEWEST}
+        slower = {route: (t.mean - c.mean) * BUCKET_LOG for route, (t, c) in known.items()}
+        route = max(slower, key=lambda name: slower[name], default="")
+        stands_out = bool(route) and slower[route] > max(alike, 0.0) + math.log(SLOWER)
+        return (route, math.exp(slower[route])) if stands_out else ("", 1.0)
+
     def slowest_route(self) -> Proof | None:
         """Bound how many times as slow as beside it, in the control, the slowest route can be.
 

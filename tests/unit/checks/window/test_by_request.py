@@ -68,6 +68,16 @@ def test_what_a_slot_gives_instead_of_the_answers_that_it_lacks_is_named() -> No
     assert "redirects (3xx) more" in lacks.sentence
 
 
+def test_the_route_that_a_slow_tail_is_of_is_named() -> None:
+    window = WindowJudge(replace(LIMITS, by_request=True), NEW, OLD, share=50)
+
+    for sample in samples(1, 300, 600, 0.5, slower(10, route=causes.RARE)(random.Random(1))):
+        window.add(sample)
+
+    (tail_of_all,) = [f for f in window.judgement.findings if f.name == "slow_p95_against_control_ln_e"]
+    assert f"most of them on {causes.RARE}" in tail_of_all.sentence
+
+
 def test_a_late_fault_is_found_nearly_as_fast_as_an_early_one() -> None:
     def found(begin: float) -> float:
         case = Case("errors", "", answers({"5xx": 0.04}, 60 * begin), 50, 200, 60, begin)
