@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes.append(ship_again(site, number) if again else ship_good(site, number))
             is_right &= not outcomes[-1].is_stopped
             show(outcomes[-1])
+            if options.stalls and outcomes[0].is_stopped:
+                break
         chosen = [BY_NAME[name] for name in options.names]
         for fault in chosen or (() if options.good else CATALOGUE):
             outcomes.append(ship(site, fault))
