@@ -129,10 +129,11 @@ def naming(columns: str, values: str) -> tuple[Edit, ...]:
     )
 
 
-RUN_VIEW = (
-    "    views, is_first = _run(service, SET_LOCK_TIMEOUT + VIEW_BY[arm], note_id, arm, "
-    "fingerprint=fingerprint)\n"
-)
+RUN_VIEW = """\
+    views, is_first = _run(
+        service, "view", SET_LOCK_TIMEOUT + VIEW_BY[arm], note_id, arm, fingerprint=fingerprint
+    )
+"""
 COUNT_BY_FINGERPRINT = (
     "    views = count_view(here, flags_in_force(), note_id, fingerprint(request, here.settings))\n"
 )
