@@ -170,9 +170,8 @@ class ByRequest:
             f"{WORDS[UNSERVED]}: {events:.0f} of {requests:.0f};"
             f" evidence {log_e:.3g} (limit < {WORSE_LN_E:.3g})"
         )
-        return held(
-            compare("unserved_ln_e", round(log_e, 6), "<", round(WORSE_LN_E, 6), HINTS[UNSERVED], said)
-        )
+        limit = round(WORSE_LN_E, 6)
+        return held(doubted(compare("unserved_ln_e", round(log_e, 6), "<", limit, HINTS[UNSERVED], said)))
 
     def _since_before(self) -> Iterator[Finding]:
         """What either slot has that was not there before the release is no pass, whosever it is."""

@@ -41,6 +41,8 @@ LATELY_BLOCKS, LATELY_TRIALS = 720, 100
 NOW_BLOCKS, NOW_EVENTS, NOW_TIMES = 6, 2, 2
 # What was that many blocks ago, or longer, and so many requests, tells what is usual; less is never unusual.
 PAST_BLOCKS, PAST_TRIALS, LEAST_RATIO = 30, 300, 0.003
+# A balancer that answers for want of a slot is rarer still.
+LEAST_UNSERVED = 0.0015
 # Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
 AFTER_BLOCKS = 6
 SHARED_RATIO, SHARED_EVENTS = 0.03, 3
@@ -238,7 +240,7 @@ class Evidence:
         """Hold what no slot answered against what it was before the release, else against what is usual."""
         requests, events = self._unserved(block)
         usual = 2 * self.before.ratios.get(UNSERVED, 0.0) if self.before else 0.0
-        self.unserved.add(requests, events, min(max(usual, LEAST_RATIO), 0.5))
+        self.unserved.add(requests, events, min(max(usual, LEAST_UNSERVED), 0.5))
         for i, n in enumerate((requests, events)):
             self.unserved_counts[i] += n
 

@@ -45,6 +45,11 @@ def test_what_no_slot_answered_is_held(seed: int) -> None:
     assert "unserved_ln_e" in result.deciding
 
 
+@pytest.mark.parametrize("seed", [2002, 8002, 31002])
+def test_what_no_slot_answered_late_in_a_window_is_no_pass(seed: int) -> None:
+    assert judged(Case("fault", "", causes.unserved(6, 300), 25, minutes=10), seed).verdict is Verdict.HELD
+
+
 def test_a_few_that_no_slot_answered_are_no_harm() -> None:
     assert judged(Case("healthy", "", causes.unserved(0.5), 25, minutes=10), 1).verdict is Verdict.PASSED
 
