@@ -293,7 +293,7 @@ class Evidence:
     def log_e(self, of: str) -> tuple[float, str]:
         """ln E of a class, its streams weighted by their parts of alpha, and the route that says most."""
         parts = {
-            route: stream.evidence.value * (BY_ROUTE[of] * self._part(route) if route else OVERALL[of])
+            route: stream.evidence.value * (BY_ROUTE[of] * self._part(of, route) if route else OVERALL[of])
             for (name, route), stream in self.streams.items()
             if name == of
         }
@@ -303,8 +303,13 @@ class Evidence:
             return math.log(OVERALL.get(of) or BY_ROUTE[of]), ""
         return math.log(sum(parts.values())), max(parts, key=lambda route: parts[route])
 
-    def _part(self, route: str) -> float:
-        """A route's part of what all have together: half is for the first ones, half for any to come."""
+    def _part(self, of: str, route: str) -> float:
+        """A route's part of what all have together; of harm half is for the first, half for any to come.
+
+        Not of slow answers: those of a route hang together, and a few in a row are no proof.
+        """
+        if of not in HARM:
+            return 1 / ROUTE_NAMES
         return 0.5 / ROUTE_NAMES + (0.5 / len(self.routes) if route in self.routes else 0.0)
 
     def carried(self, above: Sequence[str] = ()) -> Carried:

@@ -22,7 +22,7 @@ from rollout.files import file_lock
 from rollout.host.owner import become_owner
 from rollout.host.ports import holder, listening_pid
 from rollout.host.slot import telling_part
-from rollout.target.site_processes import of_site
+from rollout.target.site_processes import of_site, started_at
 from rollout.target.steering import Steering
 from rollout.target.target import SLOTS, Target, heartbeat, root_directory
 from rollout.waiting import attempts
@@ -205,6 +205,7 @@ def end(root: Path, processes: Mapping[int, str], seconds: float = 30.0) -> None
     :raises RolloutError: one is still there; names what is left.
     """
     files = (root / "supervisor" / "programs").glob("*.ini")
+    ticks = {pid: started_at(pid) for pid in processes}
     signals = dict(STOP_SIGNAL.findall("".join(file.read_text() for file in files)))
     for pid, name in processes.items():
         _send(pid, signals.get(name, "INT" if name == "postgres" else "TERM"))
@@ -214,7 +215,9 @@ def end(root: Path, processes: Mapping[int, str], seconds: float = 30.0) -> None
         for pid in left if by_force else ():
             _send(pid, "KILL")
         for _ in attempts(seconds):
-            left = {pid: name for pid, name in of_site(root).items() if pid in processes}
+            left = {
+                pid: name for pid, name in processes.items() if ticks[pid] and started_at(pid) == ticks[pid]
+            }
             if not left:
                 return
     named = ", ".join(f"{name} (pid {pid})" for pid, name in sorted(left.items()))

@@ -29,6 +29,18 @@ def has_supervisord(root: Path) -> bool:
         return False
 
 
+def started_at(pid: int) -> str:
+    """When a process started, in the kernel's ticks; empty when it has ended.
+
+    One that is ending has lost its environment already and still holds its ports, so it is there.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in ("Z", "X") else fields[18]
+
+
 def _name(process: Path, root: Path) -> str:
     """Return what a process of the site is called, empty when it is none or has ended."""
     try:
