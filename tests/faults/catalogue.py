@@ -263,7 +263,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
         "slow_route",
         "a view takes half as long again in production",
         "window",
-        "slow",
+        "slow|latency",
         (
             Edit(
                 "app/web/api.py",
@@ -283,7 +283,7 @@ SELECT views, EXISTS (SELECT FROM logged) FROM counted
         "much_slower_route",
         "a view takes 50 ms longer in production",
         "window",
-        "slow",
+        "slow|latency",
         (
             Edit(
                 "app/web/api.py",
