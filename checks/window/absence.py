@@ -10,6 +10,8 @@ from checks.base.bounds import first
 DOUBT = 0.05
 # So few requests as a small holdback has prove no less of what visitors may ask for.
 LEAST_UNWANTED = 0.03
+# With fewer requests of a route in an arm nothing is said of it.
+FEWEST_OF_ROUTE = 50
 
 
 @dataclass(frozen=True)

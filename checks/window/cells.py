@@ -191,7 +191,8 @@ def read_cell(value: Any) -> Cell | None:
             and 0 <= second < 2**53
             and 1 <= clients <= requests < 2**53
             and 1 <= largest <= requests
-            and (not counts or (min(counts) >= 0 and sum(counts) <= requests))
+            and min(counts, default=0) >= 0
+            and sum(counts) <= requests
         )
     except (TypeError, ValueError, AttributeError, KeyError):
         return None

@@ -78,7 +78,7 @@ class Evidence:
         self.block: Block | None = None
         self.elapsed, self.blocks, self.passed = 0.0, 0, 0
         self.streams: dict[tuple[str, str], Beside] = {}
-        # Those that were asked for in the first block: most of what there is.
+        # The routes that were asked for in the first block: most of what there is.
         self.routes: frozenset[str] = frozenset()
         self.counts: dict[tuple[str, str], list[float]] = {}
         self.scatter: dict[str, Dispersion] = {name: Dispersion() for name in OVERALL | BY_ROUTE}

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from checks.window.absence import DOUBT, Proof
+from checks.window.absence import DOUBT, FEWEST_OF_ROUTE, Proof
 from checks.window.carried import Carried
 from checks.window.detectors import Dispersion
 from checks.window.levels import Shift, Wander, averaging
@@ -29,8 +29,8 @@ FEWEST = 8
 FEWEST_SHARED = 3
 # Where slow answers begin is worked out again once so many times as many are known.
 LEARNS_AGAIN = 1.25
-# With fewer answers of a route in an arm nothing is said of it; the bound is sharpest after so many.
-FEWEST_OF_ROUTE, MIXED_AT = 50, 30
+# The bound of a slow route is sharpest after so many of its answers.
+MIXED_AT = 30
 # A level follows its arm's last so many answers.
 FOLLOWS = 20.0
 
@@ -192,11 +192,20 @@ class Latency:
         """Where slow answers begin, and from how many that was learned."""
         return {key: (edge, self._learned[key]) for key, edge in self.edges.items()}
 
+    def _together(self) -> tuple[Timing, Timing]:
+        """Both arms' answers, all routes together."""
+        new, old = (sum((timings[i] for timings in self.routes.values()), Timing()) for i in (0, 1))
+        return new, old
+
+    def _routes_with(self, fewest: int) -> dict[str, list[Timing]]:
+        """The routes of which both arms gave so many answers."""
+        return {r: ts for r, ts in self.routes.items() if min(t.answers for t in ts) >= fewest}
+
     def slowed_most(self) -> tuple[str, float]:
         """The route that is slowed far more than the rest, and how many times; "" where none is."""
-        new, old = (sum((timings[i] for timings in self.routes.values()), Timing()) for i in (0, 1))
+        new, old = self._together()
         alike = (new.mean - old.mean) * BUCKET_LOG
-        known = {r: ts for r, ts in self.routes.items() if min(t.answers for t in ts) >= FEWEST}
+        known = self._routes_with(FEWEST)
         slower = {route: (t.mean - c.mean) * BUCKET_LOG for route, (t, c) in known.items()}
         route = max(slower, key=lambda name: slower[name], default="")
         stands_out = bool(route) and slower[route] > max(alike, 0.0) + math.log(SLOWER)
@@ -208,10 +217,10 @@ class Latency:
         Of routes with enough answers to tell, each bounded with its part of the doubt at whatever time it is
         looked at (Robbins' normal mixture); what makes all routes slower alike is judged by itself.
         """
-        known = {r: ts for r, ts in self.routes.items() if min(t.answers for t in ts) >= FEWEST_OF_ROUTE}
+        known = self._routes_with(FEWEST_OF_ROUTE)
         if not known:
             return None
-        new, old = (sum((timings[i] for timings in self.routes.values()), Timing()) for i in (0, 1))
+        new, old = self._together()
         alike = min(max((new.mean - old.mean) * BUCKET_LOG, 0.0), math.log(SLOWER) / 2)
         doubt = DOUBT / len(known)
         bounds = {}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from checks.window.absence import Proof, Tolerable, difference, worst
+from checks.window.absence import FEWEST_OF_ROUTE, Proof, Tolerable, difference, worst
 from checks.window.cells import ROUTE_NAMES
 from checks.window.levels import Shift
 from checks.window.streams import HARM, Block
@@ -21,8 +21,8 @@ SHARE_SD, SHARE_MEMORY = 0.1, 0.7
 KINDS = ("errors", "unwanted", "slow")
 # What may come on top where the control has much of it already.
 PARTS_OF_BASELINE = {"errors": 1.0, "unwanted": 0.5, "slow": 1.0}
-# What one route may have more of errors, as a part of its own requests, once so many of them were asked.
-ROUTE_ERRORS, ROUTE_TIMES, FEWEST_OF_ROUTE = 0.15, 5.0, 50
+# What one route may have more of errors, as a part of its own requests, once enough of them were asked.
+ROUTE_ERRORS, ROUTE_TIMES = 0.15, 5.0
 # Every arm is silent now and then; for so many times its usual pause it is not.
 SILENT_PAUSES, SILENT_SECONDS = 12.0, 15.0
 

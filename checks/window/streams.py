@@ -193,7 +193,7 @@ class Fold:
         for mark, where in holders.items():
             before = failing.get(mark)
             if before is None or second - before > FORGET_SECONDS:
-                total = sum([found[i][0][4] for i in where]) if len(where) > 1 else found[where[0]][0][4]
+                total = sum(found[i][0][4] for i in where)
                 for i in where:
                     pieces[i] += found[i][0][4] / total
             if is_harm:

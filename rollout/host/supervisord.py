@@ -205,7 +205,7 @@ def end(root: Path, processes: Mapping[int, str], seconds: float = 30.0) -> None
     :raises RolloutError: one is still there; names what is left.
     """
     files = (root / "supervisor" / "programs").glob("*.ini")
-    ticks = {pid: started_at(pid) for pid in processes}
+    alive = {pid: at for pid in processes if (at := started_at(pid))}
     signals = dict(STOP_SIGNAL.findall("".join(file.read_text() for file in files)))
     for pid, name in processes.items():
         _send(pid, signals.get(name, "INT" if name == "postgres" else "TERM"))
@@ -215,9 +215,7 @@ def end(root: Path, processes: Mapping[int, str], seconds: float = 30.0) -> None
         for pid in left if by_force else ():
             _send(pid, "KILL")
         for _ in attempts(seconds):
-            left = {
-                pid: name for pid, name in processes.items() if ticks[pid] and started_at(pid) == ticks[pid]
-            }
+            left = {pid: processes[pid] for pid, at in alive.items() if started_at(pid) == at}
             if not left:
                 return
     named = ", ".join(f"{name} (pid {pid})" for pid, name in sorted(left.items()))

@@ -4,13 +4,13 @@ from typing import Any
 
 from rollout.errors import Refused
 from rollout.steps.rollback import prove_serving
+from rollout.steps.rollout import await_up
 from rollout.steps.rules import go_on_hint
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE, TODAY, TODAYS_SERVICE
 from rollout.text import count_text
-from rollout.waiting import attempts
 
-UP_SECONDS = 10.0
+NOT_UP = "Does it answer the path of p12_today_check? Start it, then the same command again"
 
 
 def adopt(steering: Steering, token: int) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def adopt(steering: Steering, token: int) -> dict[str, Any]:
             f"{target} knows no server of {TODAYS_SERVICE}.",
             "Name them in the inventory, p12_today_servers: [ADDRESS:PORT, …], then: ./p12 provision",
         )
-    _await_up(steering)
+    await_up(steering, TODAY, NOT_UP)
     with steering.change(token) as owner:
         state, shares = steering.state(), {TODAY: FULL_SHARE}
         rollout = state.rollout
@@ -70,17 +70,3 @@ def leave(steering: Steering, token: int) -> dict[str, Any]:
         "say": f"{target}: {TODAYS_SERVICE} is no way back any more; it may be stopped, and taken out of "
         "p12_today_servers",
     }
-
-
-def _await_up(steering: Steering) -> None:
-    """Wait for HAProxy to see a server of today's service; those that stay away are named."""
-    down: list[str] = []
-    for _ in attempts(UP_SECONDS):
-        servers = steering.balancer.servers()
-        down = [i.name for i in steering.target.instances_of(TODAY) if not servers[i.name].up]
-        if not down:
-            return
-    raise Refused(
-        f"{steering.target.name}: HAProxy sees {', '.join(down)} down for {UP_SECONDS:g} s; nothing moved.",
-        "Does it answer the path of p12_today_check? Start it, then the same command again",
-    )

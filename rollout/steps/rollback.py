@@ -224,19 +224,15 @@ def prove_serving(steering: Steering, slot: str, release: str) -> tuple[list[str
     wanted, instances = steering.flags.of(slot), steering.target.instances_of(slot)
     wrong: dict[str, str] = {}
     for _ in attempts(PROOF_SECONDS):
-        if slot == TODAY:
-            servers = steering.balancer.servers()
-            if up := sorted(i.name for i in instances if servers[i.name].up):
-                return up, {i.name: 0 for i in instances if i.name not in up}
-            continue
         if wanted.generation and wrong:
             wanted_flags.push(steering.target, wanted, [i for i in instances if i.name in wrong])
         servers = steering.balancer.servers()
-        answers = wanted_flags.fetch(i for i in instances if servers[i.name].up)
+        up = [i for i in instances if servers[i.name].up]
+        answers = {} if slot == TODAY else wanted_flags.fetch(up)
         complaints = {name: _complaint(a, release, wanted.generation) for name, a in answers.items()}
         wrong = {name: complaint for name, complaint in sorted(complaints.items()) if complaint}
-        if answers and not wrong:
-            return sorted(answers), {i.name: 0 for i in instances if i.name not in answers}
+        if up and not wrong:
+            return sorted(i.name for i in up), {i.name: 0 for i in instances if i not in up}
     listed = "; ".join(f"{name} {complaint}" for name, complaint in wrong.items())
     raise Unproven(
         f"{steering.target.name}: {slot} serves but is not proven after {PROOF_SECONDS:g} s: "

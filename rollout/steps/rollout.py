@@ -36,6 +36,9 @@ from rollout.target.target import FULL_SHARE, SLOTS, TODAY, artifact_name, other
 from rollout.text import RELEASE_ANOTHER, command_hint, count_text
 from rollout.waiting import attempts
 
+# For so long HAProxy may take to see that a slot is up.
+UP_SECONDS = 10.0
+
 
 def plan(steering: Steering, release: str, sha256: str = "") -> dict[str, Any]:
     """Say what is already true of a release on this target, and what is left to do. Changes nothing."""
@@ -84,8 +87,8 @@ def serving(
     """
     state = steering.state()
     held = state.slots.get(state.serving or "")
-    old = None if state.serving == TODAY else held  # today's service has no artifact to try
     coming = {name: new[name] for name in ("release", "sha256")} if new else {}
+    old = state.startable if coming else {}
     complaint = backup_complaint(steering, state)
     if coming and not complaint:
         complaint = way_back_complaint(steering, state, **coming)
@@ -95,10 +98,10 @@ def serving(
     return {
         "release": held.release if held else "none",
         "backup_due": is_due,
-        "artifact": artifact_name(old.release, old.sha256) if old and coming else "",
+        "artifact": artifact_name(**old) if old else "",
         "releases": {
             "new": coming,
-            "old": {"release": old.release, "sha256": old.sha256} if old and coming else {},
+            "old": old,
         },
     }
 
@@ -244,7 +247,7 @@ def shift(steering: Steering, release: str, share: int | None, token: int) -> di
 
 def _move(steering: Steering, rollout: Rollout, share: int, token: int) -> str:
     """Give a release's slot a share of new requests, prove who serves, and say it."""
-    _await_up(steering, rollout.slot)  # between changes, so that a rollback never waits for it
+    await_up(steering, rollout.slot)  # between changes, so that a rollback never waits for it
     with steering.change(token) as owner:
         state, shares = steering.state(), _shares(rollout, share)
         steering.balancer.shift(shares)
@@ -337,12 +340,15 @@ def _before(state: State, slot: str) -> str | None:
     return state.serving if state.serving != slot else None
 
 
-def _await_up(steering: Steering, slot: str, seconds: float = 10.0) -> None:
-    for _ in attempts(seconds):
+def await_up(steering: Steering, slot: str, hint: str = "./p12 status") -> None:
+    """Wait for HAProxy to see every server of a slot; those that stay away are named."""
+    for _ in attempts(UP_SECONDS):
         servers = steering.balancer.servers()
         down = [i.name for i in steering.target.instances_of(slot) if not servers[i.name].up]
         if not down:
             return
     raise Refused(
-        f"HAProxy sees {', '.join(down)} down for {seconds:g} s, so {slot} gets no traffic.", "./p12 status"
+        f"{steering.target.name}: HAProxy sees {', '.join(down)} down for {UP_SECONDS:g} s, "
+        f"so {slot} gets no traffic.",
+        hint,
     )

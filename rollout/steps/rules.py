@@ -117,10 +117,7 @@ def way_back_complaint(steering: Steering, state: State, release: str, sha256: s
 
 def way_back_of(state: State, release: str, sha256: str) -> Mapping[str, Any] | None:
     """Return the last proof of a way back, if it is from this release to what serves now."""
-    serving = state.slots.get(state.serving or "")
-    is_ours = serving and state.serving != TODAY
-    old = {"release": serving.release, "sha256": serving.sha256} if serving and is_ours else {}
-    pair = {"new": {"release": release, "sha256": sha256}, "old": old}
+    pair = {"new": {"release": release, "sha256": sha256}, "old": state.startable}
     proof = state.way_back
     return proof if proof and {name: proof[name] for name in pair} == pair else None
 

@@ -15,7 +15,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.site_processes import has_supervisord, of_site
 from rollout.target.state import Slot, State
 from rollout.target.steering import Steering
-from rollout.target.target import SLOTS, TODAYS_SERVICE
+from rollout.target.target import TODAYS_SERVICE
 
 
 def report(steering: Steering) -> dict[str, Any]:
@@ -71,10 +71,7 @@ def status(steering: Steering) -> dict[str, Any]:
         "balancer_error": trouble,
         "front": front_certificate.seen(target, steering.balancer),
         "journal_error": journal_error,
-        "slots": {
-            slot: _slot(steering, slot, state.slots.get(slot))
-            for slot in dict.fromkeys((*SLOTS, *(server.slot for server in target.servers)))
-        },
+        "slots": {slot: _slot(steering, slot, state.slots.get(slot)) for slot in target.slots},
         "instances": [
             {
                 "name": i.name,

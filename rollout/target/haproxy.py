@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rollout.errors import RolloutError, Unproven
 from rollout.files import write_bytes
-from rollout.target.target import SLOTS, Instance, Target
+from rollout.target.target import Instance, Target, slots_of
 
 HIGHEST_WEIGHT = 256
 FRONT = "front"
@@ -156,11 +156,6 @@ class Balancer:
         rows = [dict(zip(header, line.split(), strict=False)) for line in lines[2:] if line.strip()]
         names = {instance.name for instance in self.instances}
         return {row["srv_name"]: int(row["srv_uweight"]) for row in rows if row["srv_name"] in names}
-
-
-def slots_of(servers: Iterable[Instance]) -> list[str]:
-    """The slots, and what else is beside them."""
-    return [*dict.fromkeys((*SLOTS, *(server.slot for server in servers)))]
 
 
 def weights_for(shares: Mapping[str, int], instances: Iterable[Instance]) -> dict[str, int]:

@@ -121,6 +121,12 @@ class State:
         return max(live, key=lambda slot: live[slot]) if live else None
 
     @property
+    def startable(self) -> dict[str, str]:
+        """What serves, as its artifact is named; empty where it has none, as today's service."""
+        held = self.slots.get(self.serving or "")
+        return {"release": held.release, "sha256": held.sha256} if held and held.sha256 else {}
+
+    @property
     def can_turn_back(self) -> bool:
         """Whether what served before the newest rollout is still where it was."""
         rollout = self.rollout

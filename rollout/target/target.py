@@ -1,7 +1,7 @@
 """One target as its balancer sees it: where things are, and what the inventory decided."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,11 @@ class Target:
         """
         return (*self.instances, *(Instance(**server) for server in self.settings.get("today") or ()))
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The slots, and what else is beside them."""
+        return slots_of(self.servers)
+
     def instances_of(self, slot: str) -> tuple[Instance, ...]:
         return tuple(server for server in self.servers if server.slot == slot)
 
@@ -88,6 +93,11 @@ class Target:
     def path(self, name: str) -> Path:
         """A path that the inventory set, e.g. ``haproxy_socket``."""
         return Path(self.settings[name])
+
+
+def slots_of(servers: Iterable[Instance]) -> tuple[str, ...]:
+    """The slots, and what else these servers are of."""
+    return (*dict.fromkeys((*SLOTS, *(server.slot for server in servers))),)
 
 
 def other(slot: str) -> str:

@@ -12,24 +12,11 @@ import yaml
 
 from rollout.host.installed_servers import Servers
 from tests.integration.app.instances import slot
+from tests.integration.proxies import INNER, OUTER, proxied
 from tests.integration.rollout.steered import ROLE, Haproxy, Reply, reply_on
-from tests.running import Cluster, free_port, running, wait_for
+from tests.running import Cluster, free_port
 
-OUTER, INNER = "127.0.0.2", "127.0.0.3"
 FORGED = f"X-Forwarded-For: 6.6.6.6, {OUTER}\r\nX-Forwarded-For: 7.7.7.7\r\nX-Real-IP: 8.8.8.8\r\n"
-PROXY = """
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 10s
-  timeout server 10s
-  option forwardfor
-frontend it
-  bind 127.0.0.1:{port}
-  default_backend next
-backend next
-  server next 127.0.0.1:{to} source {address}
-"""
 
 
 @pytest.fixture
@@ -41,14 +28,7 @@ def outside(
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(slot(postgres.url(database), tmp_path, settings, instances=1))
         to = front_door(stack, servers, scratch / "door", int(made.urls[0].rpartition(":")[2]))
-        for name, address in (("inner", INNER), ("outer", OUTER)):
-            home, port = scratch / name, free_port()
-            home.mkdir()
-            (home / "proxy.cfg").write_text(PROXY.format(port=port, to=to, address=address))
-            stack.enter_context(running([servers.path("haproxy"), "-db", "-f", home / "proxy.cfg"], home))
-            wait_for(lambda at=port: socket.create_connection(("127.0.0.1", at), 1).close() is None, name)
-            to = port
-        yield to
+        yield proxied(stack, servers, scratch / "proxies", to)
 
 
 def front_door(stack: contextlib.ExitStack, servers: Servers, home: Path, instance: int) -> int:

@@ -209,7 +209,7 @@ def test_it_is_asked_by_tls_as_whom_it_must_prove_itself(
 def test_one_that_does_not_answer_moves_nothing(
     make_target: Callable[..., Steered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adopt, "UP_SECONDS", 0.3)
+    monkeypatch.setattr(rollout, "UP_SECONDS", 0.3)
     made = make_target(today=2)
     made.of("today")[0].unready = True
     made.await_up("today-1", up=False)

@@ -509,7 +509,7 @@ def test_a_share_that_is_there_already_changes_nothing(offered: Steered) -> None
 def test_a_release_with_an_instance_down_gets_no_traffic(
     offered: Steered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout._await_up, "__defaults__", (0.2,))
+    monkeypatch.setattr(rollout, "UP_SECONDS", 0.2)
     offered.instances["green-2.local"].die()
     offered.await_up("green-2.local", up=False)
 

@@ -17,24 +17,12 @@ from rollout.host.installed_servers import Servers
 from rollout.steps import status
 from rollout.target import front_certificate
 from tests.certificates import certificate
+from tests.integration.proxies import INNER, OUTER, proxied
 from tests.integration.rollout.steered import OLD, Steered, reply_on, steered
-from tests.running import free_port, running, wait_for
+from tests.running import free_port, wait_for
 
 FIRST, SECOND = certificate(days=60), certificate(days=90, name="renewed.example")
-OUTER, INNER, SPEAKER, CLIENT = "127.0.0.2", "127.0.0.3", "127.0.0.50", "127.0.0.77"
-PROXY = """
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 10s
-  timeout server 10s
-  option forwardfor
-frontend it
-  bind 127.0.0.1:{port}
-  default_backend next
-backend next
-  server next 127.0.0.1:{to} source {address}
-"""
+SPEAKER, CLIENT = "127.0.0.50", "127.0.0.77"
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +109,7 @@ def told(door: Steered) -> str | None:
 def through(servers: Servers, scratch: Path, door: Steered) -> Iterator[int]:
     """The port of two real proxies in a row: each adds whom it serves, and the inner one asks the door."""
     with contextlib.ExitStack() as stack:
-        to = door.port
-        for number, address in enumerate((INNER, OUTER)):
-            home, port = scratch / f"proxy{number}", free_port()
-            home.mkdir()
-            (home / "proxy.cfg").write_text(PROXY.format(port=port, to=to, address=address))
-            command = [servers.path("haproxy"), "-db", "-f", home / "proxy.cfg"]
-            stack.enter_context(running(command, home))
-            wait_for(lambda at=port: socket.create_connection(("127.0.0.1", at), 1).close() is None, "proxy")
-            to = port
-        yield to
+        yield proxied(stack, servers, scratch / "tls-proxies", door.port)
 
 
 def test_visitors_get_http_2_and_1_over_tls_and_are_told_to_stay(door: Steered) -> None:
