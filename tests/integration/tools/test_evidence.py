@@ -451,10 +451,14 @@ def instance(postgres: Cluster, tmp_path: Path) -> Iterator[Slot]:
         yield made
 
 
+# No port, pid or path has it in it.
+OF_THE_SHELL = "as-many-as-this-shell-says"
+
+
 def test_settings_and_flags_are_those_of_the_running_service_and_not_of_this_shell(
     collect: Collect, instance: Slot
 ) -> None:
-    found = collect(P12_APP_PROCESS="", P12_DB_POOL_SIZE="77", P12_OURS="shell's")
+    found = collect(P12_APP_PROCESS="", P12_DB_POOL_SIZE=OF_THE_SHELL, P12_OURS="shell's")
     text = found.text("app_env.txt")
     bind = instance.urls[0].removeprefix("http://")
     here = next(part for part in text.split("# in force in pid") if bind in part)
@@ -471,7 +475,7 @@ def test_settings_and_flags_are_those_of_the_running_service_and_not_of_this_she
         assert expected in here
     assert bind not in collect(P12_APP_PROCESS="", P12_APP_TARGET="production").text("app_env.txt")
     assert "shell's" not in text
-    assert "77" not in here
+    assert OF_THE_SHELL not in here
     assert "UNRELATED" not in text
     assert "hunter" not in found.everything()
     assert "p12_limiter_degraded" in found.text("app_metrics.txt")
@@ -479,9 +483,9 @@ def test_settings_and_flags_are_those_of_the_running_service_and_not_of_this_she
 
 
 def test_where_no_process_of_the_service_can_be_seen_that_is_said(collect: Collect) -> None:
-    found = collect(P12_DB_POOL_SIZE="77")
+    found = collect(P12_DB_POOL_SIZE=OF_THE_SHELL)
     assert "missing    app_env.txt" in found.said
-    assert "77" not in found.text("app_env.txt")
+    assert OF_THE_SHELL not in found.text("app_env.txt")
 
 
 def test_timeouts_are_those_of_sessions_and_not_of_this_script(collect: Collect, guarded: Cluster) -> None:
