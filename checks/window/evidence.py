@@ -46,6 +46,8 @@ LEAST_UNSERVED = 0.0015
 # Control harm beyond this in a block is not what a slot does by itself; nor is what comes right after it.
 AFTER_BLOCKS = 6
 SHARED_RATIO, SHARED_EVENTS = 0.03, 3
+# However much of it there is, no more is learnt to be usual: else a storm would be after a few blocks.
+MOST_USUAL = 0.06
 SHARED_MEMORY_BLOCKS = 60
 UNSERVED = "unserved"
 
@@ -125,7 +127,7 @@ class Evidence:
         cells = found["cells"]
         self.fold.is_anonymous = self.anonymity.add(elapsed, found.get("clients"))
         before = self._harm(block)
-        self.fold.add(block, cells, found.get("marks") or {})
+        self.fold.add(block, cells, found.get("marks") or {}, elapsed)
         self.look = {slot: n - before[slot] for slot, n in self._harm(block).items()}
         asked = Counter[str]()
         for cell in cells:
@@ -178,7 +180,7 @@ class Evidence:
         for of in HARM:
             events, trials = block.events.get((of, self.control), 0.0), self.ratios[of]
             expected = requests * (self.before.ratios.get(of, 0.0) if self.before else trials[0] / trials[1])
-            trials[0] += events
+            trials[0] += min(events, MOST_USUAL * requests)
             trials[1] += requests
             harmed = events >= SHARED_EVENTS and events > SHARED_RATIO * requests
             if harmed and events > expected + 5 * math.sqrt(expected) + 2:

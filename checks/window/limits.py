@@ -74,7 +74,7 @@ class WindowLimits:
     candidate's errors are at most ``tolerable_errors`` above the control's (or twice those), slow answers
     ``tolerable_slow``, and it lacks at most ``tolerable_missing`` of its part of the answers; small shares
     are given wider bounds. The window is held once both slots suffered for ``shared_seconds`` within ten
-    minutes; harm that goes away within ``withdrawal_seconds`` of turning back was the release's. A new
+    minutes; for ``withdrawal_seconds`` after turning back it is watched whether the harm goes along. A new
     process may get faster for ``cold_seconds``.
 
     ``restarts`` is how often the candidate's processes may start anew: once may be a person, and then a

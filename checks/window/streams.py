@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from checks.window.cells import bucket_of
 from checks.window.detectors import Runs
 
 # What each status is, if a visitor did not want it.
@@ -42,6 +43,8 @@ HARM = frozenset(("failed", "busy", "cut"))
 MOST_OF_ONE, TIMES_OTHERS = 4, 4
 # A client that has not failed for so long fails anew; and so many are remembered before the old ones go.
 FORGET_SECONDS, MOST_MARKS = 60.0, 5000
+# No answer takes longer; see docs/reference/timeouts.md.
+LONGEST_SECONDS = 60.0
 # For so long it is remembered that clients could be told apart.
 ANONYMOUS_SECONDS = 60.0
 Key = tuple[str, str]
@@ -142,8 +145,19 @@ class Fold:
                 failing[mark] = before
         self._noted.clear()
 
-    def add(self, block: Block, cells: Sequence[Any], marks: Mapping[str, Sequence[int]]) -> None:
-        """Take in a look's cells, with the marks of those that have some."""
+    def add(
+        self,
+        block: Block,
+        cells: Sequence[Any],
+        marks: Mapping[str, Sequence[int]],
+        elapsed: float = math.inf,
+    ) -> None:
+        """Take in a look's cells, with the marks of those that have some.
+
+        An answer that took longer than the ``elapsed`` seconds of its window was asked for when the slots had
+        other shares: it is no part of what a slot owes now.
+        """
+        oldest = bucket_of(1000 * elapsed) if elapsed < LONGEST_SECONDS else math.inf
         events: dict[tuple[float, str, str], list[tuple[Any, Sequence[int] | None]]] = {}
         for place, cell in enumerate(cells):
             second, slot, route, status, requests, clients, largest, buckets = cell
@@ -154,7 +168,8 @@ class Fold:
                 counted = requests if self.is_anonymous else effective(requests, clients, largest)
                 block.judged[slot, route] += counted
                 if status == "2xx":
-                    block.good[slot, route] += counted
+                    earlier = sum(n for bucket, n in buckets.items() if bucket > oldest)
+                    block.good[slot, route] += counted * (1 - earlier / requests if earlier else 1)
                     block.untimed[slot, route].append(buckets)
             if status != "2xx":
                 of, marked = CLASSES[status], (cell, marks.get(str(place)))

@@ -24,7 +24,8 @@ NUMBERS = (
     *("connections", "connection_limit", "pooler_waiting"),
     *("lock_wait_seconds", "transaction_seconds", "queue_lag_seconds", "deadlocks"),
 )
-
+# What a site may not let anybody read, and whose finding goes with it.
+UNREADABLE = {"pooler_waiting": "pooler_waiting_seconds", "transaction_seconds": "transaction_seconds"}
 
 # No reading is as large; what is larger is no number.
 LARGEST = 1e18
@@ -35,8 +36,9 @@ class Database:
     """The readings of a window: the worst of each value, and since when clients wait without a pause.
 
     A reading is ``{"at": unix seconds, "started": …, "stats_reset": …}`` and ``NUMBERS``, with the
-    ``holders`` of locks and of the oldest transaction once they are worth telling. Its deadlocks are the
-    whole database's, so they count only while the candidate is alone on it.
+    ``holders`` of locks and of the oldest transaction once they are worth telling. What nobody can read on
+    this site is in its ``unread`` instead, and is judged by nobody. Its deadlocks are the whole database's,
+    so they count only while the candidate is alone on it.
     """
 
     limits: WindowLimits
@@ -51,7 +53,7 @@ class Database:
     def add(self, sample: Mapping[str, Any]) -> list[str]:
         """Take in a sample's reading; return why its time does not count as watched, if it does not."""
         at, found = sample.get("at"), sample.get("database")
-        if not isinstance(found, Mapping) or not all(_is_number(found.get(n)) for n in ("at", *NUMBERS)):
+        if not isinstance(found, Mapping) or not _is_whole(found):
             self._waiting_since = None
             return ["the database was not read"]
         if found["connection_limit"] <= 0:
@@ -76,7 +78,7 @@ class Database:
         return broken
 
     def _note(self, found: Mapping[str, Any]) -> None:
-        if not found["pooler_waiting"]:
+        if not found.get("pooler_waiting"):
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = found["at"]
@@ -98,7 +100,10 @@ class Database:
         if not self.limits.watch_database:
             return []
         found = []
+        unread = [UNREADABLE[name] for name in unread_of(self._last)]
         for name, (operator, hint) in READINGS.items():
+            if name in unread:
+                continue
             holder = self.holders.get(name) or {}
             words = _holder_words(holder) or hint
             finding = compare(name, self.worst.get(name), operator, getattr(self.limits, name), words)
@@ -109,6 +114,17 @@ class Database:
             hint = "Counted by Postgres; see its log."
             found.append(compare("database_deadlocks", deadlocks, "<=", self.limits.deadlocks, hint))
         return found
+
+
+def unread_of(reading: Mapping[str, Any]) -> list[str]:
+    """Of ``UNREADABLE``, what a reading says that nobody can read on its site."""
+    said = reading.get("unread")
+    return [name for name in said if name in UNREADABLE] if isinstance(said, list) else []
+
+
+def _is_whole(found: Mapping[str, Any]) -> bool:
+    unread = unread_of(found)
+    return all(_is_number(found.get(name)) for name in ("at", *NUMBERS) if name not in unread)
 
 
 def _holder(holders: Any, name: str) -> Mapping[str, Any]:

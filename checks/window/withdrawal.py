@@ -1,20 +1,26 @@
 """Whose harm it was: what becomes of it once the new slot has no traffic any more.
 
 A window is held when both slots suffer. Traffic goes back at once, and visitors are watched on: harm that
-goes away with the release was the release's, harm that stays was not. Only shares of harmed requests are
-compared, so what no request showed is attributed to nobody. Harm that came and went by itself while the
-release had its traffic must stay away for much longer than it did then.
+stays was not the release's, and harm that goes away was, if somebody else's would hardly have done so. Only
+shares of harmed requests are compared, so what no request showed is attributed to nobody. Harm that came and
+went by itself while the release had its traffic must stay away for much longer than it did then.
+
+How likely somebody else's harm goes along by chance is told by two coincidences. It ends with the release: of
+what lasted t seconds so far, whatever its scale, a part of x / (t + x) ends within the next x. And it began
+with the release: within d seconds of a share, where before there was less than one such minute in so many.
+What a release was turned back for earlier counts too. Chances are put together as Fisher (1932) does.
 """
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from checks.base.report import Verdict
 from checks.window.absence import upper
 from checks.window.latency import BUCKET_LOG
+from checks.window.minutes import Minute
 from checks.window.samples import Question
 from checks.window.streams import CLASSES, HARM
 
@@ -30,17 +36,25 @@ SLOW_TIMES, SLOW_TIMES_LEVEL = 2.0, 8.0
 PAUSES = 3.0
 # A block of looks tells if so many harmed requests were to be expected of it; so far back they are looked at.
 ENOUGH, LOOK_BACK_SECONDS = 9, 600.0
-# What was under way when traffic went back ends first.
+# What was under way when traffic went back ends first; nor is it known any better when a harm ended.
 SETTLE_SECONDS = 2.0
+# Somebody else's harm is taken for the release's no more often than this. When it began says something only
+# of harm that ends with the release, at least so nearly.
+DOUBT, MOST_AFTER = 0.01, 0.1
+LEAST_KNOWN = 600.0
 KINDS = {"errors": "failed requests", "slow": "slow answers"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``failed``: the harm went with the release. ``unknown``: it stayed, or nobody can tell."""
+    """``failed``: the harm went with the release. ``unknown``: it stayed, or nobody can tell.
+
+    ``chance`` is how likely harm of somebody else's would have come and gone like that.
+    """
 
     verdict: Verdict
     summary: str
+    chance: float = 1.0
 
 
 @dataclass
@@ -62,6 +76,16 @@ class Look:
                 look.buckets[int(bucket)] += count
         return look
 
+    @classmethod
+    def of_minute(cls, minute: Minute) -> "Look":
+        """What a kept minute had, whoever served it."""
+        block, look = minute.block, cls(minute.seconds)
+        look.requests = round(sum(block.judged.values()))
+        look.errors = round(sum(n for (of, _), n in block.events.items() if of in HARM))
+        for buckets in block.route_buckets.values():
+            look.buckets.update(buckets)
+        return look
+
     def harmed(self, kind: str, edge: float) -> tuple[int, int]:
         """The harmed requests of a kind, and of how many."""
         if kind == "errors":
@@ -75,28 +99,42 @@ class Look:
 
 
 class Withdrawal:
-    """Watches a target from the moment a held window's traffic went back."""
+    """Watches a target from the moment a held window's traffic went back.
 
-    def __init__(self, question: Question, samples: Iterable[Mapping[str, Any]]) -> None:
-        self.seconds = question.limits.withdrawal_seconds
+    ``before`` are minutes of before the release, and ``earlier`` the chances of what it was turned back for.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        samples: Iterable[Mapping[str, Any]],
+        before: Iterable[Minute] = (),
+        earlier: Iterable[float] = (),
+    ) -> None:
+        self.seconds, self.before = question.limits.withdrawal_seconds, [Look.of_minute(m) for m in before]
+        self.earlier = list(earlier)
         looks = list(_looks(samples))
-        whole = _last(looks, LOOK_BACK_SECONDS)
+        whole, opened = _last(looks, LOOK_BACK_SECONDS), sum(look.seconds for look in looks)
         during = deque[Look]()
         while looks and sum(look.seconds for look in during) < question.limits.shared_seconds:
             during.appendleft(looks.pop())
-        self.edge = _edge([look for look in looks if look.buckets])
+        usual = self.before or looks
+        self.edge = _edge([look for look in usual if look.buckets])
         seen = {
             kind: events / trials
             for kind in KINDS
             for events, trials in [_sum(during, kind, self.edge)]
             if events >= FEWEST
-            and events > trials * max(LEAST_RATIO, min(_ratio(looks, kind, self.edge) / GONE, NEVER_USUAL))
+            and events > trials * max(LEAST_RATIO, min(_ratio(usual, kind, self.edge) / GONE, NEVER_USUAL))
         }
         # The part of the requests that was harmed, for each kind that comes near the worst.
         self.during = {kind: was for kind, was in seen.items() if was >= GONE * max(seen.values())}
-        self.quiet = PAUSES * max(
-            (_longest_pause(self._harmed(whole, kind)) for kind in self.during), default=0
-        )
+        blocks = {kind: list(self._harmed(whole, kind)) for kind in self.during}
+        self.pause = max((_longest_pause(found) for found in blocks.values()), default=0.0)
+        self.quiet = PAUSES * self.pause
+        # For how long the harm was there with the release, and so long after the share it began.
+        self.lasted = min((_since_first(found) for found in blocks.values()), default=0.0)
+        self.began_after = max(opened - self.lasted, SETTLE_SECONDS)
         self.after: list[tuple[float, Look]] = []
         self._at: float | None = None
         self._elapsed = 0.0
@@ -115,11 +153,7 @@ class Withdrawal:
         now = {kind: _sum(recent, kind, self.edge) for kind in self.during}
         is_gone = all(upper(*now[kind], was * GONE) <= was * GONE for kind, was in self.during.items())
         if is_gone and self._quiet_seconds() >= self.quiet:
-            return Outcome(
-                Verdict.FAILED,
-                f"the harm went away within {self._elapsed:.0f} s of turning back, so it was the release's: "
-                f"{self._words(now)}",
-            )
+            return self._gone(now)
         if self._elapsed < self.seconds:
             return None
         return Outcome(
@@ -127,6 +161,39 @@ class Withdrawal:
             f"{self._elapsed:.0f} s after turning back nothing shows that the harm went with the release: "
             f"{self._words(now)}{self._pause_words()}",
         )
+
+    def _gone(self, now: Mapping[str, tuple[int, int]]) -> Outcome:
+        ends = self._ends()
+        chance = fisher([ends, *(self._begins() if ends <= MOST_AFTER else ())])
+        together = fisher([*self.earlier, chance])
+        said = f"the harm went away within {self._elapsed:.0f} s of turning back"
+        if together <= DOUBT:
+            again = f" for the {len(self.earlier) + 1}. time" if self.earlier else ""
+            why = f"{said}{again}, so it was the release's: {self._words(now)}"
+            return Outcome(Verdict.FAILED, why, chance)
+        why = f"{said}, as somebody else's does {together:.0%} of the time: {self._words(now)}"
+        more = "If it comes and goes with the release again, it was the release's"
+        return Outcome(Verdict.UNKNOWN, f"{why}. {more}", chance)
+
+    def _ends(self) -> float:
+        """How likely harm of somebody else's ends so soon after the release had its traffic."""
+        late = max(self._elapsed - self._quiet_seconds(), SETTLE_SECONDS) + self.pause
+        return late / (self.lasted + late)
+
+    def _begins(self) -> Iterator[float]:
+        """How likely it began so soon after a share, if it is known for long enough how it was before."""
+        known = sum(look.seconds for look in self.before)
+        if known >= LEAST_KNOWN:
+            harmed = sum(self._is_harmed(look) for look in self.before)
+            yield min((harmed + 1) * self.began_after / known, 1.0)
+
+    def _is_harmed(self, look: Look) -> bool:
+        """Whether a minute of before had so much harm of any kind as a few seconds of this would be."""
+        for kind, was in self.during.items():
+            events, trials = look.harmed(kind, self.edge)
+            if events >= FEWEST and events > trials * max(was * SETTLE_SECONDS / 60, LEAST_RATIO / 2):
+                return True
+        return False
 
     def _harmed(self, looks: Iterable[Look], kind: str) -> Iterator[tuple[float, bool]]:
         """For how long, and whether the harm was there then: in blocks of enough requests to tell."""
@@ -152,13 +219,27 @@ class Withdrawal:
     def _pause_words(self) -> str:
         if self.quiet <= self.seconds:
             return ""
-        return f"; it came and went by itself before, with pauses of up to {self.quiet / PAUSES:.0f} s"
+        return f"; it came and went by itself before, with pauses of up to {self.pause:.0f} s"
 
     def _words(self, now: Mapping[str, tuple[int, int]]) -> str:
         return ", ".join(
             f"{KINDS[kind]} {self.during[kind]:.1%} before, {events} of {trials} after"
             for kind, (events, trials) in now.items()
         )
+
+
+def fisher(chances: Sequence[float]) -> float:
+    """The chance that so many independent chances are together as small as these (Fisher 1932)."""
+    product = math.prod(chances)
+    if product <= 0:
+        return 0.0
+    return product * sum((-math.log(product)) ** i / math.factorial(i) for i in range(len(chances)))
+
+
+def _since_first(blocks: Sequence[tuple[float, bool]]) -> float:
+    """The seconds since harm was first there, that block's own included."""
+    first = next((i for i, (_, is_harmed) in enumerate(blocks) if is_harmed), len(blocks))
+    return sum(seconds for seconds, _ in blocks[first:])
 
 
 def _last(looks: list[Look], seconds: float) -> list[Look]:

@@ -35,6 +35,7 @@ class Pooler:
 
     @classmethod
     def of(cls, target: Target) -> "Pooler":
+        target.refuse_elsewhere()
         port = target.settings["ports"]["pgbouncer"]
         return cls({"host": target.settings["run"], "port": port, "user": "pgbouncer", "dbname": "pgbouncer"})
 

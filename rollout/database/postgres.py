@@ -21,6 +21,7 @@ class Cluster:
 
     @classmethod
     def of(cls, target: Target) -> "Cluster":
+        target.refuse_elsewhere()
         settings = target.settings
         place = {"host": settings["postgres_socket_directory"], "port": settings["postgres_port"]}
         return cls(target.directory / "postgres", {**place, "dbname": "postgres"})

@@ -40,7 +40,7 @@ REHEARSAL = "restored_rehearsal"
 def listed(target: Target) -> dict[str, Any]:
     """List the backups with age, size and release, verified or not, and the databases of restores."""
     found = backup_list.kept(target.directory / "backups")
-    left = beside(Cluster.of(target), target.settings["database"])
+    left = {} if target.is_database_elsewhere else beside(Cluster.of(target), target.settings["database"])
     lines = [backup_list.listed(target.name, found)]
     lines += [
         f"  {name}  {size_text(size)}, {'' if whole else 'unfinished, '}beside the live database"

@@ -21,6 +21,7 @@ from typing import Any
 from checks.base.errors import CannotMeasure
 from checks.base.report import Verdict
 from checks.window import exposure, judge, samples, words
+from checks.window.before import HOUR
 from checks.window.limits import WindowLimits
 from checks.window.minutes import Minute
 from checks.window.withdrawal import Withdrawal
@@ -354,13 +355,15 @@ class Guard:
 
     def watch_withdrawal(self, withdrawal: Mapping[str, Any]) -> None:
         """Look whether the harm that a release was turned back for goes away with it; say whose it was."""
-        window = find_window(self.steering.state(), withdrawal["window"])
-        path = samples_path(self.steering.target, window.id)
+        target, state = self.steering.target, self.steering.state()
+        window = find_window(state, withdrawal["window"])
+        path = samples_path(target, window.id)
         if self.withdrawal is None or self.withdrawal[0] != window.id:
-            self.withdrawal = (
-                window.id,
-                Withdrawal(question_of(self.steering.target, window), read_samples(path)),
-            )
+            begun_at = state.rollout.begun_at if state.rollout else window.opened_at
+            before = minutes.read_minutes(minutes.directory_of(target), begun_at - HOUR, begun_at)
+            earlier = state.withdrawn.get(window.release, ())
+            question = question_of(target, window)
+            self.withdrawal = (window.id, Withdrawal(question, read_samples(path), before, earlier))
         taken = {"at": self.clock(), "requests": dict(self.requests())}
         _keep(path.with_name("withdrawal.jsonl"), samples.to_line(taken))
         outcome = self.withdrawal[1].add(taken)

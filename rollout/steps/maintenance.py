@@ -27,6 +27,8 @@ def begin(steering: Steering, words: Sequence[str], token: int | None, dry_run: 
     if asked not in RESTARTS:
         said = f"maintenance does not know {asked!r}, so nothing was done.{did_you_mean(asked, RESTARTS)}"
         raise Refused(said, "./p12 --help")
+    if RESTARTS[asked]:
+        steering.target.refuse_elsewhere()
     left = {"apply": asked == "apply", "restart": list(RESTARTS[asked])}
     if asked in ("on", "off") and not dry_run:
         return left | read_only.by_hand(steering, on=asked == "on", token=token or 0)

@@ -18,6 +18,7 @@ from rollout.text import command_hint
 def confirm(steering: Steering, backup: str, name: str) -> None:
     """Require the target's name, typed by whoever replaces its database."""
     target = steering.target.name
+    steering.target.refuse_elsewhere()
     again = f"{command_hint('restore', target)} --backup {backup or 'ID'} --over --confirm {target}"
     require_typed(target, name, again)
 

@@ -171,6 +171,9 @@ def _withdrawal_judged(state: State, entry: Entry) -> State:
     """Quarantine a release whose harm went away with it; another may go on when the harm is over."""
     data = entry.data
     state = _judged(replace(state, withdrawal=None), entry, "withdrawal", data["summary"], data["verdict"])
+    if (chance := data.get("chance", 1.0)) < 1:
+        chances = (*state.withdrawn.get(data["release"], ()), chance)
+        state = replace(state, withdrawn={**state.withdrawn, data["release"]: chances})
     if data["verdict"] != "failed":
         return state
     return replace(state, quarantined={**state.quarantined, data["release"]: data["summary"]})
@@ -206,7 +209,7 @@ def _restore_ended(state: State, entry: Entry) -> State:
 
 def _rehearsal_begun(state: State, entry: Entry) -> State:
     """Keep what a rollback takes away, for it is only rehearsed."""
-    names = ("rollout", "good", "quarantined", "rehearsal", "rollback", "withdrawal", "troubled")
+    names = ("rollout", "good", "quarantined", "rehearsal", "rollback", "withdrawal", "withdrawn", "troubled")
     kept = {name: getattr(state, name) for name in names}
     return replace(state, rehearsal={**entry.data, "kept": kept})
 

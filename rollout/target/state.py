@@ -87,7 +87,8 @@ class State:
     ``flags`` is what each slot was last wanted to have, with its ``generation``; ``unknown`` are events of
     which this kit knows nothing; ``rollback`` is one that was begun and is not finished;
     ``damaged`` is the journal before this one, where that could not be read; ``withdrawal`` is the newest
-    release that was turned back for harm that may be somebody else's, until it is known whose it was;
+    release that was turned back for harm that may be somebody else's, until it is known whose it was, and
+    ``withdrawn`` how likely each release's harm was somebody else's, each time it went away;
     ``troubled`` says of a release that was good what was found since.
     """
 
@@ -108,6 +109,7 @@ class State:
     damaged: str = ""
     rollback: Mapping[str, Any] | None = None
     withdrawal: Mapping[str, Any] | None = None
+    withdrawn: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     troubled: Mapping[str, Any] | None = None
 
     @property

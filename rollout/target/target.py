@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rollout.errors import RolloutError
+from rollout.errors import Refused, RolloutError
 from rollout.files import read_json
 
 SLOTS = ("blue", "green")
@@ -79,6 +79,23 @@ class Target:
 
     def instances_of(self, slot: str) -> tuple[Instance, ...]:
         return tuple(server for server in self.servers if server.slot == slot)
+
+    @property
+    def is_database_elsewhere(self) -> bool:
+        """Whether Postgres and the pooler run where the kit may not log in."""
+        return bool(self.settings.get("database_elsewhere"))
+
+    def refuse_elsewhere(self) -> None:
+        """Refuse what takes the superuser of a Postgres of the target's own.
+
+        :raises Refused: the database is somebody else's; nothing was changed.
+        """
+        if self.is_database_elsewhere:
+            raise Refused(
+                f"{self.name}: its Postgres is somebody else's, where the kit may not log in; "
+                "nothing was changed.",
+                "What to do instead: docs/how-to/servers-elsewhere.md",
+            )
 
     @property
     def steering(self) -> Path:

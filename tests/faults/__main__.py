@@ -26,11 +26,14 @@ p12_steps: [50, 100]
 p12_windows:
   step:
     {seconds: %d, max_seconds: 180, min_requests: 500, max_error_ratio: 0.01,
-      warmup_seconds: 5, baseline_requests: 200, by_request: true, cold_seconds: 10, shared_seconds: 8}
+      warmup_seconds: 5, baseline_requests: 200, by_request: true, cold_seconds: 10, %s}
   monitor:
     {seconds: 15, max_seconds: 60, min_requests: 500, max_error_ratio: 0.01,
-      warmup_seconds: 3, max_slow_ratio: 0.5, by_request: true, cold_seconds: 10, shared_seconds: 8}
+      warmup_seconds: 3, max_slow_ratio: 0.5, by_request: true, cold_seconds: 10, %s}
 """
+# Harm in both slots is a fault of the catalogue's after so long. Where the database stalls all the time it is
+# nothing unusual, and windows are long enough for what a site tolerates that lives with it.
+SHARED, STALLING = "shared_seconds: 8", "shared_seconds: 25, tolerable_errors: 0.01"
 VISITORS = "p12_visitors_rate: 100\n"
 # A gate that stops a release names everything that is wrong; a table has room for the first.
 FIRST_FINDING = re.compile(r".*?\(limit [^)]*\)")
@@ -48,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"{unknown[0]} is not in the catalogue. Accepted: {', '.join(BY_NAME)}")
     ensure()
-    with whole_site(SETTINGS % options.step_seconds, production=VISITORS) as site:
+    lives_with = STALLING if options.stalls else SHARED
+    settings = SETTINGS % (options.step_seconds, lives_with, lives_with)
+    with whole_site(settings, production=VISITORS) as site:
         first = site.p12("release")
         if first.returncode:
             sys.stderr.write(first.stdout + first.stderr)

@@ -14,7 +14,7 @@ import psycopg2
 
 from tests.whole_site import Site
 
-PAUSE_SECONDS = (5.0, 20.0)
+PAUSE_SECONDS = (10.0, 40.0)
 STALL_SECONDS = (1.0, 10.0)
 
 

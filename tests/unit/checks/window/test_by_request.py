@@ -2,7 +2,9 @@
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -278,6 +280,42 @@ def test_a_rare_route_that_fails_now_and_then_is_no_pass_though_all_routes_toget
 
     assert not (found.worst_route() or pytest.fail("no proof")).holds
     assert (healthy.worst_route() or pytest.fail("no proof")).holds
+
+
+def test_both_slots_that_fail_altogether_are_not_taken_for_usual() -> None:
+    """However few requests tell it; only the warm-up of a few blocks was well."""
+    fails = answers({"5xx": 1.0}, 60, both=True)(random.Random(0))
+    judge = ByRequest(LIMITS, NEW, OLD, 0.25)
+    for at, sample in enumerate(samples(3, 300, 450, 0.25, fails)):
+        judge.add(10.0 * at, 10.0, sample["requests"])
+
+    assert judge.evidence.shared_seconds > 200
+
+
+def test_what_was_asked_for_before_a_share_was_given_is_no_part_of_it() -> None:
+    """A stall ends two seconds after a share was given: the old slot alone has answers that were waited for."""
+    found = {"clients": {NEW: 20, OLD: 150}, "cells": []}
+    waited = {
+        **found,
+        "cells": [cell(NEW, 22, {38: 22}), cell(OLD, 22, {38: 22}), cell(OLD, 130, {215: 130})],
+    }
+    asked_later = {**found, "cells": [cell(NEW, 22, {38: 22}), cell(OLD, 152, {38: 152})]}
+
+    assert lack(waited) == pytest.approx(0.0, abs=0.01)
+    assert lack(asked_later) == pytest.approx(0.78, abs=0.02)
+
+
+def cell(slot: str, answers: int, buckets: dict[int, int]) -> list[Any]:
+    return [0, slot, "GET /api/notes", "2xx", answers, answers, 1, buckets]
+
+
+def lack(found: Mapping[str, Any]) -> float:
+    """How much the new slot lacks of a half, as ln, if the first two seconds brought this."""
+    judge = ByRequest(LIMITS, NEW, OLD, 0.5)
+    usual = {**found, "cells": [cell(NEW, 22, {38: 22}), cell(OLD, 22, {38: 22})]}
+    for look in range(1, 6):
+        judge.add(2.0 * look, 2.0, found if look == 1 else usual)
+    return judge.evidence.passing.missing.values[0][0]
 
 
 def test_a_burning_last_window_is_held_while_the_few_requests_of_the_old_slot_may_be_well_by_chance() -> None:
