@@ -285,7 +285,7 @@ def test_a_rare_route_that_fails_now_and_then_is_no_pass_though_all_routes_toget
 def test_both_slots_that_fail_altogether_are_not_taken_for_usual() -> None:
     """However few requests tell it; only the warm-up of a few blocks was well."""
     fails = answers({"5xx": 1.0}, 60, both=True)(random.Random(0))
-    judge = ByRequest(LIMITS, NEW, OLD, 0.25)
+    judge = ByRequest(LIMITS, NEW, OLD, 25)
     for at, sample in enumerate(samples(3, 300, 450, 0.25, fails)):
         judge.add(10.0 * at, 10.0, sample["requests"])
 
@@ -293,7 +293,7 @@ def test_both_slots_that_fail_altogether_are_not_taken_for_usual() -> None:
 
 
 def test_what_was_asked_for_before_a_share_was_given_is_no_part_of_it() -> None:
-    """A stall ends two seconds after a share was given: the old slot alone has answers that were waited for."""
+    """A stall ends two seconds after a share was given: the old slot alone has answers of before it."""
     found = {"clients": {NEW: 20, OLD: 150}, "cells": []}
     waited = {
         **found,
@@ -311,7 +311,7 @@ def cell(slot: str, answers: int, buckets: dict[int, int]) -> list[Any]:
 
 def lack(found: Mapping[str, Any]) -> float:
     """How much the new slot lacks of a half, as ln, if the first two seconds brought this."""
-    judge = ByRequest(LIMITS, NEW, OLD, 0.5)
+    judge = ByRequest(LIMITS, NEW, OLD, 50)
     usual = {**found, "cells": [cell(NEW, 22, {38: 22}), cell(OLD, 22, {38: 22})]}
     for look in range(1, 6):
         judge.add(2.0 * look, 2.0, found if look == 1 else usual)

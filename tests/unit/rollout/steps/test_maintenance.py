@@ -1,5 +1,7 @@
 """What the words of maintenance mean is decided once."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,9 +9,11 @@ import pytest
 from rollout.cli import engineer_verbs
 from rollout.errors import Refused
 from rollout.steps import maintenance
+from rollout.target.target import Target
 
-# Words that do not switch writes need nothing of the target.
-NOBODY: Any = None
+# Words that do not switch writes need nothing of the target but whose its database is.
+NOBODY: Any = SimpleNamespace(target=Target("production", Path(), {}))
+ELSEWHERE: Any = SimpleNamespace(target=Target("production", Path(), {"database_elsewhere": True}))
 
 
 def left(words: str, dry_run: bool = False) -> dict[str, Any]:
@@ -26,6 +30,14 @@ def left(words: str, dry_run: bool = False) -> dict[str, Any]:
 )
 def test_the_database_host_is_left_its_part(words: str, apply: bool, restart: list[str]) -> None:
     assert left(words) == {"apply": apply, "restart": restart}
+
+
+@pytest.mark.parametrize("words", ["apply", "restart postgres", "restart pgbouncer"])
+def test_somebody_elses_servers_are_not_restarted(words: str) -> None:
+    with pytest.raises(Refused, match="production: its Postgres is somebody else's.*nothing was changed"):
+        maintenance.begin(ELSEWHERE, words.split(), None, False)
+
+    assert maintenance.begin(ELSEWHERE, ["on"], None, True) == {"apply": False, "restart": []}
 
 
 def test_a_dry_run_switches_nothing() -> None:
