@@ -70,6 +70,18 @@ def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     return (f" Did you mean {close[0]}?" if close else "") + f" Accepted: {', '.join(names)}."
 
 
+# What a site may not let anybody read of its database, by its name in a reading.
+UNREAD = {
+    "pooler_waiting": "who waits in the pooler's line, which has no console for us",
+    "transaction_seconds": "what others' sessions do, for who looks is not pg_monitor",
+}
+
+
+def unread_words(names: Iterable[str]) -> str:
+    """Say what nobody can read of a database, and so is not watched."""
+    return "; ".join(UNREAD.get(name, name) for name in names)
+
+
 def rollback_words(rollback: Mapping[str, Any]) -> str:
     """Say which rollback was begun and is not finished."""
     begun = time.strftime("%H:%M:%S", time.localtime(rollback["at"]))

@@ -23,18 +23,25 @@ WHERE name IN ('max_connections', 'server_version_num') OR name = ANY(%s)
 
 
 def ask(
-    url: str, console_url: str, tools: Tools, named: tuple[str, str] = ("DATABASE_URL", pgbouncer.CONSOLE)
+    url: str,
+    console_url: str,
+    tools: Tools,
+    named: tuple[str, str] = ("DATABASE_URL", pgbouncer.CONSOLE),
+    pooled: str = "",
 ) -> dict[str, Any]:
     """Ask Postgres, the pooler's console and pg_dump for a ``Connections``'s measured numbers.
 
-    ``named`` is where the two DSNs were given, if anywhere. Raises CannotMeasure, without a DSN, if one of
-    them does not answer.
+    ``pooled`` is the database's name as the pooler has it, if it is another.
+
+    ``named`` is where the two DSNs were given, if anywhere; a pooler without a console is not asked. Raises
+    CannotMeasure, without a DSN, if one of them does not answer.
     """
     with connected(url, named=named[0]) as postgres, postgres.cursor() as cursor:
-        found = of_postgres(cursor)
+        found = of_postgres(cursor) | {"pg_dump_version": pg_dump_version(tools)}
+    if not console_url:
+        return found
     with pgbouncer.console(console_url, named[1]) as console:
-        pools = pgbouncer.limits(console, str(parse(url).get("dbname", "")))
-    return {**found, "pg_dump_version": pg_dump_version(tools), **of_pooler(pools)}
+        return found | of_pooler(pgbouncer.limits(console, pooled or str(parse(url).get("dbname", ""))))
 
 
 def of_postgres(cursor: Any) -> dict[str, Any]:

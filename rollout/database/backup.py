@@ -1,18 +1,23 @@
 """Verified backups on a host: made, proven, copied elsewhere, and removed when newer ones do."""
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rollout.database.way_back import Proof
-from rollout.errors import Refused
+from rollout.errors import Refused, RolloutError
+from rollout.host.programs import environment, last_words
 from rollout.host.run_checks import as_rollout_error, postgres_tools
 from rollout.target.dsn import MONITOR, OWNER, database_url
 from rollout.target.target import Target
-from rollout.text import size_text
+from rollout.text import one_line, size_text
 
 QUEUE_SECONDS = 600.0
+SNAPSHOT_SECONDS = 900.0
+LONGEST_ID = 200
+MEND = "Mend p12_snapshot_command or take it out, ./p12 provision, then the same command again"
 NONE: Mapping[str, Any] = {}
 
 
@@ -37,6 +42,7 @@ def backup(
     proof = Proof(target, releases) if releases.get("new") else None
     directory = target.directory / "backups"
     tools = postgres_tools(target)
+    snapshot = take_snapshot(target)
     with as_rollout_error(target, "backup"):
         to = offsite.parse_destination(wanted["copy"], wanted["ssh_config"]) if wanted["copy"] else None
         made = make.backup(
@@ -58,15 +64,40 @@ def backup(
             offsite.copy(manifest.find(directory, made.id), to, tools.seconds)
     pruned = prune(target, spare=spare)["pruned"]
     summary = f"{target.name}: backup {made.id}: {_proof_text(asdict(made), str(to or ''), len(pruned))}"
+    summary += f"; the provider's snapshot is {snapshot}" if snapshot else ""
     return {
         **{name: value for name, value in asdict(made).items() if name != "objects"},
         "verdict": "passed",
         "summary": summary,
         "copied_to": str(to or ""),
+        "snapshot": snapshot,
         "way_back": proof.outcome if proof else {},
         "pruned": pruned,
         "changed": True,
     }
+
+
+def take_snapshot(target: Target) -> str:
+    """Ask the provider for a snapshot with the site's own command; return its id, empty where there is none.
+
+    The id is the last line that the command prints. It is asked for first: one that cannot be had is no
+    reason to wait for a dump.
+
+    :raises RolloutError: the command is not there, fails, says nothing or takes too long.
+    """
+    command = target.settings["backup"].get("snapshot_command")
+    if not command:
+        return ""
+    try:
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, timeout=SNAPSHOT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RolloutError(f"{target.name}: the snapshot cannot be asked for: {error}", MEND) from error
+    said = done.stdout.strip().splitlines()
+    if done.returncode or not said:
+        raise RolloutError(f"{target.name}: {command[0]} gives no snapshot: it {last_words(done)}", MEND)
+    return one_line(said[-1].strip())[:LONGEST_ID]
 
 
 def _proof_text(made: Mapping[str, Any], copied_to: str, pruned: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from rollout.target.dsn import MONITOR, console_url, database_url
+from rollout.target.dsn import MONITOR, console_url, database_url, pooled_database
 from rollout.target.target import Target
 
 STATEMENT_SECONDS = 2
@@ -76,7 +76,8 @@ def reader(target: Target, clock: Callable[[], float] = time.time) -> PressureRe
         from checks.window import reading
 
         database = stack.enter_context(connected(database_url(target, MONITOR), STATEMENT_SECONDS, named=""))
-        pooler = stack.enter_context(console(console_url(target), named=""))
-        return lambda: reading.read(database, pooler, target.settings["database"], clock)
+        console_of_pooler = console_url(target)
+        pooler = stack.enter_context(console(console_of_pooler, named="")) if console_of_pooler else None
+        return lambda: reading.read(database, pooler, pooled_database(target), clock)
 
     return PressureReader(connect, float(target.settings["guard"]["database_seconds"]))

@@ -98,8 +98,9 @@ class Guard:
     # What the open window costs, at about which traffic: it is not worked out anew every second.
     told_cost: tuple[tuple[str, int], str] = (("", 0), "")
     told_expiry: float = 0.0
-    # Triggers that somebody else has put on the service's tables.
+    # Triggers that somebody else has put on the service's tables; what nobody can read of the database here.
     strangers: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -192,6 +193,7 @@ class Guard:
                 "requests_per_minute": self.rate.per_minute,
                 "database_error": self.database.error if self.database else "",
                 "strangers": self.strangers,
+                "unread": self.unread,
             },
         )
 
@@ -236,6 +238,7 @@ class Guard:
         if strangers != self.strangers:
             _say(f"triggers on the service's tables that are not its own: {', '.join(strangers) or 'none'}")
         self.strangers = strangers
+        self.unread = list(found.get("unread", ())) if found else self.unread
         return found
 
     def read_signals(self, state: State) -> None:

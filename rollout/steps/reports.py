@@ -15,7 +15,7 @@ from rollout.target.target import FULL_SHARE
 PROVISION = "provision"
 OF_A_BACKUP = (
     "id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release",
-    "encrypted_to", "copied_to", "pruned", "started_at",
+    "encrypted_to", "copied_to", "pruned", "snapshot", "started_at",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rollout.target import pem
 from rollout.target.target import TODAY
-from rollout.text import command_hint, one_line, restore_words, rollback_words, withdrawal_words
+from rollout.text import command_hint, one_line, restore_words, rollback_words, unread_words, withdrawal_words
 
 GUARD_SILENT_SECONDS = 15.0
 MARKS = {"passed": "✓", "failed": "✗", "held": "!", "unknown": "?"}
@@ -163,6 +163,8 @@ def _care(answer: Mapping[str, Any]) -> list[str]:
     if strangers := (answer["guard"] or {}).get("strangers"):
         what = f"{', '.join(strangers)}: not the service's, and may refuse or miscount what it writes"
         lines.append(f"  triggers    {what}: ./p12 adopt --check")
+    if unread := (answer["guard"] or {}).get("unread"):
+        lines.append(f"  not seen    {unread_words(unread)}")
     if restoration and not restoration["ended"]:
         lines.append(f"  restore     {restore_words(answer['target'], restoration['backup'])}")
     return [*lines, f"  rehearsed   {_ago(rehearsal)} ago"] if rehearsal else lines

@@ -29,3 +29,16 @@ def console_url(target: Target) -> str:
         return target.secrets.get("pgbouncer_url", "")
     place = f"{target.settings['database_address']}:{target.settings['ports']['pgbouncer']}"
     return f"postgresql://{MONITOR}:{quote(target.secrets['monitor'], safe='')}@{place}/pgbouncer"
+
+
+def pooled_database(target: Target) -> str:
+    """The database's name as the pooler has it."""
+    return str(target.settings.get("pooled_database") or target.settings["database"])
+
+
+def redis_url(target: Target) -> str:
+    """Where rate limits are counted, with the password."""
+    if target.settings.get("redis_elsewhere"):
+        return target.secrets["redis_url"]
+    place = f"{target.settings['cache_address']}:{target.settings['ports']['redis']}"
+    return f"redis://:{quote(target.secrets['redis'], safe='')}@{place}/0"

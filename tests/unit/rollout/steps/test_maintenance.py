@@ -34,7 +34,7 @@ def test_the_database_host_is_left_its_part(words: str, apply: bool, restart: li
 
 @pytest.mark.parametrize("words", ["apply", "restart postgres", "restart pgbouncer"])
 def test_somebody_elses_servers_are_not_restarted(words: str) -> None:
-    with pytest.raises(Refused, match="production: its Postgres is somebody else's.*nothing was changed"):
+    with pytest.raises(Refused, match=r"production: its Postgres is somebody else's.*nothing was changed"):
         maintenance.begin(ELSEWHERE, words.split(), None, False)
 
     assert maintenance.begin(ELSEWHERE, ["on"], None, True) == {"apply": False, "restart": []}
