@@ -16,7 +16,7 @@ DATABASE, POOLED = "paste_prod", "paste"
 SECRETS = {"today": "it's 100%/safe@home", "looker": "l00k & see", "redis": "r3dis#:'$x"}
 HBA = """
 local all nobody trust
-hostnossl all nobody 127.0.0.1/32 trust
+host all nobody 127.0.0.1/32 trust
 hostssl all all 127.0.0.1/32 scram-sha-256
 """
 
