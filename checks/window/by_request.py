@@ -12,6 +12,7 @@ from checks.window.carried import Carried
 from checks.window.evidence import BY_ROUTE, OVERALL, UNSERVED, Evidence
 from checks.window.latency import QUANTILES, SLOWER
 from checks.window.limits import WindowLimits
+from checks.window.passing import MOST_LACK
 from checks.window.streams import CLASS_WORDS, HARM, marks_in
 
 WORDS = {
@@ -58,6 +59,7 @@ class ByRequest:
             cold_seconds=max(limits.cold_seconds, limits.warmup_seconds),
             before=before,
             tolerable=limits.tolerable_at(share),
+            shared_limit=limits.shared_seconds,
             earlier=Carried.read(carried),
         )
         self._weighed: tuple[tuple[int, bool], list[Finding]] = ((-1, False), [])
@@ -126,7 +128,8 @@ class ByRequest:
         missing, route = self.evidence.passing.most_missing()
         part, where = 1 - math.exp(-max(missing.at_largest, 0.0)), f" of {route}" if route else ""
         sure = max(missing.largest, 0.0)
-        said = f"answers{where}: the new slot lacks {part:.0%} of its part{self._instead(route)}"
+        least = "at least " if missing.at_largest >= 0.99 * MOST_LACK else ""
+        said = f"answers{where}: the new slot lacks {least}{part:.0%} of its part{self._instead(route)}"
         said += f"; evidence {sure:.2g}, fails at 1"
         return compare("missing_against_control", sure, "<", 1.0, EVIDENCE, said)
 

@@ -25,7 +25,7 @@ from checks.window.detectors import (
     most_left_open,
 )
 from checks.window.latency import Latency
-from checks.window.passing import Alive, Passing
+from checks.window.passing import STALLS, Alive, Passing
 from checks.window.streams import CLASSES, HARM, Anonymity, Block, Fold, Key
 
 # Each stream's part of the chance of a false alarm: all routes together, and the routes one by one.
@@ -68,12 +68,20 @@ class Evidence:
     cold_seconds: float = 150.0
     before: Before | None = None
     tolerable: Tolerable = field(default_factory=Tolerable)
+    # For how long both slots may suffer.
+    shared_limit: float = 0.0
     earlier: Carried = field(default_factory=Carried)
 
     def __post_init__(self) -> None:
         blocks = max(int(self.horizon / self.block_seconds), 1)
         self.passing = Passing(
-            self.candidate, self.control, self.share, blocks, self.tolerable, self.earlier.sums
+            self.candidate,
+            self.control,
+            self.share,
+            blocks,
+            self.tolerable,
+            max(math.ceil(STALLS * self.shared_limit / self.block_seconds), 1),
+            self.earlier.sums,
         )
         self.alive = {self.candidate: Alive(), self.control: Alive()}
         self.fold = Fold((self.candidate, self.control))

@@ -57,12 +57,14 @@ class Wander:
 class Shift:
     """The level's mean over the last blocks, above what is tolerated and what wandering explains.
 
-    ``horizon`` is how many blocks the window may have at most, ``doubt`` the chance of a false word.
+    ``horizon`` is how many blocks the window may have at most, ``doubt`` the chance of a false word; means of
+    fewer than ``least`` blocks say nothing.
     """
 
     tolerated: float
     horizon: int
     doubt: float
+    least: int = 1
     seen: int = 0
     largest: float = -math.inf
     at_largest: float = 0.0
@@ -77,7 +79,7 @@ class Shift:
 
     def _look(self, wander: Callable[[int], float]) -> None:
         """Keep the surest of the means: how many times the allowed number of errors it is away."""
-        (total, noises), length = self._sums[-1], 1
+        (total, noises), length = self._sums[-1], self.least
         while length <= self.seen:
             before, noises_before = self._sums[-1 - length]
             mean = (total - before) / length

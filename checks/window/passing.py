@@ -16,6 +16,10 @@ from checks.window.streams import HARM, Block
 FEWEST_EXPECTED = 20.0
 # The chance of saying wrongly that answers are missing.
 MISSING_DOUBT = 5e-4
+# Where a few requests hang, their slot is full and the others go elsewhere: until these have ended nobody
+# knows whether answers are missing. So they must be for that many times as long as both slots may suffer, and
+# of a block no more is believed, as ln.
+STALLS, MOST_LACK = 2.0, 1.0
 # How far the parts that two healthy slots get stray, as a standard deviation of ln.
 SHARE_SD, SHARE_MEMORY = 0.1, 0.7
 KINDS = ("errors", "unwanted", "slow")
@@ -46,7 +50,9 @@ class Lack:
         lack = math.log(self.share / (1 - self.share)) - math.log((new + 0.5) / (old + 0.5))
         noise = 1 / expected + 1 / (old + 0.5)
         self.values.append((lack, noise))
-        self.shift.add(lack, noise, lambda n: 2 * SHARE_SD**2 / max(n * (1 - SHARE_MEMORY), 1.0))
+        self.shift.add(
+            min(lack, MOST_LACK), noise, lambda n: 2 * SHARE_SD**2 / max(n * (1 - SHARE_MEMORY), 1.0)
+        )
 
 
 @dataclass
@@ -58,6 +64,8 @@ class Passing:
     share: float
     horizon: int
     tolerable: Tolerable
+    # Fewer blocks than these a stall may last.
+    stall: int = 1
     # What the windows before summed up to.
     earlier: tuple[float, ...] = (0.0,) * 12
     # Per block: the time, and for each arm its requests and, for each of KINDS, trials and events.
@@ -67,7 +75,7 @@ class Passing:
         if any(self.earlier):
             self._sums.append((0.0, *self.earlier))
         tolerated = -math.log(1 - self.tolerable.missing)
-        self.missing = Lack(self.share, Shift(tolerated, self.horizon, MISSING_DOUBT))
+        self.missing = Lack(self.share, Shift(tolerated, self.horizon, MISSING_DOUBT, self.stall))
         self.route_missing: dict[str, Lack] = {}
         # Per route and slot its requests, and how many of them failed.
         self.routes: dict[str, dict[str, list[float]]] = {}
@@ -99,7 +107,9 @@ class Passing:
             lack = self.route_missing.get(route)
             if lack is None:
                 tolerated, doubt = self.missing.shift.tolerated, MISSING_DOUBT / ROUTE_NAMES
-                lack = self.route_missing[route] = Lack(self.share, Shift(tolerated, self.horizon, doubt))
+                lack = self.route_missing[route] = Lack(
+                    self.share, Shift(tolerated, self.horizon, doubt, self.stall)
+                )
             lack.add(block.good.get((self.candidate, route), 0.0), block.good.get((self.control, route), 0.0))
         self.missing.add(
             *(

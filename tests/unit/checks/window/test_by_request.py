@@ -305,6 +305,19 @@ def test_what_was_asked_for_before_a_share_was_given_is_no_part_of_it() -> None:
     assert lack(asked_later) == pytest.approx(0.78, abs=0.02)
 
 
+@pytest.mark.parametrize(("seconds", "fails"), [(10, False), (20, False), (30, False), (120, True)])
+def test_a_slot_whose_requests_hang_for_a_moment_lacks_nothing(seconds: int, fails: bool) -> None:
+    """A stall of the database caught the new slot's few threads; HAProxy passes the rest to the other one."""
+    judge = ByRequest(LIMITS, NEW, OLD, 80)
+    for look in range(1, 31):
+        new, old = (20, 980) if 0 <= 10 * look - 150 < seconds else (800, 200)
+        cells = [cell(NEW, new, {38: new}), cell(OLD, old, {38: old})]
+        judge.add(10.0 * look, 10.0, {"clients": {NEW: new, OLD: old}, "cells": cells})
+
+    (found,) = [each for each in judge.findings(True) if each.name == "missing_against_control"]
+    assert (found.verdict is Verdict.FAILED) == fails
+
+
 def cell(slot: str, answers: int, buckets: dict[int, int]) -> list[Any]:
     return [0, slot, "GET /api/notes", "2xx", answers, answers, 1, buckets]
 
