@@ -89,6 +89,12 @@ def rollback_words(rollback: Mapping[str, Any]) -> str:
     return f"A rollback of {way}, begun by {rollback['owner']} at {begun} ({why}), is not finished"
 
 
+def paused_words(paused: Mapping[str, Any]) -> str:
+    """Say who holds up the release that is under way, since when, why, and how it goes on."""
+    since = time.strftime("%H:%M:%S", time.localtime(paused["at"]))
+    return f"paused by {paused['owner']} since {since} ({one_line(paused['why'])}); go on: ./p12 resume"
+
+
 def withdrawal_words(withdrawal: Mapping[str, Any]) -> str:
     """Say which release was turned back for harm in both slots, while it is not known whose it was."""
     at = time.strftime("%H:%M:%S", time.localtime(withdrawal["at"]))

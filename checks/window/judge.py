@@ -67,9 +67,10 @@ class WindowJudge:
     "instances": {name: {"started", "deadlocks", "busy", "unjudged", "retries", "retried", "latency",
     "resident_mb", "open_files", "open_files_limit", "connections", "connections_limit"}},
     "database": a reading as in ``tripwires``, "requests": as in ``requests``,
-    "visitors": as in ``bodies``}``,
-    counters cumulative, an instance left out when it could not
-    be scraped. ``latency`` is a histogram as in ``baseline``, ``retried`` the retries by SQLSTATE.
+    "visitors": as in ``bodies``, "paused": whether somebody holds the release up}``,
+    counters cumulative, an instance left out when it could not be scraped. While it is paused the window's
+    time stands still, and only harm ends it. ``latency`` is a histogram as in ``baseline``, ``retried`` the
+    retries by SQLSTATE.
     """
 
     limits: WindowLimits
@@ -109,7 +110,8 @@ class WindowJudge:
         self._requests = Requests(self.candidate)
         self._totals: Counter[tuple[str, str]] = Counter()
         self._evidence = self._unweighed = self._dead = self._samples = self._broken_segments = 0
-        self._elapsed = self._watched = 0.0
+        self._elapsed = self._watched = self._stood_still = 0.0
+        self._is_paused = False
         self._broken: deque[str] = deque(maxlen=REASONS_KEPT)
         self._lost: list[str] = []
         self._restarted: list[str] = []
@@ -153,7 +155,9 @@ class WindowJudge:
         unread += self._database.add(sample) if self.limits.watch_database else []
         broken = [*segment.broken, *unread]
         self._elapsed += segment.elapsed
-        self._watched += 0.0 if unread else segment.seconds
+        self._is_paused = bool(sample.get("paused"))
+        self._stood_still += segment.elapsed if self._is_paused else 0.0
+        self._watched += 0.0 if unread or self._is_paused else segment.seconds
         self._dead = max(self._dead, len(segment.dead))
         self._lost += segment.lost
         self._restarted += segment.restarted
@@ -241,10 +245,17 @@ class WindowJudge:
         return name in self._signals.observed or self.limits.is_observed(name)
 
     def _verdict(self, so_far: Verdict) -> Verdict | None:
+        if self._is_paused and so_far not in (Verdict.FAILED, Verdict.HELD):
+            return None
         if so_far is not Verdict.UNKNOWN:
             return so_far
-        hopeless = bool(self._lost) and self._elapsed >= self.limits.seconds
-        return Verdict.UNKNOWN if hopeless or self._elapsed >= self.limits.max_seconds else None
+        hopeless = bool(self._lost) and self._counted >= self.limits.seconds
+        return Verdict.UNKNOWN if hopeless or self._counted >= self.limits.max_seconds else None
+
+    @property
+    def _counted(self) -> float:
+        """The window's own time: what went by while it was paused is none of it."""
+        return self._elapsed - self._stood_still
 
     def _tripwires(self) -> list[Finding]:
         deadlocks = self._totals[self.candidate, "deadlocks"]
@@ -303,7 +314,7 @@ class WindowJudge:
         if judging is None or not self._has_requests:
             return [*counted, *on_hold]
         retries = [finding for finding in counted if finding.name.startswith("retries")]
-        return [*retries, *judging.findings(self._elapsed >= self.limits.seconds), *on_hold]
+        return [*retries, *judging.findings(self._counted >= self.limits.seconds), *on_hold]
 
     def _sufficiency(self) -> list[Finding]:
         why = f" Not counted: {'; '.join(self._broken)}." if self._broken else ""

@@ -25,13 +25,15 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # These options are playbooks of their own.
 PLAYBOOKS = {
     **{"room": "room", "prune": "prune", "give_up": "restore_give_up", "drop": "restore_drop"},
-    "check": "adopt_check",
+    **{"check": "adopt_check", "steers": "steer"},
 }
 # These take locks, which are given back when they stop, whatever stopped them.
 LOCKING = (
     *("release", "deploy", "verify", "backup", "promote", "monitor"),
     *("adopt", "flags", "maintenance", "restore", "rehearse"),
 )
+# What these say to a release that is under way, which holds the lock, as a host's verb.
+STEERING = {"pause": "steer pause", "resume": "steer resume", "abort": "steer abort"}
 # What Ansible ends with after Ctrl-C.
 INTERRUPTED = 99
 INTERRUPT_SECONDS = 5
@@ -40,7 +42,7 @@ PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 # They are no variables of a playbook, but the command's own.
 OWN = (
     *("verb", "second", "inventory", "ansible", "json", "room", "prune", "give_up"),
-    *("check", "database_url_file", "today_url"),
+    *("check", "database_url_file", "today_url", "now", "verdict", "steers"),
 )
 # YAML takes these in no text, or for the end of a line.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -95,7 +97,9 @@ def _options(verb: Verb, words: list[str]) -> argparse.Namespace:
     if verb.name == "decide":
         if len(options.verdict or ()) != 1:
             raise Misspelt("A decision is one of --pass and --fail.", "./p12 decide --pass --why '…'")
-        (options.verdict,) = options.verdict
+        options.steers = f"decide {options.verdict[0]}"
+        return options
+    options.steers = STEERING.get(verb.name, "steer now" if getattr(options, "now", False) else "")
     return options
 
 
@@ -119,7 +123,7 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
         return _become(*adopt.look(options, lambda: _aside("adopt", options)))
     if verb.name == "restore" and restore_options.is_over(options):
         return restore_options.restore_over(options, lambda: _play("restore", options))
-    if options.verb in LOCKING:
+    if options.verb in LOCKING and not options.steers:
         return _play(options.verb, options)
     if verb.name == "status":
         status, _ = _wait(*_playbook("status", options))
@@ -202,8 +206,8 @@ def _wait(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, 
 def _variables(options: argparse.Namespace) -> list[str]:
     """Return the verb's options as the playbook's extra variables; its second word is ``words``."""
     given = {name: value for name, value in vars(options).items() if name not in OWN}
-    if options.second:
-        given["words"] = options.second
+    if options.steers or options.second:
+        given["words"] = options.steers or options.second
     return [
         _variable(name, "true" if value is True else value)
         for name, value in given.items()

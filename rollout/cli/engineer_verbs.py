@@ -27,6 +27,7 @@ BRANCH = option("--branch", default="", help="a branch, tag or commit (default: 
 FETCH = flag("--fetch", help="take the branch from origin, as it is there now")
 WHY = option("--why", default="", help="the reason, where a rule asks for one")
 REASON = option("--why", default="", help="the reason, for the journal")
+NEEDED = option("--why", required=True, help="the reason, for the journal")
 TARGET = choice("--target", "production", "staging", default="production")
 IDENTITY = option("--identity", type=private_key, metavar="FILE", help="opens an encrypted backup")
 MINUTES = option("--minutes", type=float, help="how long the monitor window is")
@@ -62,12 +63,16 @@ TABLE = (
     verb("backup", "back production up, proven by a restore", TARGET,
          flag("--prune", help="remove what p12_backup_keep does not keep"),
          flag("--dry-run", help="with --prune: only say what would go")),
-    verb("promote", "take the certified release to production in steps", BRANCH, FETCH, WHY),
+    verb("promote", "take the certified release to production in steps", BRANCH, FETCH, WHY,
+         flag("--now", help="end the open window as a person's decision; whoever waits for it goes on")),
     verb("monitor", "watch the last window, then mark the release good", BRANCH, FETCH, WHY, MINUTES),
+    verb("pause", "hold up the release that is under way; the guard goes on watching", NEEDED),
+    verb("resume", "let it go on", REASON),
+    verb("abort", "turn the release back that is under way, and quarantine it", NEEDED),
     verb("decide", "say how a window goes on that ended unknown",
          option("--pass", dest="verdict", action="append_const", const="pass", help="go on as if it passed"),
          option("--fail", dest="verdict", action="append_const", const="fail", help="turn traffic back"),
-         option("--why", required=True, help="the reason, for the journal")),
+         NEEDED),
     verb("restore", "list backups, restore one beside the live database, or, confirmed, over it", TARGET,
          option("--backup", default="", metavar="ID", help="without one, they are listed"), IDENTITY,
          option("--into", default="", metavar="NAME", help="the new database beside the live one"),

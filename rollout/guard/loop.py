@@ -220,6 +220,7 @@ class Guard:
             _say(f"window {window.id}: nothing can be seen: {error}")
             taken = {"at": self.clock(), "servers": {}, "instances": {}}
         taken |= self.site_signals.sampled(window.id) if self.site_signals else {}
+        taken |= {"paused": True} if self.steering.state().paused else {}
         judgement = self.judges[window.id].add(taken)
         _keep(path, samples.to_line(taken))
         if judgement.verdict is not None:

@@ -29,6 +29,7 @@ from rollout.steps.rules import (
     way_back_complaint,
 )
 from rollout.steps.window import exposed_steps
+from rollout.steps.window_wait import stand_still
 from rollout.target import certificate
 from rollout.target.state import Rollout, State
 from rollout.target.steering import Steering
@@ -224,7 +225,8 @@ def begin(
 def shift(steering: Steering, release: str, share: int | None, token: int) -> dict[str, Any]:
     """Put ``share`` % of new requests on the rollout's slot, and prove who serves.
 
-    Without a share that is the last one to be watched; what has more of them keeps it.
+    Without a share that is the last one to be watched; what has more of them keeps it. While the release is
+    paused nothing moves, and whoever asked is to ask again.
 
     :raises Refused: an earlier step has no passed window, an instance is not up in HAProxy, or the target is
         read-only.
@@ -242,14 +244,17 @@ def shift(steering: Steering, release: str, share: int | None, token: int) -> di
         _refuse_share(steering, state, rollout, share)
         if steering.balancer.holds(_shares(rollout, share)):
             return {"changed": False, "say": f"{steering.target.name}: {share} % already on {release}"}
-    return {"changed": True, "say": _move(steering, rollout, share, token)}
+    said = _move(steering, rollout, share, token)
+    return {"changed": True, "say": said} if said else stand_still(steering, token)
 
 
 def _move(steering: Steering, rollout: Rollout, share: int, token: int) -> str:
-    """Give a release's slot a share of new requests, prove who serves, and say it."""
+    """Give a release's slot a share of new requests, prove who serves, and say it; "" while it is paused."""
     await_up(steering, rollout.slot)  # between changes, so that a rollback never waits for it
     with steering.change(token) as owner:
         state, shares = steering.state(), _shares(rollout, share)
+        if state.paused:
+            return ""
         steering.balancer.shift(shares)
         steering.journal.append(owner, "traffic.shifted", shares=shares, release=rollout.release)
     proven, dead = prove_serving(steering, rollout.slot, rollout.release)
@@ -276,6 +281,8 @@ def finish(steering: Steering, release: str, token: int) -> dict[str, Any]:
         rollout = _finishing(steering, state, release)
         is_due = not rollout.ended and not steering.balancer.holds(_shares(rollout, FULL_SHARE))
     said = [_move(steering, rollout, FULL_SHARE, token)] if is_due else []
+    if "" in said or steering.state().paused:
+        return stand_still(steering, token)
     with steering.change(token) as owner:
         state = steering.state()
         rollout = _finishing(steering, state, release)

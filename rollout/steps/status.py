@@ -85,6 +85,7 @@ def status(steering: Steering) -> dict[str, Any]:
         "rollback": dict(state.rollback) if state.rollback else None,
         "troubled": dict(state.troubled) if state.troubled else None,
         "can_turn_back": state.can_turn_back,
+        "paused": dict(state.paused) if state.paused else None,
         "withdrawal": dict(state.withdrawal) if state.withdrawal else None,
         "lock": asdict(holder) if holder.holds(time.time()) else None,
         "window": asdict(state.open_window) if state.open_window else None,

@@ -6,7 +6,15 @@ from typing import Any
 
 from rollout.target import pem
 from rollout.target.target import TODAY
-from rollout.text import command_hint, one_line, restore_words, rollback_words, unread_words, withdrawal_words
+from rollout.text import (
+    command_hint,
+    one_line,
+    paused_words,
+    restore_words,
+    rollback_words,
+    unread_words,
+    withdrawal_words,
+)
 
 GUARD_SILENT_SECONDS = 15.0
 MARKS = {"passed": "✓", "failed": "✗", "held": "!", "unknown": "?"}
@@ -76,8 +84,10 @@ def _certificate(front: Mapping[str, Any] | None) -> list[str]:
 
 
 def _turning_back(answer: Mapping[str, Any]) -> list[str]:
-    """A rollback that is not finished, and a release whose harm is watched to go away with it."""
+    """Who holds the release up, a rollback that is not finished, and a release whose harm is watched."""
     lines = []
+    if paused := answer.get("paused"):
+        lines.append(f"  steered     {paused_words(paused)}")
     if answer.get("rollback"):
         words = rollback_words(answer["rollback"])
         lines.append(f"  rollback    {words}: the guard goes on with it, or ./p12 rollback")

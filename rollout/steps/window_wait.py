@@ -19,11 +19,13 @@ from rollout.target.lock import Holder
 from rollout.target.state import TURNED_BACK, UNDECIDED, State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import requests_per_minute
-from rollout.text import one_line, withdrawal_words
+from rollout.text import one_line, paused_words, withdrawal_words
 
 LOOK_SECONDS = 0.5
 # How a window stands is said at most so many times in its length, and not more often than this.
 TELL_TIMES, TELL_SECONDS = 10, 30.0
+# What is paused is said so soon, and then the same words no more.
+STAND_SECONDS = 5.0
 
 
 def announce_window(
@@ -43,10 +45,16 @@ def announce_window(
     words = f"{window.share} % on {window.release}: window of {_length(window.limits['seconds'])}"
     traffic = requests_per_minute(steering.target)
     costs = exposure.cost(WindowLimits(**window.limits), traffic, window.share)
+    paused = steering.state().paused
+    standing = paused_words(paused) if paused else ""
     return {
         "changed": window.id not in before,
         **answer,
-        "say": [f"{steering.target.name}: {said}" for said in (f"{words}: {window.claim}", costs) if said],
+        "say": [
+            f"{steering.target.name}: {said}"
+            for said in (f"{words}: {window.claim}", costs, standing)
+            if said
+        ],
     }
 
 
@@ -123,6 +131,7 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
     driver = _driver(steering.lock.holder())
     length = find_window(steering.state(), id).limits["seconds"]
     tell_at = time.monotonic() + max(TELL_SECONDS, length / TELL_TIMES)
+    paused = steering.state().paused
     while True:
         lost: Refused | None = None
         try:
@@ -144,11 +153,28 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
         elif lost:
             raise lost
         _require_guard(steering)
-        if driver and not driver.is_running():
-            raise Refused("Who took the lock is gone, so nobody waits; the guard goes on watching.")
-        if time.monotonic() >= tell_at:
+        _require_driver(driver)
+        if time.monotonic() >= tell_at or state.paused != paused:
             return {"verdict": "", "say": _standing(steering, state, window)}
         time.sleep(LOOK_SECONDS)
+
+
+def stand_still(steering: Steering, token: int) -> dict[str, Any]:
+    """Hold up whoever is about to begin a step while the release is paused; then it is to ask again."""
+    driver, until = _driver(steering.lock.holder()), time.monotonic() + STAND_SECONDS
+    said = paused = steering.state().paused
+    while paused and time.monotonic() < until:
+        steering.renew(token)
+        _require_driver(driver)
+        time.sleep(LOOK_SECONDS)
+        paused = steering.state().paused
+    words = paused_words(said) if said else "goes on"
+    return {"changed": False, "is_paused": True, "say": f"{steering.target.name}: {words}"}
+
+
+def _require_driver(driver: psutil.Process | None) -> None:
+    if driver and not driver.is_running():
+        raise Refused("Who took the lock is gone, so nobody waits; the guard goes on watching.")
 
 
 def _driver(holder: Holder) -> psutil.Process | None:
@@ -167,6 +193,8 @@ def _driver(holder: Holder) -> psutil.Process | None:
 def _standing(steering: Steering, state: State, window: Window) -> str:
     if state.withdrawal:
         return f"{steering.target.name}: {withdrawal_words(state.withdrawal)}"
+    if state.paused:
+        return f"{steering.target.name}: {paused_words(state.paused)}"
     beat = read_json(steering.target.steering / "guard.json") or {}
     standing = beat.get("standing") if beat.get("window") == window.id else None
     known = standing or {

@@ -99,7 +99,7 @@ def _finished(state: State, entry: Entry) -> State:
     release = entry.data["release"]
     ended = replace(state.rollout, ended="finished", ended_at=entry.at) if state.rollout else None
     good = (*(each for each in state.good if each != release), release)[-GOOD_KEPT:]
-    return replace(state, rollout=ended, good=good, damaged="")
+    return replace(state, rollout=ended, good=good, damaged="", paused=None)
 
 
 def _backed_up(state: State, entry: Entry) -> State:
@@ -118,6 +118,14 @@ def _certified(state: State, entry: Entry) -> State:
 
 def _checked(state: State, entry: Entry) -> State:
     return _judged(state, entry, entry.data["check"], entry.data["summary"], entry.data["verdict"])
+
+
+def _paused(state: State, entry: Entry) -> State:
+    return replace(state, paused={"owner": entry.owner, "why": entry.data["why"], "at": entry.at})
+
+
+def _resumed(state: State, _: Entry) -> State:
+    return replace(state, paused=None)
 
 
 def _shifted(state: State, entry: Entry) -> State:
@@ -148,7 +156,7 @@ def _rollback_begun(state: State, entry: Entry) -> State:
 
 def _rolled_back(state: State, entry: Entry) -> State:
     data = entry.data
-    state = replace(state, rollback=None)
+    state = replace(state, rollback=None, paused=None)
     rollout = state.rollout
     if rollout is None or rollout.release != data["release"]:
         return state
@@ -261,6 +269,8 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "rolled_back": _rolled_back,
     "withdrawal.judged": _withdrawal_judged,
     "release.troubled": _troubled,
+    "release.paused": _paused,
+    "release.resumed": _resumed,
     "finished": _finished,
     "backup.verified": _backed_up,
     "way_back.judged": _way_back_judged,

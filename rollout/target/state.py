@@ -89,7 +89,8 @@ class State:
     ``damaged`` is the journal before this one, where that could not be read; ``withdrawal`` is the newest
     release that was turned back for harm that may be somebody else's, until it is known whose it was, and
     ``withdrawn`` how likely each release's harm was somebody else's, each time it went away;
-    ``troubled`` says of a release that was good what was found since.
+    ``troubled`` says of a release that was good what was found since; ``paused`` who holds up the release
+    that is under way, since when and why.
     """
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
@@ -111,6 +112,7 @@ class State:
     withdrawal: Mapping[str, Any] | None = None
     withdrawn: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     troubled: Mapping[str, Any] | None = None
+    paused: Mapping[str, Any] | None = None
 
     @property
     def open_window(self) -> Window | None:

@@ -1,6 +1,7 @@
 """What an engineer's shell has set decides nothing; what is closed keeps nobody from rolling back."""
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -32,8 +33,16 @@ CONFUSED = {
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        (["rollback"], ["rollback", "--owner=ann", "--why="]),
-        (["flags", "off"], ["flags", "off", "--owner=ann"]),
+        (["rollback"], ["rollback", f"--owner=ann@{socket.gethostname()}", "--why="]),
+        (
+            ["pause", "--why=a while"],
+            ["steer", "pause", f"--owner=ann@{socket.gethostname()}", "--why=a while"],
+        ),
+        (
+            ["promote", "--now", "--why=urgent"],
+            ["steer", "now", f"--owner=ann@{socket.gethostname()}", "--why=urgent"],
+        ),
+        (["flags", "off"], ["flags", "off", f"--owner=ann@{socket.gethostname()}"]),
     ],
     ids=" ".join,
 )

@@ -1,5 +1,7 @@
 """Text that people type, from the command line through the real playbooks to a host: data all the way."""
 
+import socket
+
 from tests.integration.rollout.cli.recorded import Host
 
 SHARP = """it's "slow" {{ $labels.instance }} {{ 7*7 }} {% if x %} {# y #} !unsafe @/etc/passwd --why=--help
@@ -13,7 +15,12 @@ def test_a_reason_and_a_name_reach_the_host_as_they_are_and_run_nothing(host: Ho
     done = host.p12("rollback", given=["--why", why], USER="ann {{ 7*7 }}")
 
     assert done.returncode == 0, done.stderr
-    assert host.called() == ["production", "rollback", "--owner=ann {{ 7*7 }}", f"--why={why}"]
+    assert host.called() == [
+        "production",
+        "rollback",
+        f"--owner=ann {{{{ 7*7 }}}}@{socket.gethostname()}",
+        f"--why={why}",
+    ]
     assert not probe.exists()
 
 
@@ -30,7 +37,14 @@ def test_names_are_no_options_of_the_host(host: Host) -> None:
     done = host.p12("flags", "off", "--slot=blue", given=names, USER="ann")
 
     assert done.returncode == 0, done.stderr
-    assert host.called() == ["production", "flags", "off", "--owner=ann", "--slot=blue", *names]
+    assert host.called() == [
+        "production",
+        "flags",
+        "off",
+        f"--owner=ann@{socket.gethostname()}",
+        "--slot=blue",
+        *names,
+    ]
 
 
 def test_a_branch_is_looked_for_under_exactly_its_name(host: Host) -> None:

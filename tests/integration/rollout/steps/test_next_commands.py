@@ -19,7 +19,7 @@ import pytest
 from rollout.cli.engineer_verbs import VERBS
 from rollout.cli.verb_table import find, parse
 from rollout.errors import RolloutError, Unproven
-from rollout.steps import flags, maintenance, restore, rollback, rollout, status, window_wait
+from rollout.steps import flags, in_flight, maintenance, restore, rollback, rollout, status, window_wait
 from rollout.steps import lock as lock_steps
 from rollout.steps.window import allow
 from rollout.target.steering import Steering
@@ -241,7 +241,22 @@ class Engineer:
             at.shift(release, 100)
             return self.watched(release, why)
 
-    do_promote = do_deploy = do_release
+    do_deploy = do_release
+
+    def do_promote(self, now: bool = False, why: str = "", **options: Any) -> str:
+        if not now:
+            return self.do_release(why=why, **options)
+        in_flight.promote_now(self.at.steering, "ann@desk", why)
+        return ""
+
+    def do_pause(self, why: str, **_: Any) -> None:
+        in_flight.pause(self.at.steering, "ann@desk", why)
+
+    def do_resume(self, why: str, **_: Any) -> None:
+        in_flight.resume(self.at.steering, "ann@desk", why)
+
+    def do_abort(self, why: str, **_: Any) -> None:
+        in_flight.abort(self.at.steering, "ann@desk", why)
 
     def do_monitor(self, branch: str = "", why: str = "", **_: Any) -> str:
         with self.locked():
@@ -300,7 +315,8 @@ TYPED = [
     f"monitor --branch {NEW}", "rollback", "rollback --flags-only", "decide --pass --why sure",
     "decide --fail --why unsure", "flags", "flags set P12_ENABLE_VIEW_QUEUE=1", "flags off",
     "lock break --why gone", "maintenance on", "maintenance off", "restore --backup b1 --over",
-    "restore --backup b2 --over", "restore --give-up", "status",
+    "restore --backup b2 --over", "restore --give-up", "status", "pause --why lunch", "resume",
+    "promote --now --why urgent", "abort --why wrong",
 ]  # fmt: skip
 
 

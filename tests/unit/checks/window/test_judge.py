@@ -84,6 +84,16 @@ def test_a_clean_window_passes_at_its_end_and_not_before() -> None:
     assert held(samples).verdict is Verdict.PASSED
 
 
+def test_the_time_of_a_pause_is_none_of_the_windows_and_only_harm_ends_it() -> None:
+    seconds = int(LIMITS.max_seconds) + 60
+    samples = [{**each, "paused": n > 10} for n, each in enumerate(window(seconds))]
+    bad = [{**each, "paused": True} for each in window(errors=5)]
+
+    assert held(samples).verdict is None
+    assert held(samples).watched_seconds == 50
+    assert held(bad).verdict is Verdict.FAILED
+
+
 def test_a_clean_window_without_a_control_passes_against_the_slo() -> None:
     assert held(window(control=False), control=None).verdict is Verdict.PASSED
 
