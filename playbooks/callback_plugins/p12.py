@@ -18,6 +18,10 @@ options:
     env: [{name: P12_OUTPUT}]
     default: text
     choices: [text, json]
+  p12_status_file:
+    description: where the exit status goes that says what stopped; Ansible has one for all that fails.
+    env: [{name: P12_STATUS_FILE}]
+    default: ""
 """
 
 import json
@@ -26,6 +30,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,9 @@ from rollout.cli.site import on_site, site_name
 
 # What a terminal obeys instead of showing it; text that people and tools gave us has no say there.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What stopped first says least: that something was turned back, or is for a person, is said before all else.
+STATUSES = (3, 4, 1, 2, 5)
+UNREACHABLE_STATUS, CRASH_STATUS, REFUSED_STATUS = 4, 1, 5
 QUIET = (
     "v2_playbook_on_task_start",
     "v2_playbook_on_handler_task_start",
@@ -65,6 +73,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         self.started = time.monotonic()
         self.said: set[str] = set()
         self.stopped: set[str] = set()
+        self.statuses: set[int] = set()
         self.answers: dict[str, Any] = {}
 
     @property
@@ -98,12 +107,15 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._show_failure(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            self.statuses.add(_status(result))
         if self.plain:
             super().v2_runner_on_failed(result, ignore_errors)
         elif not ignore_errors and "results" not in result.result:
             self._show_failure(result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
+        self.statuses.add(UNREACHABLE_STATUS)
         if self.plain:
             super().v2_runner_on_unreachable(result)
         else:
@@ -111,6 +123,9 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._stop(f"{result.host.get_name()} cannot be reached: {reason}", C.COLOR_UNREACHABLE)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self.statuses and (path := self.get_option("p12_status_file")):
+            with suppress(OSError):
+                Path(path).write_text(str(min(self.statuses, key=STATUSES.index)))
         if self.plain:
             super().v2_playbook_on_stats(stats)
         elif self.get_option("p12_output") == "json":
@@ -177,6 +192,14 @@ for _name in QUIET:
 def _own_words(outcome: Mapping[str, Any]) -> str:
     parts = [str(outcome.get(name, "")).strip() for name in ("msg", "stderr", "stdout")]
     return "\n".join(part for part in parts if part)[-1500:] or "no reason given"
+
+
+def _status(result: Any) -> int:
+    """What a failed task says to a shell: its answer's own word, else whether a rule said no."""
+    told = [_answer(each).get("status") for each in (result.result, *result.result.get("results", ()))]
+    known = [status for status in told if status in STATUSES]
+    is_rule = str(result.task.action).rpartition(".")[2] == "assert"
+    return min(known, key=STATUSES.index, default=REFUSED_STATUS if is_rule else CRASH_STATUS)
 
 
 def _no_kit(result: Any) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         answer = {"changed": False, **_answer(options)}
     except RolloutError as error:
-        print(json.dumps({"error": str(error), "hint": error.hint}))
+        print(json.dumps({"error": str(error), "hint": error.hint, "status": error.status}))
         return 1
     print(json.dumps(answer))
     return 0

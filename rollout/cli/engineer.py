@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,16 @@ from rollout.cli import restore_options, session
 from rollout.cli.controller_environment import for_ansible
 from rollout.cli.engineer_verbs import VERBS, Verb
 from rollout.cli.site import LOCAL, on_site
-from rollout.cli.verb_table import HELP, OUTAGE_STATUS, USAGE_STATUS, Misspelt, find, parse, usage
+from rollout.cli.verb_table import (
+    CRASH_STATUS,
+    HELP,
+    OUTAGE_STATUS,
+    USAGE_STATUS,
+    Misspelt,
+    find,
+    parse,
+    usage,
+)
 from rollout.errors import RolloutError
 from rollout.text import aimed, did_you_mean
 
@@ -34,8 +44,8 @@ LOCKING = (
 )
 # What these say to a release that is under way, which holds the lock, as a host's verb.
 STEERING = {"pause": "steer pause", "resume": "steer resume", "abort": "steer abort"}
-# What Ansible ends with after Ctrl-C.
-INTERRUPTED = 99
+# What Ansible ends with after Ctrl-C, and what we do.
+ANSIBLE_INTERRUPTED, INTERRUPTED = 99, 130
 INTERRUPT_SECONDS = 5
 # What else would end us ends what we run, which then has its end.
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
@@ -78,17 +88,15 @@ def main(arguments: list[str]) -> int:
             aim = aimed(error.hint, getattr(options, "target", "production"))
             error.hint = aim if isinstance(error, Misspelt) else on_site(aim, options.inventory)
             raise
-    except Misspelt as error:
-        return _stopped(error, USAGE_STATUS)
     except RolloutError as error:
-        return _stopped(error, 1)
+        return _stopped(error)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
-def _stopped(error: RolloutError, status: int) -> int:
+def _stopped(error: RolloutError) -> int:
     sys.stderr.write(f"{error}\n" + (f"next     {error.hint}\n" if error.hint else ""))
-    return status
+    return error.status
 
 
 def _options(verb: Verb, words: list[str]) -> argparse.Namespace:
@@ -127,8 +135,8 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
         return _play(options.verb, options)
     if verb.name == "status":
         status, _ = _wait(*_playbook("status", options))
-        return OUTAGE_STATUS if status == USAGE_STATUS else status  # Ansible has one for whatever stopped
-    return _become(*_playbook(options.verb, options))
+        return OUTAGE_STATUS if status == CRASH_STATUS else status  # production could not be asked
+    return _wait(*_playbook(options.verb, options))[0]
 
 
 def _play(verb: str, options: argparse.Namespace) -> int:
@@ -169,9 +177,11 @@ def _playbook(verb: str, options: argparse.Namespace) -> tuple[list[str], dict[s
     else:
         shown = os.path.relpath(inventory) if Path.cwd() == CHECKOUT else str(inventory)
         line = ["ansible-playbook", "-i", shown, f"playbooks/{verb}.yml", *extra, *options.ansible]
-        with contextlib.suppress(OSError):  # nobody may read it, and what was asked for is done all the same
+        try:
             sys.stderr.write(f"$ {shlex.join(line)}\n")
             sys.stderr.flush()
+        except OSError:  # nobody may read it, and what was asked for is done all the same
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     playbook = str(CHECKOUT / "playbooks" / f"{verb}.yml")
     command = [sys.executable, "-P", "-m", "ansible.cli.playbook", "-i", str(inventory), playbook]
     return [*command, *extra, *options.ansible], environment
@@ -185,9 +195,31 @@ def _become(command: Sequence[str], environment: Mapping[str, str]) -> int:
 def _wait(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
     """Run a program to its end; return its status, and which session it was.
 
-    Ctrl-C reaches it directly, and where it did not it is ended; other signals to end are passed on.
+    Ctrl-C reaches it directly, and where it did not it is ended; other signals to end are passed on. The
+    status is the one that what stopped has said, see ``rollout.errors``.
     """
-    running = subprocess.Popen(command, env=environment)
+    with contextlib.ExitStack() as stack:
+        told: Path | None = None
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from rolling back
+            told = Path(stack.enter_context(tempfile.TemporaryDirectory()), "status")
+        running = subprocess.Popen(command, env={**environment, "P12_STATUS_FILE": str(told or "")})
+        ended, named = _ended(running)
+        return _status(ended, told), named
+
+
+def _status(ended: int, told: Path | None) -> int:
+    """What we end with where Ansible has ended so; it has one status for whatever stopped."""
+    if ended < 0:
+        return 128 - ended
+    if ended in (0, INTERRUPTED, ANSIBLE_INTERRUPTED):
+        return INTERRUPTED if ended else 0
+    try:
+        return int(told.read_text()) if told else CRASH_STATUS
+    except (OSError, ValueError):
+        return CRASH_STATUS
+
+
+def _ended(running: subprocess.Popen[bytes]) -> tuple[int, str]:
     for number in PASSED_ON:
         signal.signal(number, lambda *_: running.terminate())
     named = session.name_of(running.pid)

@@ -21,6 +21,7 @@ from rollout.text import aimed
 def main(arguments: Sequence[str]) -> int:
     """Run one verb and print its JSON answer; 1 with ``error`` and ``hint`` when it was refused or failed.
 
+    ``status`` beside them is what the engineer's command ends with.
     A verb that runs until it is stopped has an exit status instead of an answer.
     """
     target, *words = arguments or HELP
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         verb, rest = find(VERBS, words, "p12 host")
     except RolloutError as error:
-        return _print({"error": str(error), "hint": error.hint}, USAGE_STATUS)
+        return _print({"error": str(error), "hint": error.hint, "status": error.status}, USAGE_STATUS)
     options = vars(parse(f"p12 host {target} {verb.name}", verb.help, (*verb.options, *EVERYWHERE), rest))
     try:
         root = root_directory()
@@ -40,10 +41,10 @@ def main(arguments: Sequence[str]) -> int:
             become_owner(root / target)
         answer = verb.run(Target.load(target, root), options)
     except RolloutError as error:
-        return _print({"error": str(error), "hint": aimed(error.hint, target)}, 1)
+        return _print({"error": str(error), "hint": aimed(error.hint, target), "status": error.status}, 1)
     except Exception as error:  # whatever it is, the playbook gets an answer and no stack trace
         reason = f"{type(error).__name__}: {error}"
-        return _print({"error": f"{target}: {verb.name}: {reason}", "hint": ""}, 1)
+        return _print({"error": f"{target}: {verb.name}: {reason}", "hint": "", "status": 1}, 1)
     if isinstance(answer, int):
         return answer
     shown = dict(answer or {})
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         if said := shown.get(name):
             is_text = isinstance(said, str)
             shown[name] = aimed(said, target) if is_text else [aimed(line, target) for line in said]
-    return _print(shown, OUTAGE_STATUS if "error" in shown else 0)
+    return _print(shown | {"status": OUTAGE_STATUS}, OUTAGE_STATUS) if "error" in shown else _print(shown, 0)
 
 
 def _print(answer: Mapping[str, Any], code: int) -> int:

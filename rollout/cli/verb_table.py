@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 from rollout.errors import Refused
 from rollout.text import did_you_mean
 
-USAGE_STATUS = 2
+CRASH_STATUS, USAGE_STATUS = 1, 2
 # Of an answer that says that what it is about does not serve.
 OUTAGE_STATUS = 3
 HELP = ("-h", "--help")
@@ -23,6 +23,8 @@ Row = TypeVar("Row")
 
 class Misspelt(Refused):
     """What was typed is none of what is accepted; nothing was done."""
+
+    status = USAGE_STATUS
 
 
 def option(name: str, **settings: Any) -> Option:

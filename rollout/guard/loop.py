@@ -44,6 +44,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.state import TURNED_BACK, State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import Target, heartbeat, requests_per_minute
+from rollout.text import one_line
 
 OWNER = "guard"
 RATE_SECONDS = 60.0
@@ -143,7 +144,8 @@ class Guard:
         self.undisturbed = minutes.serves_undisturbed(self.steering, state)
         window = state.open_window
         if window is not None and state.rollout and state.rollout.ended:
-            summary = f"the rollout was {state.rollout.ended} meanwhile"
+            why = state.quarantined.get(window.release, "")
+            summary = f"the rollout was {state.rollout.ended} meanwhile{why and ': '}{one_line(why)}"
             self.journal_verdict({"id": window.id, "verdict": Verdict.UNKNOWN, "summary": summary})
         elif window is not None:
             self.watch(window)

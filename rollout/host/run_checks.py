@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rollout.errors import Refused, RolloutError
+from rollout.errors import Failed, Refused, RolloutError, Undecided
 from rollout.host.programs import environment, last_words
 from rollout.target.dsn import MONITOR, console_url, database_url
 from rollout.target.instances import ask
@@ -103,9 +103,9 @@ def as_rollout_error(target: Target, what: str) -> Iterator[None]:
         yield
     except NotProven as error:
         listed = "; ".join(str(f) for f in error.findings if f.verdict != "passed")
-        raise RolloutError(f"{target.name}: {what}: not proven: {error} {listed}") from error
+        raise Failed(f"{target.name}: {what}: not proven: {error} {listed}") from error
     except (CannotMeasure, Misused) as error:
-        raise RolloutError(f"{target.name}: {what}: {error}") from error
+        raise Undecided(f"{target.name}: {what}: {error}") from error
 
 
 def _check(target: Target, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -98,7 +98,7 @@ def abort(steering: Steering, owner: str, why: str) -> dict[str, Any]:
     _require_why(why, "abort")
     state = steering.state_in_need(owner, [])
     if state.rollback or (state.rollout and not state.rollout.ended):
-        return roll_back(steering, owner, f"aborted: {one_line(why)}")
+        return roll_back(steering, owner, f"aborted by {owner}: {one_line(why)}")
     release = _under_way(steering, state)
     done = lock.break_(steering, owner, f"aborted: {why}")
     return {**done, "say": f"{steering.target.name}: {release} is stopped before it changed what serves"}

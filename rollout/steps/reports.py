@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rollout.errors import Refused
+from rollout.errors import Failed, Refused, Undecided
 from rollout.files import read_json, write_bytes, write_json
 from rollout.target import certificate
 from rollout.target.steering import Steering
@@ -28,7 +28,7 @@ def record(steering: Steering, kind: str, report: Mapping[str, Any], token: int)
         if kind == "backup":
             missing = [name for name in ("id", "summary") if not report.get(name)]
             if missing or report.get("verdict") != "passed":
-                raise Refused(
+                raise Failed(
                     f"This is no verified backup: {missing or report.get('verdict')}.", "./p12 backup"
                 )
             kept = {name: report[name] for name in OF_A_BACKUP if name in report}
@@ -117,7 +117,8 @@ def _require_passed(report: Mapping[str, Any] | None, release: str, path: Path) 
     if report is None or report.get("inputs", {}).get("release") != release:
         raise Refused(f"No burst of {release} is on record.", f"./p12 verify --branch {release}")
     if report.get("verdict") != "passed":
-        raise Refused(report["summary"], f"All of it: {path}. Once it is mended: the same command again")
+        stopped = Undecided if report.get("verdict") == "unknown" else Failed
+        raise stopped(report["summary"], f"All of it: {path}. Once it is mended: the same command again")
 
 
 def certificate_of(steering: Steering, release: str, sha256: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rollout.errors import Refused
+from rollout.errors import Failed, Refused
 from rollout.target import certificate
 from rollout.target.state import UNDECIDED, Rollout, State
 from rollout.target.steering import Steering
@@ -83,7 +83,7 @@ def refuse_unadmitted(steering: Steering, state: State, release: str, sha256: st
     proof = way_back_of(state, release, sha256)
     complaint = way_back_complaint(steering, state, release, sha256)
     if complaint and proof and proof["verdict"] == "failed":
-        raise Refused(complaint, "The release before must run on what its migrations leave: mend them.")
+        raise Failed(complaint, "The release before must run on what its migrations leave: mend them.")
     if complaint and not why:
         raise Refused(
             complaint,

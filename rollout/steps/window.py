@@ -18,7 +18,7 @@ from checks.window.detectable import claim
 from checks.window.limits import WindowLimits
 from checks.window.metrics import scrape
 from checks.window.samples import Question, samples_in
-from rollout.errors import Refused
+from rollout.errors import Failed, Refused
 from rollout.files import read_json
 from rollout.steps.rules import (
     is_admitting,
@@ -52,7 +52,7 @@ def open_window(
             raise Refused("No rollout has traffic, so there is nothing to watch.", "./p12 status")
         refuse_half_turned_back(state)
         if failed := state.failed_window:
-            raise Refused(
+            raise Failed(
                 f"Window {failed.id} of {rollout.release} failed: {failed.summary}.",
                 turn_back_hint(
                     state, "The guard goes on trying to turn traffic back; or: ", no_way_back_hint(state)

@@ -9,7 +9,7 @@ import psutil
 
 from checks.window import exposure
 from checks.window.limits import WindowLimits
-from rollout.errors import Refused, RolloutError
+from rollout.errors import Failed, Refused, Undecided, Unproven
 from rollout.files import read_json
 from rollout.steps.rollback import roll_back
 from rollout.steps.rules import DECIDE, no_way_back_hint, turn_back_hint
@@ -125,8 +125,9 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
 
     The verdict is empty while the window is open: then whoever waits is to ask again.
 
-    :raises Refused: it failed, is unknown, the lock was lost, or whoever took it is gone.
-    :raises RolloutError: the guard is not watching.
+    :raises Failed: it failed, or the release was turned back meanwhile.
+    :raises Undecided: it is unknown, the lock was lost, or whoever took it is gone.
+    :raises Unproven: the guard is not watching.
     """
     driver = _driver(steering.lock.holder())
     length = find_window(steering.state(), id).limits["seconds"]
@@ -149,7 +150,8 @@ def wait(steering: Steering, id: str, token: int) -> dict[str, Any]:
             if not (state.withdrawal and state.withdrawal["window"] == id):
                 above = beyond_tolerable(steering, window)
                 words = _words(steering, window) + _whose(state, window)
-                raise Refused(words, _next(state, window, above))
+                is_over = state.failed_window is not None or (state.rollout and state.rollout.ended)
+                raise (Failed if is_over else Undecided)(words, _next(state, window, above))
         elif lost:
             raise lost
         _require_guard(steering)
@@ -174,7 +176,7 @@ def stand_still(steering: Steering, token: int) -> dict[str, Any]:
 
 def _require_driver(driver: psutil.Process | None) -> None:
     if driver and not driver.is_running():
-        raise Refused("Who took the lock is gone, so nobody waits; the guard goes on watching.")
+        raise Undecided("Who took the lock is gone, so nobody waits; the guard goes on watching.")
 
 
 def _driver(holder: Holder) -> psutil.Process | None:
@@ -253,6 +255,6 @@ def _next(state: State, window: Window, above: str = "") -> str:
 def _require_guard(steering: Steering) -> None:
     trouble = guard_trouble(read_json(steering.target.steering / "guard.json"))
     if trouble:
-        raise RolloutError(
+        raise Unproven(
             f"{steering.target.name}: the guard {trouble}, so nobody judges.", "Start it: ./p12 provision"
         )

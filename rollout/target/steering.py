@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rollout.errors import Refused
+from rollout.errors import Failed, Refused, Undecided
 from rollout.files import file_lock
 from rollout.target.haproxy import Balancer
 from rollout.target.history import History
@@ -101,6 +101,7 @@ class Steering:
         """Show that the lock's holder is alive, and will be for ``seconds`` if that is longer than usual.
 
         :raises Refused: it lost the lock; says to whom and when, what is true now, and how to go on.
+            ``Failed`` where that was a rollback.
         """
         try:
             return self.lock.renew(token, seconds)
@@ -114,7 +115,10 @@ class Steering:
                     words.append(f"{release} was rolled back: {why}.")
                     again = f"./p12 release --branch {release} --why '…'"
                     hint = f"./p12 status; to release it all the same: {again}"
-            raise Refused(" ".join(words), hint) from error
+            # Who turns traffic back, the guard or a person, takes the lock away first.
+            lost = self.lock.holder()
+            is_back = not lost.owner and lost.session.startswith("rollback: ")
+            raise (Failed if is_back else Undecided)(" ".join(words), hint) from error
 
 
 def _generation(answer: Reply) -> int:

@@ -268,11 +268,11 @@ def test_an_abort_turns_traffic_back_quarantines_and_ends_the_waiting(stepping: 
 
         code, answer = stepping.host("steer", "abort", f"--owner={ANN}", "--why=wrong release")
 
-        with pytest.raises(Refused, match=f"by rollback: to {ANN}.*aborted: wrong release"):
+        with pytest.raises(Refused, match=f"by rollback: to {ANN}.*aborted by ann@laptop: wrong release"):
             waits.result(5)
     state = stepping.steering.state()
     assert (code, "back on" in answer["say"]) == (0, True)
-    assert state.quarantined == {NEW: "aborted: wrong release"}
+    assert state.quarantined == {NEW: "aborted by ann@laptop: wrong release"}
     assert (state.paused, stepping.steering.balancer.shares()) == (None, {"blue": 100, "green": 0})
     with pytest.raises(Refused, match=f"{NEW} was rolled back"):
         abort(stepping.steering, ANN, "wrong release")
@@ -302,7 +302,7 @@ def test_an_abort_that_was_killed_is_finished_by_the_same_command(
     abort(stepping.steering, ANN, "wrong release")
 
     assert stepping.steering.balancer.shares() == {"blue": 100, "green": 0}
-    assert stepping.steering.state().quarantined == {NEW: "aborted: wrong release"}
+    assert stepping.steering.state().quarantined == {NEW: "aborted by ann@laptop: wrong release"}
 
 
 def test_a_pause_outlives_who_was_waiting(stepping: Steered) -> None:

@@ -106,7 +106,7 @@ def test_the_end_of_the_input_at_the_question_is_a_refusal() -> None:
 def test_an_option_that_would_be_ignored_is_refused_with_what_is_accepted(
     capsys: pytest.CaptureFixture[str], words: str, said: str
 ) -> None:
-    assert engineer.main(["restore", *words.split()]) == 1
+    assert engineer.main(["restore", *words.split()]) == 5
 
     refused = capsys.readouterr().err
     assert f"{said}" in refused
