@@ -53,6 +53,13 @@ def resolve(checkout: Path, branch: str, fetch: bool = False) -> Commit:
     return Commit(commit, shown, "" if branch else _dirty(checkout))
 
 
+def names_of(checkout: Path, commit: str) -> list[str]:
+    """Return every branch and tag that a commit is on, as ``main``, ``origin/main`` or ``v1``."""
+    names = ("refs/heads", "refs/remotes", "refs/tags")
+    words = ("for-each-ref", "--format=%(refname:lstrip=2)", f"--contains={commit}", *names)
+    return git.run(checkout, *words).stdout.split()
+
+
 def _fetched(checkout: Path, branch: str) -> Commit:
     if not branch:
         raise Refused("--fetch needs a branch to fetch.", "./p12 release --fetch --branch NAME")

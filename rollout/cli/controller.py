@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from rollout.build import artifact, cache, kit
-from rollout.build.commit import Commit, resolve
+from rollout.build.commit import Commit, names_of, resolve
 from rollout.build.tarball import Platform
 from rollout.cli import session
-from rollout.errors import RolloutError
+from rollout.errors import Refused, RolloutError
+from rollout.target import approval
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rollout.cli.controller")
-    parser.add_argument("question", choices=("resolve", "build", "kit", "room", "session"))
+    parser.add_argument("question", choices=("resolve", "build", "kit", "room", "session", "approve"))
     parser.add_argument("--branch", default="")
     parser.add_argument("--fetch", action="store_true", help="take the branch from origin")
     parser.add_argument("--cache", type=Path, default=CHECKOUT / ".p12" / "cache")
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--seen", default="")
     parser.add_argument("--name-only", action="store_true")
+    parser.add_argument("--key", default="", help="of whoever approves")
     options = parser.parse_args(arguments)
     try:
         answer = {"changed": False, **_answer(options)}
@@ -44,7 +46,10 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
             found = resolve(CHECKOUT, options.branch, options.fetch)
             said = f"release {found.release} from {found.named}"
             return {
-                "document": {"release": found.release, "commit": found.commit, "branch": found.named},
+                "document": {
+                    **{"release": found.release, "commit": found.commit, "branch": found.named},
+                    "branches": names_of(CHECKOUT, found.commit),
+                },
                 "say": f"{said} ({found.warning})" if found.warning else said,
             }
         case "build":
@@ -64,6 +69,12 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
             path, name, changed = kit.build(CHECKOUT, options.cache, platform)
             cache.prune(options.cache, options.keep)
             return {"path": str(path), "id": name, "python": platform.python, "changed": changed}
+        case "approve":
+            shown = json.load(sys.stdin)
+            if not shown["certificate"]:
+                said = f"Staging has no certificate of {shown['release']}: {shown['reason']}."
+                raise Refused(said, f"./p12 verify --branch {shown['release']}")
+            return {"signature": approval.sign(shown["certificate"], Path(options.key).expanduser())}
         case "room":
             return {"say": cache.show(options.cache, options.keep)}
     return {

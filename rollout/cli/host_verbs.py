@@ -42,7 +42,7 @@ class Verb:
         given = {name: value for name, value in options.items() if name in others or name not in OF_ANYBODY}
         if isinstance(self.reads, tuple):
             document = json.load(sys.stdin)
-            given |= {name: document[name] for name in self.reads}
+            given |= {name: document[name] for name in self.reads if name in document}
         elif self.reads:
             given[self.reads] = json.load(sys.stdin)
         if first == "target":
@@ -114,8 +114,10 @@ TABLE = (
     verb("serving", "steps.rollout:serving", "say which release serves and whether a backup of it is due",
          option("--reuse", type=json.loads, default=False, metavar="JSON", help="a fresh one is enough"),
          option("--new", type=json.loads, default={}, metavar="JSON", help="the release that is to come")),
-    verb("allow", "steps.window:allow", "refuse a quarantined release, or too short a window", MINUTES,
-         reads=NAME),
+    verb("allow", "steps.window:allow", "refuse what a rule of the house is against, or too short a window",
+         MINUTES, reads=("release", "branches")),
+    verb("approve", "steps.house_rules:approve", "journal whose signature lets a release go",
+         reads=("shown", "signature")),
     verb("plan", "steps.rollout:plan", "say what is already true of a release", reads=BYTES),
     verb("claim", "steps.rollout:claim", "note that the idle slot is being filled", reads=BYTES),
     verb("install", "host.slot:install", "unpack an artifact into a slot", SLOT,

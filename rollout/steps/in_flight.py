@@ -14,6 +14,7 @@ from checks.window.judge import Judgement, WindowJudge
 from rollout.errors import Refused
 from rollout.files import write_json
 from rollout.steps import lock
+from rollout.steps.house_rules import refuse_frozen
 from rollout.steps.rollback import roll_back
 from rollout.steps.rules import no_way_back_hint, refuse_half_turned_back, turn_back_hint
 from rollout.steps.window import carried_path, read_samples, samples_path
@@ -41,14 +42,19 @@ def pause(steering: Steering, owner: str, why: str) -> dict[str, Any]:
 
 
 def resume(steering: Steering, owner: str, why: str) -> dict[str, Any]:
-    """Let what is paused go on where it stood."""
+    """Let what is paused go on where it stood.
+
+    :raises Refused: the site is frozen meanwhile, and there is no reason.
+    """
     with steering.change():
         paused = steering.state().paused
         if not paused:
             return {"changed": False, "say": f"{steering.target.name}: nothing is paused"}
-        seconds = round(time.time() - paused["at"])
-        steering.journal.append(owner, "release.resumed", why=why, seconds=seconds)
-    return {"changed": True, "say": f"{steering.target.name}: goes on, by {owner}, after {seconds} s"}
+        frozen = refuse_frozen(steering.target, why)
+        said = {"why": why, "seconds": round(time.time() - paused["at"])}
+        said |= {"breaks": f"freeze: {frozen}"} if frozen else {}
+        steering.journal.append(owner, "release.resumed", **said)
+    return {"changed": True, "say": f"{steering.target.name}: goes on, by {owner}, after {said['seconds']} s"}
 
 
 def promote_now(steering: Steering, owner: str, why: str) -> dict[str, Any]:

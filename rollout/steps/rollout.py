@@ -10,7 +10,7 @@ from typing import Any
 
 from rollout.errors import Refused, Unproven
 from rollout.files import write_json
-from rollout.steps import read_only
+from rollout.steps import house_rules, read_only
 from rollout.steps.rollback import prove_serving
 from rollout.steps.rules import (
     backup_complaint,
@@ -154,6 +154,7 @@ def claim(steering: Steering, release: str, sha256: str, token: int, why: str) -
         refuse_while_restoring(steering.target.name, state)
         if is_admitting(steering):
             refuse_unadmitted(steering, state, release, sha256, why)
+            house_rules.refuse(steering, state, release, owner, why)
         if state.shares.get(slot):
             is_up = state.rollout is not None and not state.rollout.ended
             watch = f"Watch it as it is: ./p12 monitor --branch {release}"
@@ -206,8 +207,10 @@ def begin(
         held = state.slots.get(slot)
         if held is None or not held.proven or held.release != release:
             raise Refused(f"{release} is not proven in {slot}.", f"./p12 promote --branch {release}")
+        broken: dict[str, str] = {}
         if is_admitting(steering):
             refuse_unadmitted(steering, state, release, held.sha256, why)
+            broken = house_rules.refuse(steering, state, release, owner, why)
         source = _before(state, slot)
         steering.journal.append(
             owner,
@@ -217,6 +220,7 @@ def begin(
             from_slot=source,
             from_release=state.slots[source].release if source else None,
             why=why,
+            **broken,
             **({"steps": list(steps)} if steering.target.settings.get("exposure_visitors") else {}),
         )
         return {"changed": True, "slot": slot}

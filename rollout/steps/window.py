@@ -20,6 +20,7 @@ from checks.window.metrics import scrape
 from checks.window.samples import Question, samples_in
 from rollout.errors import Failed, Refused
 from rollout.files import read_json
+from rollout.steps import house_rules
 from rollout.steps.rules import (
     is_admitting,
     last_share,
@@ -134,13 +135,20 @@ def _hurried(target: Target, limits: WindowLimits, share: int) -> WindowLimits:
     return replace(limits, seconds=exposure.Traffic(limits, traffic, share).seconds_of_proof())
 
 
-def allow(steering: Steering, release: str, why: str, minutes: float | None) -> None:
-    """Refuse now what would stop the release hours later: it is quarantined, or its watch is too short."""
+def allow(
+    steering: Steering, release: str, why: str, minutes: float | None, branches: Sequence[str] = ()
+) -> None:
+    """Refuse now what would stop the release hours later.
+
+    It is quarantined, its watch is too short, the site is frozen, or takes nothing from these branches.
+    """
     state, target = steering.state(), steering.target
     refuse_quarantined(state, release, why)
     if is_admitting(steering):
         refuse_untried_today(target.name, state, why)
         refuse_short(target, "monitor", limits_of(target, "monitor", minutes), why)
+        house_rules.refuse_branch(target, release, branches)
+        house_rules.refuse_frozen(target, why)
 
 
 def refuse_short(target: Target, kind: str, limits: WindowLimits, why: str) -> None:

@@ -8,7 +8,7 @@ from rollout.target.state import Restoration, Rollout, Slot, State, Window, know
 from rollout.target.wanted_flags import READ_ONLY
 
 # What a later release may be compared with or go back to; older ones are in the journal alone.
-GOOD_KEPT = 50
+GOOD_KEPT, APPROVALS_KEPT = 50, 50
 # These verdicts are asked for before a rollout begins; any other is of the one before.
 BEFORE_A_ROLLOUT = ("backup", "way back")
 BEGUN = ("release", "slot", "from_slot", "from_release")
@@ -118,6 +118,11 @@ def _certified(state: State, entry: Entry) -> State:
 
 def _checked(state: State, entry: Entry) -> State:
     return _judged(state, entry, entry.data["check"], entry.data["summary"], entry.data["verdict"])
+
+
+def _approved(state: State, entry: Entry) -> State:
+    said = {name: entry.data[name] for name in ("by", "key", "release", "certificate")}
+    return replace(state, approvals=(*state.approvals, said)[-APPROVALS_KEPT:])
 
 
 def _paused(state: State, entry: Entry) -> State:
@@ -269,6 +274,7 @@ HANDLERS: Mapping[str, Callable[[State, Entry], State]] = {
     "rolled_back": _rolled_back,
     "withdrawal.judged": _withdrawal_judged,
     "release.troubled": _troubled,
+    "release.approved": _approved,
     "release.paused": _paused,
     "release.resumed": _resumed,
     "finished": _finished,

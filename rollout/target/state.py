@@ -90,7 +90,7 @@ class State:
     release that was turned back for harm that may be somebody else's, until it is known whose it was, and
     ``withdrawn`` how likely each release's harm was somebody else's, each time it went away;
     ``troubled`` says of a release that was good what was found since; ``paused`` who holds up the release
-    that is under way, since when and why.
+    that is under way, since when and why; ``approvals`` are who has signed which certificate.
     """
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
@@ -113,6 +113,7 @@ class State:
     withdrawn: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     troubled: Mapping[str, Any] | None = None
     paused: Mapping[str, Any] | None = None
+    approvals: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def open_window(self) -> Window | None:
@@ -168,7 +169,7 @@ def known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def state_of(document: Mapping[str, Any]) -> State:
     """Return the state that ``asdict`` made a document of; what is missing is as in a new one."""
     given = known(State, document)
-    for name in ("good", "verdicts", "unknown"):
+    for name in ("good", "verdicts", "unknown", "approvals"):
         given[name] = tuple(given.get(name, ()))
     given["slots"] = {slot: Slot(**known(Slot, held)) for slot, held in given.get("slots", {}).items()}
     given["windows"] = tuple(Window(**known(Window, each)) for each in given.get("windows", ()))

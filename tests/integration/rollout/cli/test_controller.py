@@ -39,6 +39,7 @@ def test_what_is_checked_out_is_resolved_to_its_commit() -> None:
     assert answer["document"]["commit"] == commit
     assert answer["document"]["release"] == commit[:12]
     assert answer["say"].startswith(f"release {commit[:12]} from ")
+    assert git("branch", "--show-current") in ["", *answer["document"]["branches"]]
 
 
 def test_a_branch_that_is_not_there_is_an_answer_with_what_to_type() -> None:
