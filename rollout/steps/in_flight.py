@@ -102,7 +102,8 @@ def abort(steering: Steering, owner: str, why: str) -> dict[str, Any]:
     :raises Refused: there is no reason, nothing is under way, or nothing to go back to.
     """
     _require_why(why, "abort")
-    state = steering.state_in_need(owner, [])
+    with steering.change():
+        state = steering.state_in_need(owner, [])
     if state.rollback or (state.rollout and not state.rollout.ended):
         return roll_back(steering, owner, f"aborted by {owner}: {one_line(why)}")
     release = _under_way(steering, state)
