@@ -71,7 +71,7 @@ def test_a_release_that_was_turned_back_is_3(stepping: Steered, site: Site) -> N
     with waiting(stepping, site) as running:
         stepping.instances["green-1.local"].deadlocks = 1
 
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=120)[0]
 
     assert (running.returncode, "window failed" in said) == (3, True), said
     assert stepping.steering.balancer.shares()["green"] == 0
@@ -81,7 +81,7 @@ def test_a_release_that_somebody_aborts_is_3(stepping: Steered, site: Site) -> N
     with waiting(stepping, site) as running:
         abort(stepping.steering, "ann@laptop", "wrong release")
 
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=120)[0]
 
     assert (running.returncode, "aborted by ann@laptop: wrong release" in said) == (3, True), said
 
@@ -90,7 +90,7 @@ def test_a_window_that_could_not_tell_is_4(stepping: Steered, site: Site) -> Non
     step = {**stepping.settings["windows"]["step"], "seconds": 1, "max_seconds": 2}
     stepping.settings["windows"] = {"step": step, "monitor": step}
     with waiting(stepping, site) as running:
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=120)[0]
 
     assert (running.returncode, "window unknown" in said) == (4, True), said
 
@@ -101,7 +101,7 @@ def test_a_paused_release_waits_is_resumed_and_done_is_0(stepping: Steered, site
         promote_now(stepping.steering, "ann@laptop", "it is urgent")
         resume(stepping.steering, "ann@laptop", "")
 
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=120)[0]
 
     assert (running.returncode, "ended by ann@laptop: it is urgent" in said) == (0, True), said
 
@@ -110,7 +110,7 @@ def test_a_lost_lock_is_4(stepping: Steered, site: Site) -> None:
     with waiting(stepping, site) as running:
         stepping.steering.lock.fence("lock break: to bob@tower")
 
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=120)[0]
 
     assert (running.returncode, "You lost the lock" in said) == (4, True), said
 
