@@ -3,7 +3,10 @@
 import re
 import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
+
+from rollout.errors import Refused
 
 # What a terminal obeys instead of showing it, and what ends a line.
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -41,9 +44,42 @@ def aimed(hint: str, target: str) -> str:
     return OF_ONE_TARGET.sub(lambda found: command_hint(found[0][6:], target), hint)
 
 
-def count_text(number: int, noun: str) -> str:
+def count_text(number: int, noun: str, plural: str = "") -> str:
     """A number of things: 1 instance, 2 instances."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def stamp(at: float) -> str:
+    """A time as clocks on this host's wall show it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def zone() -> str:
+    """The name of the time zone that this host's times are in."""
+    return time.strftime("%Z, UTC%z")
+
+
+def duration_text(seconds: float) -> str:
+    """A stretch of time as people say it: 12 s, 4.5 min, 3.2 h, 2.0 d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def moment(said: str, now: float) -> float:
+    """The time that somebody means by ``90min``, ``12h`` or ``7d`` ago, a day or a day's time; 0 by nothing.
+
+    :raises Refused: it is none of these.
+    """
+    if not said:
+        return 0.0
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|m|h|d)", said):
+        return now - float(found[1]) * {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    try:
+        return datetime.fromisoformat(said).timestamp()
+    except ValueError:
+        raise Refused(f"{said!r} is no time.", "Say --since 90min, 12h, 7d or 2026-11-29T06:00") from None
 
 
 def size_text(size_bytes: float) -> str:

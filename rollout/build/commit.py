@@ -60,6 +60,11 @@ def names_of(checkout: Path, commit: str) -> list[str]:
     return git.run(checkout, *words).stdout.split()
 
 
+def committed_at(checkout: Path, commit: str) -> int:
+    """When a commit was made, in Unix seconds."""
+    return int(git.run(checkout, "show", "-s", "--format=%ct", commit).stdout)
+
+
 def _fetched(checkout: Path, branch: str) -> Commit:
     if not branch:
         raise Refused("--fetch needs a branch to fetch.", "./p12 release --fetch --branch NAME")

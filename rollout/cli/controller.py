@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.build import artifact, cache, kit
-from rollout.build.commit import Commit, names_of, resolve
+from rollout.build.commit import Commit, committed_at, names_of, resolve
 from rollout.build.tarball import Platform
 from rollout.cli import session
 from rollout.errors import Refused, RolloutError
@@ -49,6 +49,7 @@ def _answer(options: argparse.Namespace) -> dict[str, Any]:
                 "document": {
                     **{"release": found.release, "commit": found.commit, "branch": found.named},
                     "branches": names_of(CHECKOUT, found.commit),
+                    "committed_at": committed_at(CHECKOUT, found.commit),
                 },
                 "say": f"{said} ({found.warning})" if found.warning else said,
             }

@@ -30,6 +30,7 @@ REASON = option("--why", default="", help="the reason, for the journal")
 NEEDED = option("--why", required=True, help="the reason, for the journal")
 TARGET = choice("--target", "production", "staging", default="production")
 IDENTITY = option("--identity", type=private_key, metavar="FILE", help="opens an encrypted backup")
+SINCE = option("--since", default="", metavar="WHEN", help="90min, 12h, 7d, or a day's time")
 MINUTES = option("--minutes", type=float, help="how long the monitor window is")
 SLOT = choice("--slot", *SLOTS, default="", help="default: the one that serves")
 
@@ -46,6 +47,10 @@ TABLE = (
          flag("--flags-only", help="lower flags, leave traffic")),
     verb("status", "show what is true of both targets now", flag("--json", help="print JSON"),
          flag("--room", help="what takes room, and what bounds it")),
+    verb("history", "tell each release's stages with times, who and verdicts, and the four DORA figures",
+         TARGET, SINCE, flag("--json", help="print JSON")),
+    verb("journal", "show everything that changed a target", TARGET, SINCE,
+         flag("--verify", help="only see whether the whole chain holds"), flag("--json", help="print JSON")),
     verb("flags list", "list P12_ flags", TARGET),
     verb("flags set", "set P12_ flags", option("names", nargs="+", metavar="NAME=VALUE"), TARGET, SLOT),
     verb("flags off", "lower what the release raised, or only NAME …",

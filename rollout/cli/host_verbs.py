@@ -78,12 +78,13 @@ EVERYWHERE = (
 )
 OF_ANYBODY = ("owner", "why", "token")
 # Of the document that says what is released.
-NAME, BYTES, WHOLE = ("release",), ("release", "sha256"), ("release", "commit", "sha256")
+NAME, BYTES, WHOLE = ("release",), ("release", "sha256"), ("release", "commit", "sha256", "committed_at")
 SLOT = choice("--slot", *SLOTS, required=True)
 ANY_SLOT = choice("--slot", *SLOTS, default="", help="default: the one that serves")
 MINUTES = option(
     "--minutes", type=lambda said: float(said) if said else None, help="how long the monitor window is"
 )
+SINCE = option("--since", default="", metavar="WHEN", help="90min, 12h, 7d, or a day's time")
 NAMES = option("names", nargs="*", metavar="NAME")
 BACKUP = option("--backup", dest="backup_id", required=True, metavar="ID")
 IDENTITY = option(
@@ -109,7 +110,8 @@ TABLE = (
          option("--session", required=True)),
     verb("lock break", "steps.lock:break_", "take the target away from whoever has it"),
     verb("journal", "steps.reports:entries", "show everything that changed the target",
-         flag("--verify", help="only see whether the whole chain holds")),
+         flag("--verify", help="only see whether the whole chain holds"), SINCE),
+    verb("history", "guard.history:report", "tell each release's stages, and the four DORA figures", SINCE),
 
     verb("serving", "steps.rollout:serving", "say which release serves and whether a backup of it is due",
          option("--reuse", type=json.loads, default=False, metavar="JSON", help="a fresh one is enough"),

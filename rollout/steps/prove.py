@@ -18,7 +18,13 @@ READY_TIMEOUT_SECONDS = 3.0
 
 
 def prove(
-    steering: Steering, release: str, commit: str, sha256: str, token: int, flags: Mapping[str, str]
+    steering: Steering,
+    release: str,
+    commit: str,
+    sha256: str,
+    token: int,
+    flags: Mapping[str, str],
+    committed_at: float = 0.0,
 ) -> dict[str, Any]:
     """Show that every instance of its slot runs the release and has its flags; only then may it get traffic.
 
@@ -49,7 +55,8 @@ def prove(
             _push(steering, steering.flags.put(slot, wanted_flags.lowered(values, known) | stays), instances)
             have = steering.want_flags(slot, values, owner)
         _push(steering, have, instances)
-        shown = {"release": release, "commit": commit, "sha256": sha256, "known": known}
+        shown: dict[str, Any] = {"release": release, "commit": commit, "sha256": sha256, "known": known}
+        shown |= {"committed_at": committed_at} if committed_at else {}
         steering.journal.append(owner, "slot.proven", slot=slot, **shown)
     return {
         "changed": True,

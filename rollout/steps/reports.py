@@ -9,10 +9,14 @@ from typing import Any
 from rollout.errors import Failed, Refused, Undecided
 from rollout.files import read_json, write_bytes, write_json
 from rollout.target import certificate
+from rollout.target.journal import Entry
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE
+from rollout.text import count_text, moment, one_line, stamp, zone
 
 PROVISION = "provision"
+# So much of an entry is shown in a line.
+LINE = 200
 OF_A_BACKUP = (
     "id", "summary", "nothing_to_lose", "sha256", "size_bytes", "release",
     "encrypted_to", "copied_to", "pruned", "snapshot", "started_at",
@@ -66,15 +70,32 @@ def maintained(steering: Steering, done: Mapping[str, Any], token: int) -> dict[
     return {"changed": True}
 
 
-def entries(steering: Steering, verify: bool) -> dict[str, Any]:
+def entries(steering: Steering, verify: bool, since: str = "") -> dict[str, Any]:
     """Return the journal, or with ``verify`` only say that the whole chain holds.
 
     :raises BrokenJournal: it does not.
     """
-    found = steering.journal.entries()
+    target, found = steering.target.name, steering.journal.entries()
     if verify:
-        return {"say": f"{steering.target.name}: {len(found)} entries of the journal, the whole chain holds"}
-    return {"entries": [asdict(entry) for entry in found]}
+        return {
+            "target": target,
+            "say": f"{target}: {len(found)} entries of the journal, the whole chain holds",
+        }
+    begin = moment(since, time.time())
+    shown = [entry for entry in found if entry.at >= begin]
+    lines = [f"{target}: {count_text(len(shown), 'entry', 'entries')} of the journal; times are {zone()}"]
+    return {
+        "target": target,
+        "entries": [asdict(entry) for entry in shown],
+        "say": "\n".join([*lines, *map(_line, shown)]),
+    }
+
+
+def _line(entry: Entry) -> str:
+    """An entry in a line, with the texts and numbers among its particulars."""
+    said = [f"{name}={value}" for name, value in entry.data.items() if value and isinstance(value, str | int)]
+    words = one_line(f"{entry.event:<20} {entry.owner}  {'  '.join(said)}")
+    return f"{stamp(entry.at)}  {entry.seq:>5}  {words[:LINE]}{'…' if len(words) > LINE else ''}"
 
 
 def write_certificate(steering: Steering, release: str, token: int) -> dict[str, Any]:
