@@ -28,7 +28,7 @@ def command_hint(verb: str, target: str) -> str:
 
 # The verbs that work on one target, with their second words.
 OF_ONE_TARGET = re.compile(
-    r"\./p12 (rollback|evidence|backup|restore|flags( list| set| off)?|lock( show| break)?"
+    r"\./p12 (rollback|evidence|backup|restore|journal|history|flags( list| set| off)?|lock( show| break)?"
     r"|maintenance( apply| restart postgres| restart pgbouncer| on| off)?)(?![\w-])(?![^;,\n]*--target)"
 )
 
