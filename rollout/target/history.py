@@ -59,13 +59,14 @@ class History(Journal):
         if file != self._seen[0]:
             since = self._snapshot()
             self._kept = since.seq
+        # Before the journal is read: what somebody adds meanwhile is no entry that is missing.
+        known = self._of_this_file(self.way_back_path, file).get("seq", 0)
         found = self.read(since.place)
         if since.hash and (not found or found[0][1].hash != since.hash):
             raise self.broken(f"entry {since.seq}", "a snapshot knows it, and it is not there", since.seq)
         state = fold((entry for _, entry in found[1 if since.hash else 0 :]), since.state)
         seen = Snapshot(found[-1][0], found[-1][1].hash, state) if found else Snapshot()
-        known = self._of_this_file(self.way_back_path, file).get("seq", 0)
-        if known > seen.seq:
+        if known > seen.seq and self._file() == file:
             raise self.broken(f"entry {known}", f"the last one is {seen.seq}", seen.seq + 1)
         self._seen = (file, seen)
         if seen.seq - self._kept >= TAIL:

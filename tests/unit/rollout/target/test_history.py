@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,6 +52,21 @@ def test_a_snapshot_and_its_tail_are_what_all_entries_add_up_to(events: list[Eve
     with history_of(events) as path:
         assert (path.with_name("snapshot.json")).exists() == (len(events) >= 3)
         assert History(path).state() == whole(path)
+
+
+def test_an_entry_that_somebody_adds_while_it_is_read_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    with history_of(FIRST) as path:
+        mine, read = History(path), Journal.read
+
+        def read_slowly(journal: Journal, *since: Any) -> Any:
+            found = read(journal, *since)
+            if journal is mine:
+                History(path).append("guard", SECOND[0][0], **SECOND[0][1])
+            return found
+
+        monkeypatch.setattr(Journal, "read", read_slowly)
+
+        assert mine.state() == fold(Journal(path).entries()[: len(FIRST)])
 
 
 @pytest.mark.usefixtures("short_tail")
