@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -111,6 +111,11 @@ UNREAD = {
     "pooler_waiting": "who waits in the pooler's line, which has no console for us",
     "transaction_seconds": "what others' sessions do, for who looks is not pg_monitor",
 }
+
+
+def miscounted_words(notes: Sequence[int]) -> str:
+    """Name notes, the first few of many."""
+    return ", ".join(map(str, notes[:5])) + (f" and {len(notes) - 5} more" if len(notes) > 5 else "")
 
 
 def unread_words(names: Iterable[str]) -> str:

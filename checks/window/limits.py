@@ -34,7 +34,13 @@ OBSERVABLE = (
         "connections",
     ),
     *("connections_ratio", "pooler_waiting_seconds", "lock_wait_seconds", "transaction_seconds"),
-    *("queue_lag_seconds", "database_deadlocks", "database_connections", "database_queue_lag_seconds"),
+    *(
+        "queue_lag_seconds",
+        "miscounted_notes",
+        "database_deadlocks",
+        "database_connections",
+        "database_queue_lag_seconds",
+    ),
     *("errors", "busy", "slow", "retries", "failed", "cut", "not_found", "limited", "refused", "redirected"),
     *("slow_p90", "slow_p95", "slow_p99", "latency", "missing", "unwanted", "shared_seconds"),
     *("old_slot_worsened",),
@@ -66,7 +72,8 @@ class WindowLimits:
     answer of it that is younger than ``database_gap_seconds`` is not watched. ``connections_ratio`` is of
     max_connections less the reserved; ``lock_wait_seconds``, ``transaction_seconds`` and
     ``queue_lag_seconds`` are the oldest of their kind; clients may wait in the pooler's line without a pause
-    for less than ``pooler_waiting_seconds``. ``resident_mb`` is what one instance may keep in memory.
+    for less than ``pooler_waiting_seconds``. Of at most ``miscounted_notes`` the views may change otherwise
+    than the log of views. ``resident_mb`` is what one instance may keep in memory.
     What surely grows, and faster than in the old slot, must not reach its limit within ``leak_hours``:
     memory, open files and database connections of an instance, connections and queue lag of the database.
 
@@ -114,6 +121,7 @@ class WindowLimits:
     lock_wait_seconds: float = 10.0
     transaction_seconds: float = 120.0
     queue_lag_seconds: float = 60.0
+    miscounted_notes: int = 0
     leak_hours: float = 12.0
     by_request: bool = True
     tolerable_errors: float = 0.003
@@ -143,7 +151,7 @@ class WindowLimits:
         yield "warmup_seconds", 0 <= self.warmup_seconds < self.max_seconds, "0 or more, below max_seconds"
         for name in POSITIVE:
             yield name, 0 < getattr(self, name) < math.inf, "more than 0"
-        for name in ("deadlocks", "dead_instances", "restarts"):
+        for name in ("deadlocks", "dead_instances", "restarts", "miscounted_notes"):
             yield name, 0 <= getattr(self, name) < math.inf, "0 or more"
         yield "observe", all(map(self._may_be_observed, self.observe)), f"names of {', '.join(OBSERVABLE)}"
         accepted = f"a share above 0 for each of {', '.join(ALPHA_WEIGHTS)}; together 1"

@@ -19,6 +19,10 @@ READINGS: Mapping[str, tuple[str, str]] = {
     "lock_wait_seconds": ("<=", "See pg_locks and pg_blocking_pids()."),
     "transaction_seconds": ("<=", "The oldest transaction of the service; see pg_stat_activity."),
     "queue_lag_seconds": ("<=", "The oldest queued view; is the worker running?"),
+    "miscounted_notes": (
+        "<=",
+        "Notes whose views changed otherwise than the log of views; see ./p12 status.",
+    ),
 }
 NUMBERS = (
     *("connections", "connection_limit", "pooler_waiting"),
@@ -86,6 +90,7 @@ class Database:
         values = {name: found[name] for name in READINGS if name in found} | {
             "connections_ratio": found["connections"] / found["connection_limit"],
             "pooler_waiting_seconds": found["at"] - since if since is not None else 0,
+            **({"miscounted_notes": len(found["miscounted"])} if "miscounted" in found else {}),
         }
         for name, value in values.items():
             if name not in self.worst or value > self.worst[name]:
@@ -102,7 +107,8 @@ class Database:
         found = []
         unread = [UNREADABLE[name] for name in unread_of(self._last)]
         for name, (operator, hint) in READINGS.items():
-            if name in unread:
+            # A guard of before did not count.
+            if name in unread or (name == "miscounted_notes" and name not in self.worst):
                 continue
             holder = self.holders.get(name) or {}
             words = _holder_words(holder) or hint

@@ -44,7 +44,7 @@ from rollout.target.journal import BrokenJournal
 from rollout.target.state import TURNED_BACK, State, Window
 from rollout.target.steering import Steering
 from rollout.target.target import Target, heartbeat, requests_per_minute
-from rollout.text import one_line
+from rollout.text import miscounted_words, one_line
 
 OWNER = "guard"
 RATE_SECONDS = 60.0
@@ -102,6 +102,8 @@ class Guard:
     # Triggers that somebody else has put on the service's tables; what nobody can read of the database here.
     strangers: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    # Notes whose views changed otherwise than the log of views.
+    miscounted: list[int] = field(default_factory=list)
     # When each kind of failure, by its type and place, was last told.
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -196,6 +198,7 @@ class Guard:
                 "database_error": self.database.error if self.database else "",
                 "strangers": self.strangers,
                 "unread": self.unread,
+                "miscounted": self.miscounted,
             },
         )
 
@@ -242,6 +245,10 @@ class Guard:
             _say(f"triggers on the service's tables that are not its own: {', '.join(strangers) or 'none'}")
         self.strangers = strangers
         self.unread = list(found.get("unread", ())) if found else self.unread
+        miscounted = list(found.get("miscounted", ())) if found else self.miscounted
+        if miscounted and miscounted != self.miscounted:
+            _say(f"views of notes {miscounted_words(miscounted)} changed otherwise than the log of views")
+        self.miscounted = miscounted
         return found
 
     def read_signals(self, state: State) -> None:

@@ -8,6 +8,7 @@ from rollout.target import pem
 from rollout.target.target import TODAY
 from rollout.text import (
     command_hint,
+    miscounted_words,
     one_line,
     paused_words,
     restore_words,
@@ -173,6 +174,9 @@ def _care(answer: Mapping[str, Any]) -> list[str]:
     if strangers := (answer["guard"] or {}).get("strangers"):
         what = f"{', '.join(strangers)}: not the service's, and may refuse or miscount what it writes"
         lines.append(f"  triggers    {what}: ./p12 adopt --check")
+    if notes := (answer["guard"] or {}).get("miscounted"):
+        what = f"of notes {miscounted_words(notes)} changed otherwise than the log of views"
+        lines.append(f"  views       {what}: ./p12 adopt --check")
     if unread := (answer["guard"] or {}).get("unread"):
         lines.append(f"  not seen    {unread_words(unread)}")
     if restoration and not restoration["ended"]:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from checks.window import tripwires
+from checks.window import counted, tripwires
 from checks.window.limits import WindowLimits
 from rollout.files import write_json
 from rollout.guard.database_reader import PressureReader, reader
@@ -128,6 +128,73 @@ def test_the_oldest_queued_view_is_seen(watching: PressureReader, postgres: Clus
         assert 90 <= seen(watching, "queue_lag_seconds", 1) < 120
     finally:
         postgres.run("DROP TABLE view_queue", NAME)
+
+
+TABLES = """
+CREATE TABLE notes (id serial PRIMARY KEY, views int);
+CREATE TABLE view_log (note_id int, fingerprint text);
+CREATE TABLE view_queue (id serial, note_id int, queued_at timestamptz DEFAULT now());
+INSERT INTO notes (views) VALUES (7), (NULL);
+"""
+VIEW = (
+    "INSERT INTO view_log VALUES ({0}, 'x'); UPDATE notes SET views = coalesce(views, 0) + {1} WHERE id = {0}"
+)
+
+
+@pytest.fixture
+def counting(postgres: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Notes of which one is off by seven since long ago."""
+    monkeypatch.setattr(counted, "LOOK_SECONDS", 0.0)
+    postgres.run(TABLES, NAME)
+    yield
+    postgres.run("DROP TABLE notes, view_log, view_queue", NAME)
+
+
+def miscounted(watching: PressureReader) -> list[int]:
+    return list((watching.latest() or {})["miscounted"])
+
+
+@pytest.mark.usefixtures("counting")
+def test_views_that_are_counted_as_they_are_logged_are_well(
+    watching: PressureReader, postgres: Cluster
+) -> None:
+    assert miscounted(watching) == []
+
+    postgres.run(VIEW.format(1, 1), NAME)
+    postgres.run("INSERT INTO view_log VALUES (2, 'y'); INSERT INTO view_queue (note_id) VALUES (2)", NAME)
+    postgres.run("INSERT INTO notes (views) VALUES (0)", NAME)
+    postgres.run(VIEW.format(3, 1), NAME)
+
+    assert miscounted(watching) == []
+
+
+@pytest.mark.usefixtures("counting")
+@pytest.mark.parametrize("counts", [0, 2])
+def test_views_that_are_counted_otherwise_than_logged_are_told_and_hold_a_window(
+    watching: PressureReader, postgres: Cluster, counts: int
+) -> None:
+    """As a trigger would do that counts once more, or a log guard that counts what it does not log."""
+    assert miscounted(watching) == []
+    postgres.run(VIEW.format(2, counts), NAME)
+    postgres.run("INSERT INTO notes (views) VALUES (0)", NAME)
+    postgres.run(VIEW.format(3, counts), NAME)
+
+    found = watching.latest() or {}
+
+    assert found["miscounted"] == [2, 3]
+    judged = tripwires.Database(WindowLimits(60, 60, 1, 0.01), alone=False)
+    assert judged.add({"at": time.time(), "database": found}) == []
+    (finding,) = [each for each in judged.findings(lambda _: False) if each.name == "miscounted_notes"]
+    assert (str(finding.verdict), finding.measured) == ("held", 2)
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_note_that_is_gone_is_not_miscounted(watching: PressureReader, postgres: Cluster) -> None:
+    assert miscounted(watching) == []
+
+    postgres.run("DELETE FROM notes", NAME)
+
+    assert miscounted(watching) == []
 
 
 def test_clients_in_the_poolers_line_are_seen(
