@@ -28,8 +28,9 @@ def command_hint(verb: str, target: str) -> str:
 
 # The verbs that work on one target, with their second words.
 OF_ONE_TARGET = re.compile(
-    r"\./p12 (rollback|evidence|backup|restore|journal|history|flags( list| set| off)?|lock( show| break)?"
-    r"|maintenance( apply| restart postgres| restart pgbouncer| on| off)?)(?![\w-])(?![^;,\n]*--target)"
+    r"\./p12 (rollback|evidence|backup|restore|journal|history|flags( list| set| on| off)?"
+    r"|lock( show| break)?|maintenance( apply| restart postgres| restart pgbouncer| on| off)?)"
+    r"(?![\w-])(?![^;,\n]*--target)"
 )
 
 
@@ -56,7 +57,8 @@ def stamp(at: float) -> str:
 
 def zone() -> str:
     """The name of the time zone that this host's times are in."""
-    return time.strftime("%Z, UTC%z")
+    name = time.strftime("%Z")
+    return name if name == "UTC" else time.strftime("%Z (UTC%z)")
 
 
 def duration_text(seconds: float) -> str:

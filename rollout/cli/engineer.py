@@ -125,6 +125,11 @@ def _run(verb: Verb, options: argparse.Namespace) -> int:
         )
         if verb.name == "provision" and status is not None:
             return status
+    if verb.name == "journal" and isinstance(options.verify, str):
+        from rollout.steps.reports import verified_copy
+
+        print(verified_copy(Path(options.verify)))
+        return 0
     if verb.name == "adopt" and options.check:
         from rollout.cli import adopt
 

@@ -4,6 +4,7 @@ An option becomes the playbook's variable of its name.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rollout.cli.restore_options import private_key
 from rollout.cli.verb_table import Option, choice, flag, option
@@ -35,6 +36,11 @@ MINUTES = option("--minutes", type=float, help="how long the monitor window is")
 SLOT = choice("--slot", *SLOTS, default="", help="default: the one that serves")
 
 
+def absolute(path: str) -> str:
+    """A path as it is here: Ansible would read it from where a playbook is."""
+    return path and str(Path(path).absolute())
+
+
 def verb(name: str, help: str, *options: Option) -> Verb:
     """A playbook of the first word's name."""
     return Verb(name, help, (*options, INVENTORY, ANSIBLE))
@@ -50,9 +56,13 @@ TABLE = (
     verb("history", "tell each release's stages with times, who and verdicts, and the four DORA figures",
          TARGET, SINCE, flag("--json", help="print JSON")),
     verb("journal", "show everything that changed a target", TARGET, SINCE,
-         flag("--verify", help="only see whether the whole chain holds"), flag("--json", help="print JSON")),
+         option("--verify", nargs="?", const=True, default=False, metavar="FILE",
+                help="only see whether the whole chain holds, or that of an exported FILE"),
+         option("--export", type=absolute, default="", metavar="FILE", help="keep a copy of it there"),
+         flag("--json", help="print JSON")),
     verb("flags list", "list P12_ flags", TARGET),
     verb("flags set", "set P12_ flags", option("names", nargs="+", metavar="NAME=VALUE"), TARGET, SLOT),
+    verb("flags on", "raise P12_ flags to 1", option("names", nargs="+", metavar="NAME"), TARGET, SLOT),
     verb("flags off", "lower what the release raised, or only NAME …",
          option("names", nargs="*", metavar="NAME"), TARGET, SLOT,
          option("--generation", type=int, help="back to what this generation held")),

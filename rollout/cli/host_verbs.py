@@ -99,6 +99,7 @@ TABLE = (
     verb("flags list", "steps.flags:listed", "list each slot's flags and who has them"),
     verb("flags set", "steps.flags:set_flags", "want NAME=VALUE …",
          option("pairs", nargs="*", metavar="NAME=VALUE"), ANY_SLOT),
+    verb("flags on", "steps.flags:on", "want NAME=1 …", NAMES, ANY_SLOT),
     verb("flags off", "steps.flags:off", "lower what the release raised, or only NAME …", NAMES, ANY_SLOT,
          option("--generation", type=int, help="back to what this generation held")),
     verb("lock show", "steps.lock:show", "say who has the target"),

@@ -80,6 +80,8 @@ def _into(target: Target, backup_id: str, name: str, identity: str) -> dict[str,
         f"{target.name}: {backup_id} is back in the new database {name}, equal to what was dumped",
         *tables,
     ]
+    server = Cluster.of(target).dsn
+    lines.append(f"  look at it, on its host: psql -h {server['host']} -p {server['port']} {name}")
     return {
         "changed": True,
         "database": name,

@@ -109,10 +109,25 @@ def set_flags(
 def off(
     steering: Steering, owner: str, names: list[str], slot: str, generation: int | None
 ) -> dict[str, Any]:
-    """Lower flags, or go back to what a generation held."""
+    """Lower flags and say what undoes it, or go back to what a generation held."""
     if generation is not None:
         return return_to(steering, owner, generation)
-    return flags_off(steering, owner, tuple(names), slot)
+    before = {slot: steering.flags.of(slot).flags for slot in SLOTS}
+    answer = flags_off(steering, owner, tuple(names), slot)
+    if not answer["lowered"]:
+        return answer
+    pairs = [f"{name}={before[answer['slot']][name]}" for name in answer["lowered"]]
+    where = f" --slot {answer['slot']}"
+    return answer | {"say": [answer["say"], f"on again with: ./p12 flags set {' '.join(pairs)}{where}"]}
+
+
+def on(
+    steering: Steering, owner: str, names: list[str], slot: str = "", token: int | None = None
+) -> dict[str, Any]:
+    """Raise flags to 1, as ``set_flags`` does."""
+    if valued := next((name for name in names if "=" in name), ""):
+        raise Refused(f"{valued} has a value.", f"./p12 flags set {valued}")
+    return set_flags(steering, owner, [f"{name}=1" for name in names], slot, token)
 
 
 def return_to(steering: Steering, owner: str, generation: int) -> dict[str, Any]:

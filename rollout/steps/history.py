@@ -55,6 +55,11 @@ class Story:
             reached = max(reached, now if stage.ended is None else stage.ended)
         return idle + max(end - reached, 0.0)
 
+    def close(self, at: float) -> None:
+        """End what goes on."""
+        for stage in self.stages:
+            stage.ended = at if stage.ended is None else stage.ended
+
 
 class Told:
     """The stories so far."""
@@ -85,6 +90,7 @@ class Told:
             return Story("", began)
         for before in self.stories:
             if before.ended is None:
+                before.close(began)
                 before.outcome, before.ended = LEFT, began
         self.stories.append(Story(release, began))
         return self.stories[-1]
@@ -165,9 +171,7 @@ class Told:
         story = self.newest(data.text("release")) or self.open(data.text("release"), entry.at)
         if story.outcome in (TURNED_BACK, HELD):
             return
-        for stage in story.stages:
-            if stage.ended is None:
-                stage.ended = entry.at
+        story.close(entry.at)
         story.outcome = HELD if data.text("held") else TURNED_BACK
         story.ended = story.restored_at = entry.at
         story.seen_at = story.seen_at or entry.at
@@ -186,6 +190,7 @@ class Told:
     def finished(self, entry: Entry, data: "Data") -> None:
         story = self.newest(data.text("release")) or self.open(data.text("release"), entry.at)
         if story.ended is None:
+            story.close(entry.at)
             story.outcome, story.good_at, story.ended = GOOD, entry.at, entry.at
             self.moment(entry, story.release, GOOD)
 

@@ -1,7 +1,7 @@
 """Keep what other hosts proved: verified backups, burst reports, certificates."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from rollout.errors import Failed, Refused, Undecided
 from rollout.files import read_json, write_bytes, write_json
 from rollout.target import certificate
-from rollout.target.journal import Entry
+from rollout.target.journal import Entry, Journal
 from rollout.target.steering import Steering
 from rollout.target.target import FULL_SHARE
 from rollout.text import count_text, moment, one_line, stamp, zone
@@ -77,10 +77,7 @@ def entries(steering: Steering, verify: bool, since: str = "") -> dict[str, Any]
     """
     target, found = steering.target.name, steering.journal.entries()
     if verify:
-        return {
-            "target": target,
-            "say": f"{target}: {len(found)} entries of the journal, the whole chain holds",
-        }
+        return {"target": target, "say": f"{target}: {chain_words(found)}"}
     begin = moment(since, time.time())
     shown = [entry for entry in found if entry.at >= begin]
     lines = [f"{target}: {count_text(len(shown), 'entry', 'entries')} of the journal; times are {zone()}"]
@@ -89,6 +86,24 @@ def entries(steering: Steering, verify: bool, since: str = "") -> dict[str, Any]
         "entries": [asdict(entry) for entry in shown],
         "say": "\n".join([*lines, *map(_line, shown)]),
     }
+
+
+def chain_words(found: Sequence[Entry]) -> str:
+    """Say of a journal whose chain holds how long it is and where it ends, so that copies can be compared."""
+    words = f"{len(found)} entries of the journal, the whole chain holds"
+    return f"{words}, to {found[-1].hash[:12]} of {stamp(found[-1].at)} {zone()}" if found else words
+
+
+def verified_copy(path: Path) -> str:
+    """Say that the chain of an exported journal holds, from its first entry to its last.
+
+    :raises BrokenJournal: it does not.
+    :raises Refused: nothing is there.
+    """
+    found = Journal(path).entries()
+    if not found:
+        raise Refused(f"{path} holds no journal.", f"Export one: ./p12 journal --export {path}")
+    return f"{path}: {chain_words(found)}"
 
 
 def _line(entry: Entry) -> str:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -96,6 +97,9 @@ def test_a_backup_beside_the_live_database_belongs_to_the_service_and_can_go_aga
     assert site.cluster.run(owners, "beside_it") == [("paste12",)]
     assert "public.notes" in done["say"]
     assert "equal" in done["say"]
+    typed = shlex.split(done["say"].partition("on its host: ")[2].splitlines()[0])
+    asked = [*typed, "-Atc", "SELECT current_database()"]
+    assert subprocess.run(asked, check=True, text=True, capture_output=True).stdout == "beside_it\n"
     assert "beside_it" in restore_copy.listed(site.target)["databases"]
     restore_copy.drop(site.target, "beside_it")
     with pytest.raises(Refused, match="paste12 is no database that a restore left"):

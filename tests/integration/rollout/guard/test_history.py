@@ -3,9 +3,13 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from checks.window.minutes import Minute
 from checks.window.streams import Block
+from rollout.cli.engineer import main
 from rollout.guard.history import report
 from rollout.guard.minutes import KeptMinutes
 from tests.integration.rollout.steered import NEW, OLD, Steered
@@ -71,3 +75,25 @@ def test_what_is_no_time_is_refused_in_words(live: Steered) -> None:
     status, answer = live.host("history", "--since=yesterday")
 
     assert (status != 0, answer["error"]) == (True, "'yesterday' is no time.")
+
+
+def test_an_exported_journal_is_verified_without_its_host_until_a_byte_of_it_changes(
+    live: Steered, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "journal.jsonl"
+    content = live.steering.journal.path.read_bytes()
+    copy.write_bytes(content)
+    last = live.steering.journal.entries()[-1]
+
+    assert main(["journal", "--verify", str(copy)]) == 0
+    assert (
+        f"{last.seq} entries of the journal, the whole chain holds, to {last.hash[:12]}"
+        in capsys.readouterr().out
+    )
+
+    copy.write_bytes(content.replace(OLD.encode(), NEW.encode(), 1))
+    assert main(["journal", "--verify", str(copy)]) != 0
+    assert "was altered or damaged" in capsys.readouterr().err
+
+    copy.write_bytes(b"")
+    assert main(["journal", "--verify", str(copy)]) != 0

@@ -166,6 +166,23 @@ def test_turning_off_a_flag_that_the_live_slot_raised_finds_it_there(live: Steer
     assert values(live, "blue", READ_ONLY) == {"0"}
 
 
+def test_what_lowered_flags_says_what_raises_them_again(stepping: Steered) -> None:
+    change(stepping, "set", f"{QUEUE}=25%", slot="green", token=stepping.token)
+
+    undo = change(stepping, "off")["say"][1]
+
+    assert undo == f"on again with: ./p12 flags set {LOCKS}=1 {QUEUE}=25% --slot green"
+    assert len(change(stepping, "off")["say"]) > 2  # nothing was raised: a text, and nothing to undo
+
+
+def test_a_flag_is_turned_on_as_it_is_set_to_1(live: Steered) -> None:
+    change(live, "on", QUEUE, LOCKS)
+
+    assert values(live, "blue", QUEUE) == values(live, "blue", LOCKS) == {"1"}
+    with pytest.raises(Refused, match="has a value"):
+        change(live, "on", f"{QUEUE}=25%")
+
+
 def test_a_flag_that_is_on_by_default_is_turned_on_again_by_off(live: Steered) -> None:
     change(live, "set", f"{LEGACY}=0")
 
@@ -194,7 +211,7 @@ def test_a_dead_instance_is_named_and_gets_its_flags_when_it_is_back(live: Steer
 
     assert answer["proven"] == ["blue-1.local"]
     assert answer["unreached"] == ["blue-2.local"]
-    assert "will be healed by the guard: blue-2.local" in answer["say"]
+    assert "will be healed by the guard: blue-2.local" in str(answer["say"])
     assert seconds < 2
     away.start()
     assert away.flags[LOCKS] == "1"
@@ -248,7 +265,7 @@ def test_turning_every_flag_off_leaves_a_target_read_only_and_says_so(live: Stee
     answer = change(live, "off")
 
     assert answer["lowered"] == [LOCKS]
-    assert "still read-only, until: ./p12 maintenance off" in answer["say"]
+    assert "still read-only, until: ./p12 maintenance off" in str(answer["say"])
     assert (values(live, "blue", LOCKS), values(live, "blue", READ_ONLY)) == ({"0"}, {"1"})
 
 

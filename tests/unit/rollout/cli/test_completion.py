@@ -27,7 +27,7 @@ def offered(*words: str) -> list[str]:
     ("words", "meant"),
     [
         (["roll"], ["rollback"]),
-        (["flags", ""], ["list", "set", "off"]),
+        (["flags", ""], ["list", "set", "on", "off"]),
         (["maintenance", "restart", ""], ["postgres", "pgbouncer"]),
         (["rollback", "--fl"], ["--flags-only"]),
         (["rollback", "--target", "s"], ["staging"]),

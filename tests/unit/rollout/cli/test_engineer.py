@@ -385,7 +385,7 @@ def status_of(arguments: list[str]) -> int:
         (["releese"], "p12 has no verb 'releese'. Did you mean release? Accepted: release, rollback, "),
         (
             ["flags", "up"],
-            "p12 has no verb 'flags up'. Did you mean flags set? Accepted: flags list, flags set, flags off.",
+            "p12 has no verb 'flags up'. Did you mean flags on? Accepted: flags list, flags set, flags on, ",
         ),
         (["maintenance", "of"], "p12 has no verb 'maintenance of'. Did you mean maintenance off? Accepted: "),
         (["maintenance", "on", "staging"], "p12 maintenance on does not take staging. Nothing was done."),
