@@ -28,7 +28,7 @@ def command_hint(verb: str, target: str) -> str:
 
 # The verbs that work on one target, with their second words.
 OF_ONE_TARGET = re.compile(
-    r"\./p12 (rollback|evidence|backup|restore|journal|history|flags( list| set| on| off)?"
+    r"\./p12 (rollback|evidence|backup|restore|journal|history|releases|flags( list| set| on| off)?"
     r"|lock( show| break)?|maintenance( apply| restart postgres| restart pgbouncer| on| off)?)"
     r"(?![\w-])(?![^;,\n]*--target)"
 )

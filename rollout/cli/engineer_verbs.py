@@ -53,6 +53,7 @@ TABLE = (
          flag("--flags-only", help="lower flags, leave traffic")),
     verb("status", "show what is true of both targets now", flag("--json", help="print JSON"),
          flag("--room", help="what takes room, and what bounds it")),
+    verb("releases", "list what the app hosts keep, which schema each knows, and why it is kept", TARGET),
     verb("history", "tell each release's stages with times, who and verdicts, and the four DORA figures",
          TARGET, SINCE, flag("--json", help="print JSON")),
     verb("journal", "show everything that changed a target", TARGET, SINCE,

@@ -121,6 +121,8 @@ TABLE = (
          MINUTES, reads=("release", "branches")),
     verb("approve", "steps.house_rules:approve", "journal whose signature lets a release go",
          reads=("shown", "signature")),
+    verb("retained", "steps.reports:retained", "say why each release is kept"),
+    verb("releases", "host.slot:listed", "list the releases of this host, and why", reads="reasons"),
     verb("plan", "steps.rollout:plan", "say what is already true of a release", reads=BYTES),
     verb("claim", "steps.rollout:claim", "note that the idle slot is being filled", reads=BYTES),
     verb("install", "host.slot:install", "unpack an artifact into a slot", SLOT,

@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,36 @@ def await_instances(target: Target, slot: str, release: str, host: str, seconds:
         f"{target.name}: {name} was not ready within {time.monotonic() - started:.0f} s{again}: {said}",
         f"The end of its log:\n{log_tail(target, name)}",
     )
+
+
+def listed(target: Target, reasons: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """List the releases that this host keeps, each with the schema that it knows and why it is kept.
+
+    ``reasons`` are the journal's. What it knows of a slot and is not here is named with the host.
+    """
+    here: dict[str, str] = {}
+    for artifact in (target.directory / "artifacts").glob("*.tar.gz"):
+        here[artifact.name.split("-")[0]] = "packed"
+    for directory in (target.directory / "releases").glob("[0-9a-f]*"):
+        known = schema_of(directory)
+        here[directory.name.split("-")[0]] = f"schema {known}" if known else "schema unknown"
+    order = [*(release for release in reasons if release in here), *sorted({*here} - {*reasons})]
+    lines = []
+    for release in order:
+        why = "; ".join(reasons.get(release) or ["no more needed"])
+        lines.append(f"{target.name}: {release}  {here[release]:<14}  {why}")
+    in_a_slot = [name for name, why in reasons.items() if why[0].startswith(("live", "warm"))]
+    lacks = [release for release in in_a_slot if release not in here]
+    lines += [f"{target.name}: {target.settings['host']} lacks {release}" for release in lacks]
+    return {"releases": here, "lacks": lacks, "say": lines or [f"{target.name}: no release is kept here"]}
+
+
+def schema_of(directory: Path) -> str:
+    """The newest schema that an unpacked release knows; "" where it does not say so."""
+    for path in directory.glob("*/app/store/schema.py"):
+        if found := re.search(r'^HEAD = "(\w+)"', path.read_text(errors="replace"), re.MULTILINE):
+            return found[1]
+    return ""
 
 
 def prune(target: Target, keep: Iterable[str]) -> list[str]:

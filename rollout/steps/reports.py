@@ -11,7 +11,7 @@ from rollout.files import read_json, write_bytes, write_json
 from rollout.target import certificate
 from rollout.target.journal import Entry, Journal
 from rollout.target.steering import Steering
-from rollout.target.target import FULL_SHARE
+from rollout.target.target import FULL_SHARE, TODAY
 from rollout.text import count_text, moment, one_line, stamp, zone
 
 PROVISION = "provision"
@@ -86,6 +86,24 @@ def entries(steering: Steering, verify: bool, since: str = "") -> dict[str, Any]
         "entries": [asdict(entry) for entry in shown],
         "say": "\n".join([*lines, *map(_line, shown)]),
     }
+
+
+def retained(steering: Steering) -> dict[str, Any]:
+    """Say why each release that the journal knows is, or was, kept on the app hosts."""
+    state = steering.state()
+    keep = steering.target.settings["keep_releases"]
+    reasons: dict[str, list[str]] = {}
+    for slot, held in state.slots.items():
+        if slot != TODAY:
+            share = state.shares.get(slot, 0)
+            said = f"live in {slot}, {share} %" if share else f"warm in {slot}"
+            reasons.setdefault(held.release, []).append(said if held.proven else f"in {slot}, not proven")
+    for release in reversed(state.good[-keep - 1 :]):
+        said = "last good" if release == state.good[-1] else f"good, p12_keep_releases: {keep}"
+        reasons.setdefault(release, []).append(said)
+    for release, why in state.quarantined.items():
+        reasons.setdefault(release, []).append(f"quarantined: {one_line(why)}")
+    return {"reasons": reasons}
 
 
 def chain_words(found: Sequence[Entry]) -> str:

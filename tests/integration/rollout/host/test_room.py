@@ -1,14 +1,17 @@
 """What is pruned on a host, and what stays whatever the bound; what takes room is named."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from rollout.host import room
-from tests.integration.rollout.steered import NEW, OLD, Steered
+from rollout.host import room, slot
+from rollout.target.target import Target
+from tests.integration.rollout.steered import NEW, NEXT, OLD, Steered
 
 LONG_AGO = [f"2020010{day}T000000-{day}{'a' * 5}" for day in range(1, 6)]
 
@@ -90,3 +93,36 @@ def test_all_that_takes_room_is_named_with_what_bounds_it(stepping: Steered) -> 
     assert said.splitlines()[1].split() == ["5.0", "MB", "1", "strange"]
     assert rows["windows"] == "p12_keep_windows: 3"
     assert rows["journal.jsonl"] == "the record; never removed"
+
+
+def test_what_is_retained_is_listed_with_the_schema_that_it_knows_and_why(live: Steered) -> None:
+    live.offer(NEW)
+    live.settings["host"] = "local"
+    for release, schema in ((OLD, "0003"), (NEW, "0004"), (NEXT, "")):
+        place = live.target.directory / "releases" / f"{release}-{'1' * 12}" / "lib" / "app" / "store"
+        place.mkdir(parents=True)
+        (place / "schema.py").write_text(f'"""Doc."""\n\nHEAD = "{schema}"\n' if schema else "")
+    packed = live.target.directory / "artifacts"
+    packed.mkdir()
+    (packed / f"{'d' * 12}-{'1' * 12}.tar.gz").touch()
+    _, known = live.host("retained")
+
+    status, answer = live.host("releases", told=known["reasons"])
+    for name in ("releases", "artifacts"):
+        shutil.rmtree(live.target.directory / name)
+
+    assert status == 0
+    assert [" ".join(line.split()) for line in answer["say"]] == [
+        f"production: {OLD} schema 0003 live in blue, 100 %; last good",
+        f"production: {NEW} schema 0004 warm in green",
+        f"production: {NEXT} schema unknown no more needed",
+        f"production: {'d' * 12} packed no more needed",
+    ]
+
+
+def test_a_host_that_lacks_what_a_slot_holds_is_named(live: Steered, tmp_path: Path) -> None:
+    away = Target("production", tmp_path, {"host": "app2"})
+
+    answer = slot.listed(away, live.host("retained")[1]["reasons"])
+
+    assert answer["say"] == [f"production: app2 lacks {OLD}"]
