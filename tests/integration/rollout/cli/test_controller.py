@@ -38,6 +38,7 @@ def test_what_is_checked_out_is_resolved_to_its_commit() -> None:
     assert status == 0
     assert answer["document"]["commit"] == commit
     assert answer["document"]["release"] == commit[:12]
+    assert answer["document"]["committed_at"] == int(git("show", "-s", "--format=%ct", "HEAD"))
     assert answer["say"].startswith(f"release {commit[:12]} from ")
     assert git("branch", "--show-current") in ["", *answer["document"]["branches"]]
 

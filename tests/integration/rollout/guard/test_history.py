@@ -12,7 +12,8 @@ from checks.window.streams import Block
 from rollout.cli.engineer import main
 from rollout.guard.history import report
 from rollout.guard.minutes import KeptMinutes
-from tests.integration.rollout.steered import NEW, OLD, Steered
+from rollout.steps.rollout import finish
+from tests.integration.rollout.steered import NEW, OLD, Steered, document_of
 
 
 def test_a_release_that_was_turned_back_is_told_with_who_and_who_failed_meanwhile(live: Steered) -> None:
@@ -49,6 +50,20 @@ def test_a_journal_that_was_damaged_and_replaced_goes_on_being_told(live: Steere
 
     assert [story["release"] for story in answer["releases"]] == [OLD]
     assert answer["damaged"] == ""
+
+
+def test_how_long_a_commit_took_is_known_of_a_release_whose_commits_time_came_with_it(live: Steered) -> None:
+    live.offer(NEW)
+    told = {**document_of(NEW), "committed_at": int(time.time()) - 3600, "branch": "main"}
+
+    status, _ = live.host("prove", f"--token={live.token}", told=told)
+
+    assert status == 0
+    assert live.steering.journal.entries()[-1].data["committed_at"] == told["committed_at"]
+    live.shift_unwatched(NEW, 100)
+    live.settings["admission"] = False
+    finish(live.steering, NEW, live.token)
+    assert report(live.steering)["dora"]["lead_time_seconds"] == pytest.approx(3600, abs=120)
 
 
 def test_since_a_time_only_what_came_after_it_is_shown(live: Steered) -> None:
