@@ -191,6 +191,11 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who goes without an answer, as a balancer's check does, is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 if __name__ == "__main__":
     Server(("127.0.0.1", int(sys.argv[1])), handler(Today(os.environ["DATABASE_URL"]))).serve_forever()
