@@ -62,7 +62,6 @@ BUGS = (
         "False",
     ),
     Bug("a lock that does not look at its expiry", lock.Holder, "holds", "now < self.expires", "True"),
-    Bug("a takeover under the old token", lock.Lock, "_write", "current.token + 1", "current.token"),
     Bug("quarantine is not asked", rules, "refuse_quarantined", "reason and not why", "False"),
     Bug(
         "a rollback that journals its intent late",

@@ -6,7 +6,7 @@ from tests.simulation.__main__ import first_failing
 from tests.simulation.bugs import BUGS, Bug
 from tests.simulation.release import plan_of, run
 
-SEEDS = 200
+SEEDS = 100
 
 
 def test_no_seed_violates_anything() -> None:

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from rollout.guard import loop
 from rollout.target import haproxy, instances
+from rollout.target.journal import Entry, Journal
 from rollout.target.target import SLOTS, Instance
 from tests.simulation.servers import Connection, SimulatedInstance, Socket
 
@@ -80,6 +82,10 @@ class World:
     on_weight: Callable[[str, int], None] = lambda *_: None
     others: dict[str, Callable[[], None]] = field(default_factory=dict)
     is_nested: bool = False
+    # The last journal entry that somebody was told is written.
+    acknowledged: str = ""
+    # The weights that HAProxy was said to start with, and those that somebody began to write since.
+    kept: list[dict[str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -154,6 +160,8 @@ class World:
                     real_unlink(directory / name)
         self.settle()
         self.start_haproxy()
+        if self.kept and self.weights not in self.kept:
+            raise Violated(f"HAProxy starts with {self.weights}, and was to keep {self.kept[0]}")
 
     def start_haproxy(self) -> None:
         """Start HAProxy with the shares that it finds on file."""
@@ -177,6 +185,20 @@ class World:
             HTTPException=instances.http.client.HTTPException,
         )
         sockets = SimpleNamespace(AF_UNIX=1, SOCK_STREAM=1, socket=lambda *_: Socket(world))
+        append = Journal.append
+
+        def appended(*given: Any, **data: Any) -> Entry:
+            entry = append(*given, **data)
+            self.acknowledged = entry.hash
+            return entry
+
+        keep = haproxy.Balancer.keep
+
+        def kept(balancer: haproxy.Balancer) -> None:
+            self.kept.append(dict(self.weights))
+            keep(balancer)
+            self.kept = self.kept[-1:]
+
         with ExitStack() as stack:
             for where, name, what in (
                 (os, "fsync", self.fsync),
@@ -189,6 +211,8 @@ class World:
                 (haproxy, "socket", sockets),
                 (haproxy, "weights_for", weights_for),
                 (loop, "_say", self.say),
+                (Journal, "append", appended),
+                (haproxy.Balancer, "keep", kept),
                 (instances, "http", SimpleNamespace(client=http)),
                 (instances, "ThreadPoolExecutor", Inline),
             ):
