@@ -91,6 +91,7 @@ class World:
         self.random = random.Random(self.seed)
 
     def say(self, words: str) -> None:
+        words = words.replace(str(self.home), "").replace(self.home.name, "target")
         self.story.append(f"{self.points:>4} {self.now - EPOCH:9.2f} {words}")
 
     def point(self, words: str) -> str:
