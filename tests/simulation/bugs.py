@@ -101,7 +101,7 @@ BUGS = (
         'stored["generation"]',
     ),
     Bug(
-        "traffic moves before it is journaled",
+        "a rollback that does not journal its shift",
         rollback,
         "roll_back",
         'steering.journal.append(owner, "traffic.shifted", shares=shares, release=route.back_to)',
