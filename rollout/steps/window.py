@@ -33,7 +33,7 @@ from rollout.steps.rules import (
 from rollout.target.instances import Reply, ask, ask_all
 from rollout.target.state import State, Window
 from rollout.target.steering import Steering
-from rollout.target.target import FULL_SHARE, Instance, Target, requests_per_minute
+from rollout.target.target import FULL_SHARE, TODAY, Instance, Target, requests_per_minute
 
 SCRAPE_TIMEOUT_SECONDS = 1.0
 
@@ -77,6 +77,9 @@ def open_window(
         refuse_short(steering.target, kind, limits, why)
         control = rollout.from_slot if rollout.share < FULL_SHARE else None
         traffic = requests_per_minute(steering.target)
+        if control == TODAY:
+            # It changes the schema in its requests: the database's deadlocks are its own, and tell nothing.
+            limits = replace(limits, observe=[*limits.observe, "database_deadlocks"])
         if kind == "step":
             limits = _hurried(steering.target, limits, rollout.share)
         data: dict[str, Any] = {

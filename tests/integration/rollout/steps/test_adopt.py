@@ -219,3 +219,12 @@ def test_one_that_does_not_answer_moves_nothing(
 
     assert made.steering.state().serving is None
     assert set(made.steering.balancer.shares().values()) == {0}
+
+
+def test_deadlocks_of_the_database_are_todays_own_while_it_has_requests(today: Steered) -> None:
+    """It changes the schema in its requests, and did before there was a release."""
+    offer(today, NEW)
+    for share, kind in ((25, "step"), (80, "monitor")):
+        today.shift_unwatched(NEW, share)
+        assert "database_deadlocks" in today.open(kind).limits["observe"]
+        today.roll_back("only asked") if kind == "monitor" else today.watch_visitors(150, 10, rounds=5)
