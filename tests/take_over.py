@@ -48,6 +48,9 @@ class Move:
     today: contextlib.ExitStack
     seconds: dict[str, float] = field(default_factory=dict)
     failed_before: int = 0
+    requests_before: int = 0
+    requests: int = 0
+    failed_at_the_end: int = 0
 
     def do(self, step: str, *words: str) -> str:
         """Type a command, and keep how long it took; returns what it says."""
@@ -87,6 +90,22 @@ class Move:
     def untouched(self) -> str:
         ((digest,),) = self.sql(UNTOUCHED)
         return str(digest)
+
+    def begin(self) -> None:
+        """From now on every request is one that somebody can answer."""
+        self.await_visits(50)
+        seen = self.site.visitors()
+        self.failed_before, self.requests_before = int(seen["failed"]), int(seen["requests"])
+
+    def end(self) -> None:
+        """Keep what visitors had, for the site goes."""
+        self.failed_at_the_end = self.failed
+        self.requests = int(self.site.visitors()["requests"]) - self.requests_before
+
+    def back(self) -> float:
+        """Roll back to today's service; returns the seconds from Enter."""
+        self.do("back", "rollback")
+        return self.seconds["back"]
 
     def await_visits(self, more: int = 300) -> None:
         """Wait until so many more requests were made."""

@@ -313,7 +313,8 @@ class WindowJudge:
         counted = comparing.findings(self._totals, details)
         if judging is None or not self._has_requests:
             return [*counted, *on_hold]
-        retries = [finding for finding in counted if finding.name.startswith("retries")]
+        # Whoever stalls the database has one slot try again a moment before the other one does.
+        retries = [held(finding) for finding in counted if finding.name.startswith("retries")]
         return [*retries, *judging.findings(self._counted >= self.limits.seconds), *on_hold]
 
     def _sufficiency(self) -> list[Finding]:

@@ -305,6 +305,18 @@ def test_what_was_asked_for_before_a_share_was_given_is_no_part_of_it() -> None:
     assert lack(asked_later) == pytest.approx(0.78, abs=0.02)
 
 
+def test_retries_of_a_stall_that_one_slot_has_a_moment_earlier_blame_nobody() -> None:
+    judge = WindowJudge(LIMITS, NEW, OLD, share=50)
+    for sample in samples(3, 120, 600, 0.5, World()):
+        late = {**sample["instances"][NEW], "retries": 30 if sample["at"] >= 60 else 0}
+        judge.add({**sample, "instances": {**sample["instances"], NEW: late}})
+
+    assert judge.judgement.verdict is Verdict.HELD
+    assert [found.name for found in judge.judgement.findings if found.verdict is Verdict.HELD] == [
+        "retries_against_control_ln_e"
+    ]
+
+
 @pytest.mark.parametrize(("seconds", "fails"), [(10, False), (20, False), (30, False), (120, True)])
 def test_a_slot_whose_requests_hang_for_a_moment_lacks_nothing(seconds: int, fails: bool) -> None:
     """A stall of the database caught the new slot's few threads; HAProxy passes the rest to the other one."""
