@@ -51,6 +51,7 @@ class Move:
     requests_before: int = 0
     requests: int = 0
     failed_at_the_end: int = 0
+    figures: list[tuple[str, str]] = field(default_factory=list)
 
     def do(self, step: str, *words: str) -> str:
         """Type a command, and keep how long it took; returns what it says."""
@@ -69,8 +70,12 @@ class Move:
                 return cursor.fetchall() if cursor.description else []
 
     def start_today(self) -> None:
-        """Start today's service, which makes its tables and triggers."""
-        self.today.enter_context(running_today(self.there.direct(), self.port))
+        """Start today's service, which makes its tables and triggers.
+
+        Its views deadlock with each other, a tenth of them at a hundred a second: it tries them again here
+        until they are counted, so that what fails is the move's.
+        """
+        self.today.enter_context(running_today(self.there.direct(), self.port, tries=1000))
 
     def look(self) -> dict[str, Any]:
         """What ``./p12 adopt --check`` says of the database."""
