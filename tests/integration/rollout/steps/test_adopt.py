@@ -228,3 +228,28 @@ def test_deadlocks_of_the_database_are_todays_own_while_it_has_requests(today: S
         today.shift_unwatched(NEW, share)
         assert "database_deadlocks" in today.open(kind).limits["observe"]
         today.roll_back("only asked") if kind == "monitor" else today.watch_visitors(150, 10, rounds=5)
+
+
+def test_one_that_goes_down_in_the_middle_leaves_everybody_to_the_release_and_comes_back(
+    today: Steered,
+) -> None:
+    """Or is deployed anew in the middle: its servers are away for a while, one after the other or both."""
+    offer(today, NEW)
+    today.shift_unwatched(NEW, 50)
+    for server in today.of("today"):
+        server.unready = True
+    today.await_up("today-1", "today-2", up=False)
+
+    assert asked(today) == {"blue": 40}
+    with pytest.raises(
+        Refused, match=r"No instance of today \(today's service\) is up, so nobody would serve"
+    ):
+        today.roll_back("while it is down")
+    assert asked(today) == {"blue": 40}
+    assert today.steering.balancer.shares()["blue"] == 50
+
+    for server in today.of("today"):
+        server.unready = False
+    today.await_up("today-1", "today-2")
+    today.roll_back("it is back")
+    assert asked(today) == {"today": 40}
