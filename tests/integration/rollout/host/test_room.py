@@ -103,7 +103,7 @@ def test_what_is_retained_is_listed_with_the_schema_that_it_knows_and_why(live: 
         place.mkdir(parents=True)
         (place / "schema.py").write_text(f'"""Doc."""\n\nHEAD = "{schema}"\n' if schema else "")
     packed = live.target.directory / "artifacts"
-    packed.mkdir()
+    packed.mkdir(exist_ok=True)
     (packed / f"{'d' * 12}-{'1' * 12}.tar.gz").touch()
     _, known = live.host("retained")
 

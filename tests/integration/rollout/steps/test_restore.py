@@ -125,7 +125,7 @@ def test_a_rollback_works_in_the_middle_of_a_restore_and_lets_nobody_write(
     status_, answer = two.host(*words)
 
     assert (status_, answer["lowered"]) == (0, [LOCKS])
-    assert "still read-only, until: ./p12 maintenance off" in answer["say"]
+    assert "still read-only, until: ./p12 maintenance off" in str(answer["say"])
     assert values(two) == {"blue": {"1"}, "green": {"1"}}
     assert values(two, LOCKS)["green"] == {"0"}
 
