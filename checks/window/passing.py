@@ -37,22 +37,29 @@ class Lack:
 
     share: float
     shift: Shift
+    # So many blocks a stall may last.
+    stall: int = 1
     values: list[tuple[float, float]] = field(default_factory=list)
     _good: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    _blocks: int = 0
+    _since: int = 0
 
     def add(self, new: float, old: float) -> None:
         """Take in both arms' good answers of a block, once enough were to be expected of each."""
         new, old = self._good = [self._good[0] + new, self._good[1] + old]
+        self._blocks += 1
         expected = (new + old) * self.share
         if min(expected, new + old - expected) < FEWEST_EXPECTED:
             return
-        self._good = [0.0, 0.0]
+        is_longer = self._blocks - self._since >= self.stall
+        self._good, self._since = [0.0, 0.0], self._blocks
         lack = math.log(self.share / (1 - self.share)) - math.log((new + 0.5) / (old + 0.5))
         noise = 1 / expected + 1 / (old + 0.5)
         self.values.append((lack, noise))
-        self.shift.add(
-            min(lack, MOST_LACK), noise, lambda n: 2 * SHARE_SD**2 / max(n * (1 - SHARE_MEMORY), 1.0)
-        )
+        # What few ask for is known by the minute: that is longer than a stall by itself.
+        self.shift.least = max(math.ceil(self.stall * len(self.values) / self._blocks), 1)
+        believed = lack if is_longer else min(lack, MOST_LACK)
+        self.shift.add(believed, noise, lambda n: 2 * SHARE_SD**2 / max(n * (1 - SHARE_MEMORY), 1.0))
 
 
 @dataclass
@@ -75,7 +82,7 @@ class Passing:
         if any(self.earlier):
             self._sums.append((0.0, *self.earlier))
         tolerated = -math.log(1 - self.tolerable.missing)
-        self.missing = Lack(self.share, Shift(tolerated, self.horizon, MISSING_DOUBT, self.stall))
+        self.missing = Lack(self.share, Shift(tolerated, self.horizon, MISSING_DOUBT), self.stall)
         self.route_missing: dict[str, Lack] = {}
         # Per route and slot its requests, and how many of them failed.
         self.routes: dict[str, dict[str, list[float]]] = {}
@@ -108,7 +115,7 @@ class Passing:
             if lack is None:
                 tolerated, doubt = self.missing.shift.tolerated, MISSING_DOUBT / ROUTE_NAMES
                 lack = self.route_missing[route] = Lack(
-                    self.share, Shift(tolerated, self.horizon, doubt, self.stall)
+                    self.share, Shift(tolerated, self.horizon, doubt), self.stall
                 )
             lack.add(block.good.get((self.candidate, route), 0.0), block.good.get((self.control, route), 0.0))
         self.missing.add(
