@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 from rollout.host.installed_servers import Servers
 from tests.certificates import certificate
-from tests.running import Cluster, cluster, free_port, is_listening, running, wait_for
+from tests.running import UNPRIVILEGED, Cluster, cluster, free_port, is_listening, running, wait_for
 
 DATABASE, POOLED = "paste_prod", "paste"
 # What people choose as passwords must survive every file and URL that it is written into.
@@ -76,7 +77,11 @@ def elsewhere(servers: Servers, home: Path) -> Iterator[Elsewhere]:
 
 
 def _of_nobody(directory: Path, files: dict[str, bytes]) -> dict[str, Path]:
-    """Write files that the servers' user may read and others may not."""
+    """Write files that the servers' user may read and others may not, in a directory of its own."""
+    if not directory.exists():
+        directory.mkdir()
+        if UNPRIVILEGED:
+            shutil.chown(directory, "nobody", "nogroup")
     owner = directory.stat()
     for name, content in files.items():
         path = directory / name
@@ -89,7 +94,6 @@ def _of_nobody(directory: Path, files: dict[str, bytes]) -> dict[str, Path]:
 @contextlib.contextmanager
 def _pooler(servers: Servers, home: Path, postgres: int, signed: bytes, key: bytes) -> Iterator[int]:
     port = free_port()
-    home.mkdir()
     users = "".join(f'"{role}" "{SECRETS[role]}"\n' for role in ("today", "looker"))
     config = f"""\
 [databases]
@@ -110,9 +114,8 @@ client_tls_cert_file = {home}/server.crt
 client_tls_key_file = {home}/server.key
 ignore_startup_parameters = extra_float_digits
 """
-    with running(["true"], home):
-        files = {"server.crt": signed, "server.key": key, "users": users.encode(), "ini": config.encode()}
-        written = _of_nobody(home, files)
+    files = {"server.crt": signed, "server.key": key, "users": users.encode(), "ini": config.encode()}
+    written = _of_nobody(home, files)
     with running([servers.path("pgbouncer"), "-q", written["ini"]], home):
         wait_for(lambda: is_listening(port), "pgbouncer listening")
         yield port
@@ -121,20 +124,19 @@ ignore_startup_parameters = extra_float_digits
 @contextlib.contextmanager
 def _redis(servers: Servers, home: Path, signed: bytes, key: bytes) -> Iterator[int]:
     port = free_port()
-    with running(["true"], home):
-        files = _of_nobody(
-            home,
-            {
-                "server.crt": signed,
-                "server.key": key,
-                # In a file, since arguments can be read by everybody.
-                "conf": (
-                    f'port 0\ntls-port {port}\nbind 127.0.0.1\nsave ""\nappendonly no\n'
-                    f"tls-cert-file {home}/server.crt\ntls-key-file {home}/server.key\n"
-                    f'tls-auth-clients no\nrequirepass "{SECRETS["redis"]}"\n'
-                ).encode(),
-            },
-        )
+    files = _of_nobody(
+        home,
+        {
+            "server.crt": signed,
+            "server.key": key,
+            # In a file, since arguments can be read by everybody.
+            "conf": (
+                f'port 0\ntls-port {port}\nbind 127.0.0.1\nsave ""\nappendonly no\n'
+                f"tls-cert-file {home}/server.crt\ntls-key-file {home}/server.key\n"
+                f'tls-auth-clients no\nrequirepass "{SECRETS["redis"]}"\n'
+            ).encode(),
+        },
+    )
     with running([servers.path("redis-server"), files["conf"]], home):
         wait_for(lambda: is_listening(port), "Redis listening")
         yield port

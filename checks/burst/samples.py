@@ -9,12 +9,12 @@ import msgspec
 from checks.base.errors import CannotMeasure
 from checks.base.files import write_atomically
 from checks.base.validation import Count, Number, validate
+from checks.base.view_counts import Counted
 from checks.burst.connection_peaks import Peaks
 from checks.burst.deadlock_counts import DatabaseCount, InstanceCount
 from checks.burst.postgres_log import LogCount
 from checks.burst.rate_limit_proof import LimitProof
 from checks.visitors.ledger import NoteViews
-from checks.visitors.view_counts import Counted
 
 # Raise the number when a reader of the old one would misunderstand the new one.
 FORMAT = "p12 burst 2"

@@ -6,47 +6,21 @@ still queued count as counted when visitors are under way; when they have stoppe
 
 import argparse
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from checks.base import command
 from checks.base.errors import CannotMeasure
-from checks.base.postgres import connected, dsn, rows
+from checks.base.postgres import connected, dsn
 from checks.base.report import Finding, Report, compare, require
+from checks.base.view_counts import Counted, count
 from checks.base.waiting import wait_until
 from checks.visitors import ledger
 from checks.visitors.ledger import NoteViews
 
 LEDGER_SECONDS = 15
 NAMED = 5
-
-# One statement, so one snapshot: the three numbers belong to the same moment.
-COUNT = """
-SELECT asked.id::text AS id, n.views,
-       (SELECT count(*) FROM view_log l WHERE l.note_id = asked.id) AS logged,
-       {queued} AS queued
-FROM unnest(%(ids)s::int[]) AS asked (id) LEFT JOIN notes n ON n.id = asked.id
-"""
-QUEUED = "(SELECT count(*) FROM view_queue q WHERE q.note_id = asked.id)"
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the database holds of one note; ``views`` is None if the note is not there."""
-
-    views: int | None
-    logged: int
-    queued: int
-
-
-def count(connection: Any, ids: Iterable[str]) -> dict[str, Counted]:
-    """Read every note's counter, log rows and queued views in one snapshot."""
-    (queue,) = rows(connection, "SELECT to_regclass('view_queue') IS NOT NULL AS is_there")
-    query = COUNT.format(queued=QUEUED if queue["is_there"] else "0")
-    found = rows(connection, query, {"ids": [int(note_id) for note_id in ids]})
-    return {row.pop("id"): Counted(**row) for row in found}
 
 
 def wait_drained(connection: Any, ids: Collection[str], seconds: float) -> dict[str, Counted]:

@@ -5,28 +5,25 @@ first seen, and nothing for a note that is newer than the first look, is usual. 
 that is logged and will be counted. Of the newest notes only, and of none that is viewed too often to count.
 """
 
+import contextlib
 from typing import Any
 
 import psycopg2
 
 from checks.base.postgres import rows
+from checks.base.view_counts import count
 
 LOOK_SECONDS = 20.0
 NEWEST, REMEMBERED, MOST_VIEWS = 50, 200, 20_000
-TABLES = "SELECT to_regclass('notes') IS NOT NULL AND to_regclass('view_log') IS NOT NULL AS there, "
-TABLES += "to_regclass('view_queue') IS NOT NULL AS queued"
-QUEUED = "SELECT note_id, count(*) AS views FROM view_queue GROUP BY note_id"
-NO_QUEUE = "SELECT NULL::int AS note_id, 0 AS views WHERE false"
-OFF = """
-SELECT id, coalesce(notes.views, 0) + coalesce(q.views, 0)
-           - (SELECT count(*) FROM view_log WHERE note_id = notes.id) AS off
-FROM notes LEFT JOIN ({queued}) AS q ON q.note_id = notes.id
+TABLES = "SELECT to_regclass('notes') IS NOT NULL AND to_regclass('view_log') IS NOT NULL AS there"
+LOOKED_AT = """
+SELECT id::text FROM notes
 WHERE (id = ANY(%(known)s) OR id IN (SELECT id FROM notes ORDER BY id DESC LIMIT %(newest)s))
-  AND coalesce(notes.views, 0) < %(most)s
+  AND coalesce(views, 0) < %(most)s
 """
 
 
-class Counted:
+class CountWatch:
     """Remembers what each note was off by; ``off`` are those whose counts changed and their logs did not."""
 
     def __init__(self) -> None:
@@ -39,19 +36,21 @@ class Counted:
         """Return ``off``, looking again when it is due; a look that takes too long changes nothing."""
         if at - self._looked_at >= LOOK_SECONDS:
             self._looked_at = at
-            try:
+            with contextlib.suppress(psycopg2.errors.QueryCanceled):
                 self._look(database)
-            except psycopg2.errors.QueryCanceled:
-                return self.off
         return self.off
 
     def _look(self, database: Any) -> None:
-        (has,) = rows(database, TABLES)
-        if not has["there"]:
+        (tables,) = rows(database, TABLES)
+        if not tables["there"]:
             return
-        sql = OFF.format(queued=QUEUED if has["queued"] else NO_QUEUE)
         asked = {"known": [*self._usual], "newest": NEWEST, "most": MOST_VIEWS}
-        found = {row["id"]: int(row["off"]) for row in rows(database, sql, asked) if row["id"] is not None}
+        counted = count(database, [row["id"] for row in rows(database, LOOKED_AT, asked) if row["id"]])
+        found = {
+            int(note): (has.views or 0) + has.queued - has.logged
+            for note, has in counted.items()
+            if has.views is not None or has.logged  # one that is gone meanwhile has neither
+        }
         if self._newest is None:
             self._newest = max(found, default=0)
         for note in found.keys() - self._usual.keys():

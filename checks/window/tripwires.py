@@ -105,7 +105,7 @@ class Database:
         if not self.limits.watch_database:
             return []
         found = []
-        unread = [UNREADABLE[name] for name in unread_of(self._last)]
+        unread = [UNREADABLE[name] for name in _unread(self._last)]
         for name, (operator, hint) in READINGS.items():
             # A guard of before did not count.
             if name in unread or (name == "miscounted_notes" and name not in self.worst):
@@ -122,14 +122,14 @@ class Database:
         return found
 
 
-def unread_of(reading: Mapping[str, Any]) -> list[str]:
+def _unread(reading: Mapping[str, Any]) -> list[str]:
     """Of ``UNREADABLE``, what a reading says that nobody can read on its site."""
     said = reading.get("unread")
     return [name for name in said if name in UNREADABLE] if isinstance(said, list) else []
 
 
 def _is_whole(found: Mapping[str, Any]) -> bool:
-    unread = unread_of(found)
+    unread = _unread(found)
     return all(_is_number(found.get(name)) for name in ("at", *NUMBERS) if name not in unread)
 
 

@@ -74,12 +74,12 @@ def reader(target: Target, clock: Callable[[], float] = time.time) -> PressureRe
         from checks.base.pgbouncer import console
         from checks.base.postgres import connected
         from checks.window import reading
-        from checks.window.counted import Counted
+        from checks.window.counted import CountWatch
 
         database = stack.enter_context(connected(database_url(target, MONITOR), STATEMENT_SECONDS, named=""))
         console_of_pooler = console_url(target)
         pooler = stack.enter_context(console(console_of_pooler, named="")) if console_of_pooler else None
-        counted, name = Counted(), pooled_database(target)
+        counted, name = CountWatch(), pooled_database(target)
         return lambda: {
             **reading.read(database, pooler, name, clock),
             "miscounted": counted.look(database, clock()),

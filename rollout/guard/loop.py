@@ -327,8 +327,7 @@ class Guard:
     def question(self, window: Window) -> samples.Question:
         """What a window asks, with what those before it came to and how it was before the release."""
         target, state = self.steering.target, self.state()
-        begun_at = state.rollout.begun_at if state.rollout else window.opened_at
-        known = minutes.before_release(target, begun_at)
+        known = minutes.before_release(target, _begun_at(state, window))
         return question_of(target, window, carried_into(target, state, window), known)
 
     def close(self, window: Window, judgement: judge.Judgement) -> None:
@@ -372,7 +371,7 @@ class Guard:
         window = find_window(state, withdrawal["window"])
         path = samples_path(target, window.id)
         if self.withdrawal is None or self.withdrawal[0] != window.id:
-            begun_at = state.rollout.begun_at if state.rollout else window.opened_at
+            begun_at = _begun_at(state, window)
             before = minutes.read_minutes(minutes.directory_of(target), begun_at - HOUR, begun_at)
             earlier = state.withdrawn.get(window.release, ())
             question = question_of(target, window)
@@ -457,6 +456,11 @@ class Guard:
             behind = [i for i in instances if has.get(i.name, wanted.generation) < wanted.generation]
             for name, answer in wanted_flags.push(self.steering.target, wanted, behind).items():
                 _say(f"pushed flag generation {wanted.generation} to {name}: {answer.status or answer.error}")
+
+
+def _begun_at(state: State, window: Window) -> float:
+    """When the release began whose window it is."""
+    return state.rollout.begun_at if state.rollout else window.opened_at
 
 
 def _keep(path: Path, line: str) -> None:

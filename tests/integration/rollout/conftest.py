@@ -15,7 +15,7 @@ from rollout.guard import request_log
 from rollout.host import supervisord
 from rollout.host.installed_servers import Servers
 from rollout.target.target import Target
-from tests.integration.rollout.steered import Steered, steered
+from tests.integration.rollout.steered import NEW, Steered, steered
 from tests.integration.rollout.supervised import Machine
 
 _numbers = itertools.count(1)
@@ -77,6 +77,15 @@ def live(target: Steered) -> Steered:
     """A target where one release serves everything."""
     target.serve("a" * 12)
     return target
+
+
+@pytest.fixture
+def stepping(live: Steered) -> Steered:
+    """A release at its first step, before any window was opened."""
+    live.settings["steps"] = [25, 100]
+    live.offer(NEW)
+    live.shift(NEW, 25)
+    return live
 
 
 @pytest.fixture

@@ -17,15 +17,6 @@ from tests.running import wait_for
 ANN = "ann@laptop"
 
 
-@pytest.fixture
-def stepping(live: Steered) -> Steered:
-    """A release at its first step, before any window was opened."""
-    live.settings["steps"] = [25, 100]
-    live.offer(NEW)
-    live.shift(NEW, 25)
-    return live
-
-
 def told(at: Steered) -> str:
     return str(status.report(at.steering)["say"])
 

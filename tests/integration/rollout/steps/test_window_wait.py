@@ -31,15 +31,6 @@ process.communicate(told)
 """
 
 
-@pytest.fixture
-def stepping(live: Steered) -> Steered:
-    """A release at its first step, before any window was opened."""
-    live.settings["steps"] = [25, 100]
-    live.offer(NEW)
-    live.shift(NEW, 25)
-    return live
-
-
 def test_opening_names_the_window_and_its_limits(stepping: Steered) -> None:
     answer = announce_window(stepping.steering, "step", stepping.token, None)
 
