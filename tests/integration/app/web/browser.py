@@ -42,6 +42,14 @@ def find_browser() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+# What Chromium says of a page that goes away while it is asked.
+LEFT = "Inspected target navigated or closed"
+
+
+class PageLeft(Exception):
+    """The page that was asked is not there any more."""
+
+
 @dataclass
 class Tab:
     """One open page. ``complaints`` is what it wrote as errors: exceptions, and all that a policy forbade."""
@@ -57,6 +65,8 @@ class Tab:
         while True:
             message = await self.socket.receive_json(timeout=SLOWEST_SECONDS)
             if message.get("id") == number:
+                if LEFT in str(message.get("error")):
+                    raise PageLeft
                 assert "error" not in message, f"{method}: {message}"
                 return message["result"]
             self._note(message)
@@ -67,12 +77,18 @@ class Tab:
         assert "exceptionDetails" not in found, f"{script}: {found['exceptionDetails']}"
         return found["result"].get("value")
 
+    async def _run_here(self, script: str) -> Any:
+        """Evaluate an expression in the page; one that is just being left says nothing."""
+        with contextlib.suppress(PageLeft):
+            return await self.run(script)
+
     async def until(self, script: str, seconds: float = SLOWEST_SECONDS) -> Any:
         """Wait until an expression is true in the page."""
         deadline = time.monotonic() + seconds
-        while not (found := await self.run(script)):
-            shown = await self.run("document.body.innerText") if time.monotonic() > deadline else None
-            assert shown is None, f"never true: {script}\nThe page shows:\n{shown}"
+        while not (found := await self._run_here(script)):
+            if time.monotonic() > deadline:
+                shown = await self._run_here("document.body.innerText")
+                raise AssertionError(f"never true: {script}\nThe page shows:\n{shown}")
             await asyncio.sleep(0.02)
         return found
 

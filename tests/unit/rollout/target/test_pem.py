@@ -19,7 +19,9 @@ def test_a_chain_with_its_key_is_taken_without_what_stands_between() -> None:
 
 
 def test_it_is_known_until_when_it_holds() -> None:
-    assert pem.expiry(GOOD) == pytest.approx(time.time() + 30 * 86400, abs=900)
+    made, _ = certificate(days=30)
+
+    assert pem.expiry(made) == pytest.approx(time.time() + 30 * 86400, abs=900)
 
 
 @pytest.mark.parametrize(
